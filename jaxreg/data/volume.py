@@ -1,0 +1,287 @@
+"""Images and displacement fields with their geometry, on the host.
+
+Contract of everything in `jaxreg.data`:
+
+- Arrays are (X, Y, Z) = NIfTI voxel indices (i, j, k); component c of a vector is axis c.
+- `affine` (4, 4) takes a voxel index to world millimetres in RAS: x grows to the patient's right, y
+  to anterior, z to superior. LPS (ITK, DICOM) exists in files only, inside their readers and writers.
+- Objects are frozen and checked once, when they are made; their arrays are read-only.
+- Images are float32, labels and masks integer or boolean; affines and points are float64.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import nibabel
+import numpy as np
+import scipy.ndimage
+
+_SAME_GRID_TOLERANCE = 0.05  # voxels: what header rounding does over a whole image
+_SHRINK_WITHOUT_SMOOTHING = 1.5  # above it linear sampling skips voxels and aliases
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Volume:
+    """A 3-D image or label map and where it lies.
+
+    Attributes:
+        data: (X, Y, Z), finite; floating types become float32, integers and booleans are kept.
+        affine: (4, 4), voxel index to world millimetres, RAS, float64.
+    """
+
+    data: np.ndarray
+    affine: np.ndarray
+
+    def __post_init__(self):
+        data = np.asarray(self.data)
+        if data.ndim != 3 or data.size == 0:
+            raise ValueError(
+                f"data: expected a 3-D array (X, Y, Z), got shape {data.shape}. "
+                "Take one volume out of a series; a single slice cannot be registered."
+            )
+        object.__setattr__(self, "data", _checked_values(data))
+        object.__setattr__(self, "affine", _checked_affine(self.affine))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along each axis."""
+        return _three(self.data.shape)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along each array axis, millimetres."""
+        return spacing_of(self.affine)
+
+    def world_from_voxel(self, points: np.ndarray) -> np.ndarray:
+        """Returns world positions, RAS mm, of voxel coordinates (..., 3)."""
+        return transform(self.affine, points)
+
+    def voxel_from_world(self, points: np.ndarray) -> np.ndarray:
+        """Returns voxel coordinates of world positions (..., 3) in RAS mm."""
+        return transform(np.linalg.inv(self.affine), points)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DisplacementField:
+    """The map T(x) = x + d(x) from world points of the fixed image to the moving image.
+
+    Attributes:
+        data: d on the fixed grid, (X, Y, Z, 3), world vectors in millimetres, RAS; float32, finite.
+        affine: (4, 4) of the fixed grid, voxel index to world millimetres, RAS, float64.
+    """
+
+    data: np.ndarray
+    affine: np.ndarray
+
+    def __post_init__(self):
+        data = np.asarray(self.data)
+        if data.ndim != 4 or data.shape[-1] != 3 or data.size == 0:
+            raise ValueError(
+                f"data: expected displacement vectors (X, Y, Z, 3), got shape {data.shape}. "
+                "Move the axis of the vector components to the end."
+            )
+        data = _checked_values(data.astype(np.float32, copy=False))
+        object.__setattr__(self, "data", data)
+        object.__setattr__(self, "affine", _checked_affine(self.affine))
+
+    @classmethod
+    def from_voxels(cls, displacement: np.ndarray, affine: np.ndarray) -> "DisplacementField":
+        """The field of a displacement in voxels: d = R u, R the 3x3 part of `affine`.
+
+        Args:
+            displacement: u, (X, Y, Z, 3), voxels of the fixed grid.
+            affine: (4, 4) of the fixed grid.
+        """
+        rotation_mm = np.asarray(affine, np.float64)[:3, :3]
+        return cls(np.asarray(displacement) @ rotation_mm.T.astype(np.float32), affine)
+
+    def to_voxels(self) -> np.ndarray:
+        """Returns the displacement u = R^-1 d, (X, Y, Z, 3), in voxels of the fixed grid."""
+        voxel_from_mm = np.linalg.inv(self.affine[:3, :3])
+        return self.data @ voxel_from_mm.T.astype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels of the fixed grid along each axis."""
+        return _three(self.data.shape)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size of the fixed grid along each array axis, millimetres."""
+        return spacing_of(self.affine)
+
+    def transform_points(self, points: np.ndarray) -> np.ndarray:
+        """Returns T(x) = x + d(x) for world points x of the fixed image, (N, 3), RAS mm.
+
+        d is interpolated trilinearly at x; outside of the grid it has its value at the edge.
+        """
+        points = np.asarray(points, np.float64)
+        voxels = transform(np.linalg.inv(self.affine), points)
+        components = [
+            scipy.ndimage.map_coordinates(
+                self.data[..., c], voxels.T, order=1, mode="nearest", output=np.float64
+            )
+            for c in range(3)
+        ]
+        return points + np.stack(components, axis=-1)
+
+
+def transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Returns points (..., 3) taken through a (4, 4) matrix, float64."""
+    return np.asarray(points, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def spacing_of(affine: np.ndarray) -> tuple[float, float, float]:
+    """Returns the voxel size in millimetres: the lengths of the columns of the affine."""
+    return _three(np.linalg.norm(affine[:3, :3], axis=0).tolist())
+
+
+def resample(
+    volume: Volume,
+    affine: np.ndarray,
+    shape: Sequence[int],
+    *,
+    matrix: np.ndarray | None = None,
+    order: int = 1,
+    fill: float | None = None,
+) -> Volume:
+    """The volume on another grid.
+
+    Output voxel j takes the value of the volume at world point matrix @ affine @ j. Where a step of
+    the new grid is more than 1.5 voxels long the image is smoothed first, with the Gaussian whose
+    full width at half maximum makes up the difference: sigma^2 = (r^2 - 1) / (8 ln 2) for a step of
+    r voxels (Cardoso et al. 2015, MICCAI, "Scale factor point spread function matching", eq. 6).
+
+    Args:
+        volume: image, or label map with order 0.
+        affine: (4, 4) of the new grid.
+        shape: number of voxels of the new grid.
+        matrix: (4, 4), world of the new grid to world of the volume, RAS mm; the identity if None.
+        order: 0 nearest (labels; the type is kept), 1 linear, 3 cubic.
+        fill: value outside of the volume; its edge value if None.
+    """
+    matrix = np.eye(4) if matrix is None else matrix
+    voxel_from_voxel = np.linalg.inv(volume.affine) @ matrix @ affine
+    data = volume.data
+    if order > 0:
+        data = data.astype(np.float32, copy=False)
+        step = np.linalg.norm(voxel_from_voxel[:3, :3], axis=1)
+        if np.any(step > _SHRINK_WITHOUT_SMOOTHING):
+            missing = np.where(step > _SHRINK_WITHOUT_SMOOTHING, step**2 - 1, 0.0)
+            sigma = np.sqrt(missing / (8 * np.log(2)))
+            data = scipy.ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3.0)
+    if data.dtype == bool:
+        data = data.view(np.uint8)
+    data = scipy.ndimage.affine_transform(
+        data,
+        voxel_from_voxel[:3, :3],
+        offset=voxel_from_voxel[:3, 3],
+        output_shape=tuple(shape),
+        order=order,
+        # not "constant": it would fill voxels that rounding puts 1e-12 outside
+        mode="nearest" if fill is None else "grid-constant",
+        cval=0.0 if fill is None else fill,
+    )
+    if volume.data.dtype == bool and order == 0:
+        data = data.view(bool)
+    return Volume(data, affine)
+
+
+def require_same_grid(
+    a: Volume | DisplacementField, b: Volume | DisplacementField, names: tuple[str, str]
+) -> None:
+    """Raises ValueError, naming both grids, unless shape and geometry of `a` and `b` agree.
+
+    Corners may differ by 0.05 voxel, which is what rounded headers differ by.
+    """
+    if not same_grid(a, b):
+        raise ValueError(
+            f"{names[0]} and {names[1]}: expected one grid, got {describe_grid(a)} and "
+            f"{describe_grid(b)}. Resample one onto the other, with order 0 for labels "
+            "(jaxreg.data.volume.resample)."
+        )
+
+
+def same_grid(a: Volume | DisplacementField, b: Volume | DisplacementField) -> bool:
+    """Returns whether shapes agree and corners differ by less than 0.05 voxel."""
+    if a.shape != b.shape:
+        return False
+    corners = np.array(list(itertools.product(*[(0, n - 1) for n in a.shape])))
+    distance_mm = np.linalg.norm(
+        transform(a.affine, corners) - transform(b.affine, corners), axis=1
+    )
+    return bool(distance_mm.max() <= _SAME_GRID_TOLERANCE * min(a.spacing_mm))
+
+
+def describe_grid(volume: Volume | DisplacementField) -> str:
+    """Returns shape, spacing, orientation and origin in one line, for messages."""
+    spacing = ", ".join(f"{s:.4g}" for s in volume.spacing_mm)
+    origin = ", ".join(f"{x:.2f}" for x in volume.affine[:3, 3])
+    axes = "".join(str(code) for code in nibabel.orientations.aff2axcodes(volume.affine))
+    return f"{volume.shape} voxels of ({spacing}) mm, axes {axes}, origin ({origin}) mm RAS"
+
+
+def check_ct(volume: Volume, name: str) -> None:
+    """Raises ValueError, beginning with `name`, unless the image can be a CT in Hounsfield units."""
+    low, high = float(volume.data.min()), float(volume.data.max())
+    if low == high:
+        raise ValueError(
+            f"{name}: expected a CT image, got the value {low:g} in every voxel. "
+            "Check that the file is the one you meant."
+        )
+    if low > -300.0:
+        raise ValueError(
+            f"{name}: expected Hounsfield units with air near -1000, got values from {low:g} to "
+            f"{high:g}. Convert them first: HU = stored value * rescale slope + intercept "
+            "(often: subtract 1024)."
+        )
+
+
+def _checked_values(data: np.ndarray) -> np.ndarray:
+    """Read-only view of finite numbers; floating types as float32."""
+    if data.dtype.kind not in "biuf":
+        raise ValueError(
+            f"data: expected numbers, got type {data.dtype}. Convert complex or RGB data first."
+        )
+    if data.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # an overflow is infinite and refused below
+            data = data.astype(np.float32, copy=False)
+        bad = data.size - int(np.count_nonzero(np.isfinite(data)))
+        if bad:
+            raise ValueError(
+                f"data: expected finite values, got NaN or infinity in {bad} of {data.size} places. "
+                "Replace them (outside of a scanner's field of view: by -1024)."
+            )
+    data = data.view()
+    data.flags.writeable = False
+    return data
+
+
+def _checked_affine(affine: np.ndarray) -> np.ndarray:
+    affine = np.array(affine, np.float64)
+    if affine.shape != (4, 4):
+        raise ValueError(
+            f"affine: expected a (4, 4) matrix, got shape {affine.shape}. Append the row 0 0 0 1."
+        )
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    regular = (
+        np.all(np.isfinite(affine))
+        and np.array_equal(affine[3], [0, 0, 0, 1])
+        and np.all(lengths > 0)
+        # volume of the unit parallelepiped: 1 for right angles, 0 for axes in one plane
+        and abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-3
+    )
+    if not regular:
+        raise ValueError(
+            "affine: expected a finite invertible matrix with last row 0 0 0 1, got "
+            f"{np.array2string(affine, precision=6, separator=', ').replace(chr(10), '')}. "
+            "Check orientation and spacing in the file's header."
+        )
+    affine.flags.writeable = False
+    return affine
+
+
+def _three(values: Sequence) -> tuple:
+    x, y, z = values[:3]
+    return (x, y, z)

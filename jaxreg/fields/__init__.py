@@ -1,0 +1,1 @@
+"""Images and displacement fields on grids: pure functions of arrays, unbatched (use `jax.vmap`)."""

@@ -1,0 +1,144 @@
+"""Sampling of images between voxels.
+
+Contract: an image is (X, Y, Z) or (X, Y, Z, C), voxel-centred, so that coordinate (i, j, k) is the
+centre of voxel [i, j, k]. Coordinates are in voxels, component c along array axis c. Outside the
+image the value of the nearest edge voxel is returned (scipy.ndimage's mode "nearest").
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Shaped
+
+from jaxreg.shapes import AnyArray, Coordinates, Shape
+
+
+def _corners(image, coordinates):
+    """The eight voxels around each point, (2, 2, 2, ..., C), and its place in that cell, (..., 3)."""
+    size = jnp.array(image.shape[:3], coordinates.dtype)
+    clamped = jnp.clip(coordinates, 0.0, size - 1.0)
+    # The last cell of an axis also holds its upper edge; an axis of one voxel has one flat cell.
+    lower = jnp.clip(jnp.floor(clamped), 0.0, jnp.maximum(size - 2.0, 0.0))
+    fraction = clamped - lower
+    index = lower.astype(jnp.int32)
+    x, y, z = index[..., 0], index[..., 1], index[..., 2]
+    n_x, n_y, n_z = image.shape[:3]
+    flat = image.reshape(n_x * n_y * n_z, *image.shape[3:])
+    base = (x * n_y + y) * n_z + z
+    step = [n_y * n_z * (n_x > 1), n_z * (n_y > 1), 1 * (n_z > 1)]
+
+    def value(i, j, k):
+        return flat.at[base + (i * step[0] + j * step[1] + k * step[2])].get(
+            mode="promise_in_bounds"
+        )
+
+    return [[[value(i, j, k) for k in (0, 1)] for j in (0, 1)] for i in (0, 1)], fraction
+
+
+def _trilinear(image, coordinates):
+    corners, fraction = _corners(image, coordinates)
+    if image.ndim == 4:
+        fraction = fraction[..., None, :]
+    fx, fy, fz = fraction[..., 0], fraction[..., 1], fraction[..., 2]
+    along_z = [[c[0] + fz * (c[1] - c[0]) for c in row] for row in corners]
+    along_y = [c[0] + fy * (c[1] - c[0]) for c in along_z]
+    return along_y[0] + fx * (along_y[1] - along_y[0])
+
+
+def _trilinear_slopes(image, coordinates):
+    """Value of the trilinear interpolant and its three partial derivatives, zero outside."""
+    corners, fraction = _corners(image, coordinates)
+    size = jnp.array(image.shape[:3], coordinates.dtype)
+    inside = (coordinates >= 0.0) & (coordinates <= size - 1.0)
+    if image.ndim == 4:
+        fraction, inside = fraction[..., None, :], inside[..., None, :]
+    fx, fy, fz = fraction[..., 0], fraction[..., 1], fraction[..., 2]
+
+    def mix(pair, f):
+        return pair[0] + f * (pair[1] - pair[0])
+
+    along_z = [[mix(c, fz) for c in row] for row in corners]
+    slope_z = [[c[1] - c[0] for c in row] for row in corners]
+    along_yz = [mix(c, fy) for c in along_z]
+    slope_y = [c[1] - c[0] for c in along_z]
+    value = mix(along_yz, fx)
+    slopes = (along_yz[1] - along_yz[0], mix(slope_y, fx), mix([mix(c, fy) for c in slope_z], fx))
+    return value, [jnp.where(inside[..., axis], slopes[axis], 0.0) for axis in range(3)]
+
+
+@functools.partial(jax.custom_jvp)
+def _sample(image, coordinates):
+    return _trilinear(image, coordinates)
+
+
+@functools.partial(_sample.defjvp, symbolic_zeros=True)
+def _sample_jvp(primals, tangents):
+    """Derivative with the image's own slopes: nothing is scattered unless the image is varied."""
+    image, coordinates = primals
+    d_image, d_coordinates = tangents
+    zero = jax.custom_derivatives.SymbolicZero
+    if isinstance(d_coordinates, zero):
+        value, tangent = _trilinear(image, coordinates), None
+    else:
+        value, slopes = _trilinear_slopes(image, coordinates)
+        moved = d_coordinates[..., None, :] if image.ndim == 4 else d_coordinates
+        tangent = sum(slope * moved[..., axis] for axis, slope in enumerate(slopes))
+    if not isinstance(d_image, zero):
+        varied = _trilinear(d_image, coordinates)
+        tangent = varied if tangent is None else tangent + varied
+    return value, jnp.zeros_like(value) if tangent is None else tangent
+
+
+def sample(
+    image: Float[AnyArray, "X Y Z *C"], coordinates: Coordinates
+) -> Float[AnyArray, "*points_C"]:
+    """Trilinear interpolation of an image at any points.
+
+    Affine functions are reproduced exactly inside the image. The derivative with respect to the
+    coordinates is that of the trilinear interpolant (one-sided on voxel planes, zero outside);
+    reverse mode scatters only when the derivative with respect to the image is asked for.
+
+    Args:
+        image: (X, Y, Z) or (X, Y, Z, C).
+        coordinates: points in voxels, (..., 3).
+
+    Returns:
+        Values, (...) or (..., C).
+    """
+    return _sample(jnp.asarray(image), jnp.asarray(coordinates))
+
+
+def sample_nearest(
+    labels: Shaped[AnyArray, "X Y Z"], coordinates: Coordinates
+) -> Shaped[AnyArray, "*points"]:
+    """Value of the nearest voxel (halves round up), for label maps.
+
+    Args:
+        labels: (X, Y, Z), any dtype, which is kept.
+        coordinates: points in voxels, (..., 3).
+
+    Returns:
+        Values, (...).
+    """
+    labels = jnp.asarray(labels)
+    last = jnp.array(labels.shape, jnp.int32) - 1
+    index = jnp.clip(jnp.floor(coordinates + 0.5).astype(jnp.int32), 0, last)
+    return labels[index[..., 0], index[..., 1], index[..., 2]]
+
+
+def resize(image: Float[AnyArray, "X Y Z *C"], shape: Shape) -> Float[AnyArray, "x y z *C"]:
+    """Image on a grid of another shape over the same extent, both voxel-centred.
+
+    Linear; where an axis shrinks the kernel widens with it (antialiasing). New voxel i lies at old
+    coordinate (i + 1/2) n_old / n_new - 1/2; beyond the outermost centres the edge value holds.
+
+    Args:
+        image: (X, Y, Z) or (X, Y, Z, C).
+        shape: new (x, y, z).
+
+    Returns:
+        Image, (x, y, z) or (x, y, z, C).
+    """
+    new = (*shape, *image.shape[3:])
+    return jax.image.resize(jnp.asarray(image), new, "linear", antialias=True)

@@ -3,8 +3,8 @@
 Contract of everything in `jaxreg.data`:
 
 - Arrays are (X, Y, Z) = NIfTI voxel indices (i, j, k); component c of a vector is axis c.
-- `affine` (4, 4) takes a voxel index to world millimetres in RAS: x grows to the patient's right, y
-  to anterior, z to superior. LPS (ITK, DICOM) exists in files only, inside their readers and writers.
+- `affine` (4, 4) takes a voxel index to world millimetres in RAS: x grows to the patient's right,
+  y to anterior, z to superior. LPS (ITK, DICOM) stays inside the readers and writers of such files.
 - Objects are frozen and checked once, when they are made; their arrays are read-only.
 - Images are float32, labels and masks integer or boolean; affines and points are float64.
 """
@@ -34,6 +34,7 @@ class Volume:
     affine: np.ndarray
 
     def __post_init__(self):
+        """Checks and normalises both arrays."""
         data = np.asarray(self.data)
         if data.ndim != 3 or data.size == 0:
             raise ValueError(
@@ -75,6 +76,7 @@ class DisplacementField:
     affine: np.ndarray
 
     def __post_init__(self):
+        """Checks and normalises both arrays."""
         data = np.asarray(self.data)
         if data.ndim != 4 or data.shape[-1] != 3 or data.size == 0:
             raise ValueError(
@@ -176,7 +178,7 @@ def resample(
     data = scipy.ndimage.affine_transform(
         data,
         voxel_from_voxel[:3, :3],
-        offset=voxel_from_voxel[:3, 3],
+        offset=voxel_from_voxel[:3, 3],  # pyright: ignore[reportArgumentType] (scipy takes arrays)
         output_shape=tuple(shape),
         order=order,
         # not "constant": it would fill voxels that rounding puts 1e-12 outside
@@ -223,7 +225,7 @@ def describe_grid(volume: Volume | DisplacementField) -> str:
 
 
 def check_ct(volume: Volume, name: str) -> None:
-    """Raises ValueError, beginning with `name`, unless the image can be a CT in Hounsfield units."""
+    """Raises ValueError, beginning with `name`, unless the image can be a CT in HU."""
     low, high = float(volume.data.min()), float(volume.data.max())
     if low == high:
         raise ValueError(
@@ -250,8 +252,8 @@ def _checked_values(data: np.ndarray) -> np.ndarray:
         bad = data.size - int(np.count_nonzero(np.isfinite(data)))
         if bad:
             raise ValueError(
-                f"data: expected finite values, got NaN or infinity in {bad} of {data.size} places. "
-                "Replace them (outside of a scanner's field of view: by -1024)."
+                f"data: expected finite values, got NaN or infinity in {bad} of {data.size} "
+                "places. Replace them (outside of a scanner's field of view: by -1024)."
             )
     data = data.view()
     data.flags.writeable = False

@@ -73,7 +73,6 @@ class LossConfig:
         masks: beta, of the mask alignment.
         volume: gamma, of the volume change penalty.
         keypoints: delta, per level, of the keypoint distance (mm^2).
-        truth: per level, of the mean squared distance to a known true field (mm^2); 0 is unsupervised.
         volume_threshold: t of psi_t, per level.
         edge: epsilon of NGF in HU/mm; 0 means "auto", `edge_ratio` times the mean gradient.
         edge_ratio: nu of the automatic epsilon.
@@ -84,7 +83,6 @@ class LossConfig:
     masks: float = 1.0
     volume: float = 0.01
     keypoints: tuple[float, ...] = (0.02, 0.02, 0.0)
-    truth: tuple[float, ...] = (0.0, 0.0, 0.0)
     volume_threshold: tuple[float, ...] = (0.05, 0.1, 0.2)
     edge: float = 0.0
     edge_ratio: float = 1.0
@@ -94,9 +92,13 @@ class LossConfig:
         for name in ("similarity", "smoothness", "masks", "volume", "edge", "edge_ratio"):
             value = getattr(self, name)
             _check(value >= 0, name, "a number >= 0", value, "0 switches the term off.")
-        for name in ("keypoints", "truth"):
-            values = getattr(self, name)
-            _check(all(v >= 0 for v in values), name, "numbers >= 0", values, "0 switches it off.")
+        _check(
+            all(weight >= 0 for weight in self.keypoints),
+            "keypoints",
+            "numbers >= 0",
+            self.keypoints,
+            "0 switches the term off.",
+        )
         _check(
             all(0 < t < 1 for t in self.volume_threshold),
             "volume_threshold",
@@ -142,9 +144,7 @@ class TrainingConfig:
         _check(
             self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate, "Adam's is 1e-3."
         )
-        _check(
-            all(e >= 0 for e in self.epochs), "epochs", ">= 0 a level", self.epochs, "Use 25."
-        )
+        _check(all(e >= 0 for e in self.epochs), "epochs", ">= 0 a level", self.epochs, "Use 25.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +166,6 @@ class Config:
         levels = self.network.levels
         for name, values in (
             ("loss.keypoints", self.loss.keypoints),
-            ("loss.truth", self.loss.truth),
             ("loss.volume_threshold", self.loss.volume_threshold),
             ("training.epochs", self.training.epochs),
         ):

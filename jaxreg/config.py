@@ -14,6 +14,11 @@ from typing import Any
 from jaxreg.shapes import Shape
 
 
+def _check(holds, name, rule, value, fix):
+    if not holds:
+        raise ValueError(f"{name}: expected {rule}, got {value}. {fix}")
+
+
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
     """The cascade: which grid it works on and how wide its U-Nets are.
@@ -254,8 +259,3 @@ def _build(kind, tree, name):
             value = tuple(value)
         values[key] = value
     return kind(**values)
-
-
-def _check(holds, name, rule, value, fix):
-    if not holds:
-        raise ValueError(f"{name}: expected {rule}, got {value}. {fix}")

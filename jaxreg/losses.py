@@ -79,9 +79,10 @@ def automatic_edge(fixed: Image, mask: Mask, *, spacing_mm: Spacing, ratio: floa
         ratio: nu.
 
     Returns:
-        Epsilon in HU/mm, at least `SMALLEST_EDGE`.
+        Epsilon in HU/mm, at least `SMALLEST_EDGE`; a constant to derivatives.
     """
     squared = jnp.sum(image_gradient(fixed, spacing_mm=spacing_mm) ** 2, axis=-1)
+    squared = jax.lax.stop_gradient(squared)  # the root has no derivative where the image is flat
     return jnp.maximum(ratio * masked_mean(jnp.sqrt(squared), mask), SMALLEST_EDGE)
 
 
@@ -133,7 +134,9 @@ def curvature(u: Displacement, *, spacing_mm: Spacing) -> Scalar:
     return jnp.mean(jnp.sum(laplace**2, axis=-1))
 
 
-def volume_penalty(determinant: Image, *, threshold: float) -> Image:
+def volume_penalty(
+    determinant: Float[AnyArray, "*shape"], *, threshold: float
+) -> Float[AnyArray, "*shape"]:
     """psi_t(z): 0 at z = 1, the same for growth by z and shrinkage by 1/z, steep below t.
 
     psi_t(z) = (z - 1)^2 / z for z >= t, continued with its tangent (1 - 1/t^2) z + 2 (1 - t) / t

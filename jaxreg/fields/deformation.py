@@ -15,7 +15,7 @@ Batch: none; use `jax.vmap`.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from jaxreg.fields.interpolation import resize, sample, sample_nearest
 from jaxreg.shapes import AnyArray, Displacement, Image, Points, Scalar, Shape
@@ -39,7 +39,7 @@ def target_points(u: Displacement) -> Displacement:
     return identity_grid(u.shape[:3]) + u
 
 
-def warp(moving: Image, u: Displacement) -> Image:
+def warp(moving: Float[AnyArray, "A B C"], u: Displacement) -> Image:
     """Image moving(x + u(x)) on the grid of `u`, trilinear.
 
     Args:
@@ -91,7 +91,7 @@ def transform_points(u: Displacement, points: Points) -> Points:
     return points + sample(u, points)
 
 
-def resize_displacement(u: Displacement, shape: Shape) -> Displacement:
+def resize_displacement(u: Displacement, shape: Shape) -> Float[AnyArray, "x y z 3"]:
     """Displacement on a grid of another shape over the same extent, vectors scaled with it.
 
     A displacement that is constant in millimetres stays so.

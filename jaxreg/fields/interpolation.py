@@ -14,9 +14,16 @@ from jaxtyping import Float, Shaped
 from jaxreg.shapes import AnyArray, Coordinates, Shape
 
 
+def _sizes(image, coordinates):
+    """Voxels along each axis, in the type and with the rank of the coordinates, (1, ..., 3)."""
+    return jnp.array(image.shape[:3], coordinates.dtype).reshape(
+        (1,) * (coordinates.ndim - 1) + (3,)
+    )
+
+
 def _corners(image, coordinates):
-    """The eight voxels around each point, (2, 2, 2, ..., C), and its place in that cell, (..., 3)."""
-    size = jnp.array(image.shape[:3], coordinates.dtype)
+    """The eight voxels around each point, each (..., C), and its place in that cell, (..., 3)."""
+    size = _sizes(image, coordinates)
     clamped = jnp.clip(coordinates, 0.0, size - 1.0)
     # The last cell of an axis also holds its upper edge; an axis of one voxel has one flat cell.
     lower = jnp.clip(jnp.floor(clamped), 0.0, jnp.maximum(size - 2.0, 0.0))
@@ -49,7 +56,7 @@ def _trilinear(image, coordinates):
 def _trilinear_slopes(image, coordinates):
     """Value of the trilinear interpolant and its three partial derivatives, zero outside."""
     corners, fraction = _corners(image, coordinates)
-    size = jnp.array(image.shape[:3], coordinates.dtype)
+    size = _sizes(image, coordinates)
     inside = (coordinates >= 0.0) & (coordinates <= size - 1.0)
     if image.ndim == 4:
         fraction, inside = fraction[..., None, :], inside[..., None, :]
@@ -122,8 +129,9 @@ def sample_nearest(
         Values, (...).
     """
     labels = jnp.asarray(labels)
-    last = jnp.array(labels.shape, jnp.int32) - 1
-    index = jnp.clip(jnp.floor(coordinates + 0.5).astype(jnp.int32), 0, last)
+    coordinates = jnp.asarray(coordinates)
+    last = _sizes(labels, coordinates) - 1.0
+    index = jnp.clip(jnp.floor(coordinates + 0.5), 0.0, last).astype(jnp.int32)
     return labels[index[..., 0], index[..., 1], index[..., 2]]
 
 

@@ -42,7 +42,7 @@ def halve(image: Float[AnyArray, "X Y Z *C"]) -> Float[AnyArray, "x y z *C"]:
     return image
 
 
-def pyramid(image: Image, *, levels: int) -> list[Image]:
+def pyramid(image: Image, *, levels: int) -> list[Float[AnyArray, "_ _ _"]]:
     """The image at resolutions 1, 1/2, ..., 1/2^(levels-1), finest first.
 
     Args:

@@ -1,0 +1,1 @@
+"""Registration without training: lung masks, prealignment, keypoints and refinement."""

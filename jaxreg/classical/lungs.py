@@ -1,0 +1,261 @@
+"""Lung mask of a chest CT by thresholds and morphology, on the host.
+
+All work is done on arrays whose axes run to the patient's right, anterior and superior (the
+closest permutation and flips of the volume's own axes) and, up to the last step, on a grid
+reduced to about 2.5 mm. In that order: body, air inside the body, trachea and main bronchi out,
+gas and small components out, left from right, vessels and nodules closed, border redrawn on the
+volume's own grid.
+"""
+
+import nibabel.orientations
+import numpy as np
+from scipy import ndimage
+
+from jaxreg.data.volume import Volume
+
+_WORK_MM = 2.5  # voxel size of the reduced grid, where the volume is finer than that
+_VOID_HU = -1500.0  # below: padding outside the field of view
+_LUNG_HU = -450.0  # between lung (exhale -700) and soft tissue
+_BODY_HU = -300.0
+_GAS_HU = -970.0  # a component with a median below holds gas (outside air, bowel), not lung
+_CLOSING_MM = 6.5  # vessels, airways and nodules up to twice this width are closed
+_MINIMUM_ML = 20.0  # smallest component that can be a lung
+_RIGHT, _LEFT = 1, 2
+
+
+def lung_mask(volume: Volume) -> Volume:
+    """Labels of the lungs of a chest CT: 1 patient's right, 2 left, 0 elsewhere.
+
+    Vessels, nodules and airways inside a lung belong to it; trachea and main bronchi do not.
+    A lung that holds no air (consolidated or missing) gets no label.
+
+    Args:
+        volume: chest CT in HU, (X, Y, Z), any orientation and spacing.
+
+    Returns:
+        Labels (X, Y, Z) uint8 on the grid of `volume`.
+
+    Raises:
+        ValueError: no lung was found.
+    """
+    to_ras = nibabel.orientations.io_orientation(volume.affine)
+    from_ras = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), to_ras)
+    hu = nibabel.orientations.apply_orientation(np.asarray(volume.data, np.float32), to_ras)
+    axis_order = np.argsort(to_ras[:, 0])
+    spacing_mm = np.linalg.norm(volume.affine[:3, :3], axis=0)[axis_order]
+
+    factors = np.maximum(1, np.rint(_WORK_MM / spacing_mm)).astype(int)
+    void = _block_mean((hu < _VOID_HU).astype(np.float32), factors) > 0
+    coarse = _block_mean(np.clip(hu, -1024.0, 600.0), factors)
+    labels = _coarse_labels(coarse, void, spacing_mm * factors)
+    if not labels.any():
+        raise ValueError(
+            f"volume: expected a chest CT in HU with at least {_MINIMUM_ML:.0f} ml of aerated lung "
+            f"(-970 to -450 HU, enclosed by the body), got no such region in values from "
+            f"{hu.min():.0f} to {hu.max():.0f}. Convert the image to HU, or pass a lung mask."
+        )
+    labels = _redraw_border(hu, labels, factors)
+    labels = nibabel.orientations.apply_orientation(labels, from_ras)
+    return Volume(data=np.ascontiguousarray(labels), affine=volume.affine)
+
+
+def _coarse_labels(hu: np.ndarray, void: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Labels on the reduced grid; zero everywhere where no lung is found."""
+    body = _largest(ndimage.binary_opening(hu > _BODY_HU, _ball(4.0, spacing_mm)))
+    air = (hu < _LUNG_HU) & _enclosed(body) & ~void
+    air &= ~_airways(hu, air, spacing_mm)
+    lungs = _aerated_components(hu, air, spacing_mm)
+    labels = np.zeros(hu.shape, np.uint8)
+    if not lungs.any():
+        return labels
+    sides = _split_sides(lungs, _midline(hu, body, spacing_mm), spacing_mm)
+    for side in (_RIGHT, _LEFT):
+        closed = _close(sides == side, _CLOSING_MM, spacing_mm)
+        labels[closed & (labels == 0) & ((sides == 0) | (sides == side)) & ~void] = side
+    return labels
+
+
+def _block_mean(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Mean over blocks of `factors` voxels; the last block repeats the border."""
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            missing = -image.shape[axis] % factor
+            widths = [(0, missing if a == axis else 0) for a in range(3)]
+            image = np.pad(image, widths, mode="edge")
+            shape = (*image.shape[:axis], -1, factor, *image.shape[axis + 1 :])
+            image = image.reshape(shape).mean(axis + 1)
+    return image
+
+
+def _ball(radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
+    """Structuring element: the voxels within `radius_mm` of its centre."""
+    reach = (radius_mm / spacing_mm).astype(int)
+    offsets = np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij")
+    return sum((o * s) ** 2 for o, s in zip(offsets, spacing_mm, strict=True)) <= radius_mm**2
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    """Largest component of a mask."""
+    components, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    return components == 1 + np.argmax(np.bincount(components.ravel())[1:])
+
+
+def _enclosed(body: np.ndarray) -> np.ndarray:
+    """Voxels that see the body in three or four of the four in-plane directions.
+
+    Three, so that a lung cut by a side of the volume is still inside; the table and the air
+    around the patient see it in one or two.
+    """
+    seen = np.zeros(body.shape, np.uint8)
+    for axis in (0, 1):
+        seen += np.maximum.accumulate(body, axis)
+        seen += np.flip(np.maximum.accumulate(np.flip(body, axis), axis), axis)
+    return seen >= 3
+
+
+def _airways(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Trachea and main bronchi with their walls, as far as they lie in `air`."""
+    seed = _trachea(hu, air, spacing_mm)
+    if not seed.any():
+        return seed
+    # Grow within a box around the trachea, under the highest threshold that does not leak.
+    window = []
+    for axis, (below_mm, above_mm) in enumerate(((45, 45), (45, 45), (60, 0))):
+        extent = np.flatnonzero(seed.any(tuple(a for a in range(3) if a != axis)))
+        first = extent[0] - int(below_mm / spacing_mm[axis])
+        window.append(slice(max(first, 0), extent[-1] + 1 + int(above_mm / spacing_mm[axis])))
+    window = tuple(window)
+    limit = seed.sum() + 60e3 / np.prod(spacing_mm)  # the bronchi hold less than 60 ml
+    airways = seed.copy()
+    for threshold in (-800.0, -850.0, -900.0, -925.0, -950.0, -975.0):
+        components, _ = ndimage.label(air[window] & (hu[window] < threshold))
+        names = np.unique(components[seed[window] & (components > 0)])
+        grown = np.isin(components, names)
+        if grown.sum() <= limit:
+            airways[window] |= grown
+            break
+    return ndimage.binary_dilation(airways, _ball(3.0, spacing_mm)) & air
+
+
+def _trachea(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """The part of the trachea that tissue separates from the lungs in each axial slice.
+
+    A stack of compact cross-sections of 0.5 to 8 cm2, filled with gas, at least 20 mm long, that
+    ends above the middle of the air.
+    """
+    in_plane = np.zeros((3, 3, 3), bool)
+    in_plane[:, 1, 1] = in_plane[1, :, 1] = True
+    gas = air & (hu < -600.0)
+    sections, count = ndimage.label(gas, in_plane)
+    keep = np.zeros(count + 1, bool)
+    areas = np.bincount(sections.ravel(), minlength=count + 1) * spacing_mm[0] * spacing_mm[1]
+    for name, box in enumerate(ndimage.find_objects(sections), start=1):
+        sides_mm = [(box[a].stop - box[a].start) * spacing_mm[a] for a in (0, 1)]
+        compact = areas[name] > 0.5 * sides_mm[0] * sides_mm[1] and max(sides_mm) < 45.0
+        keep[name] = 50.0 < areas[name] < 800.0 and compact
+    stacks, count = ndimage.label(keep[sections], np.ones((3, 3, 3), bool))
+    best, best_length = 0, 20.0
+    middle = np.average(np.arange(air.shape[2]), weights=air.sum((0, 1)) + 1e-9)
+    for name, box in enumerate(ndimage.find_objects(stacks), start=1):
+        length = (box[2].stop - box[2].start) * spacing_mm[2]
+        gas_filled = np.median(hu[box][stacks[box] == name]) < -880.0
+        if length > best_length and box[2].stop > middle and gas_filled:
+            best, best_length = name, length
+    return (stacks == best) & (best > 0)
+
+
+def _aerated_components(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """The components of `air` that are large enough for a lung and hold more than gas."""
+    components, count = ndimage.label(air)
+    sizes_ml = np.bincount(components.ravel(), minlength=count + 1) * np.prod(spacing_mm) / 1e3
+    sizes_ml[0] = 0.0
+    names = np.flatnonzero(sizes_ml > max(_MINIMUM_ML, 0.02 * sizes_ml.max()))
+    medians = np.atleast_1d(ndimage.median(hu, components, names)) if len(names) else []
+    return np.isin(components, [n for n, m in zip(names, medians, strict=True) if m > _GAS_HU])
+
+
+def _midline(hu: np.ndarray, body: np.ndarray, spacing_mm: np.ndarray) -> float:
+    """Position of the spine along x in voxels, or of the body's centre where no bone is seen."""
+    rows = np.flatnonzero(body.any((0, 2)))
+    back = slice(rows[0], rows[0] + max(1, int(0.45 * len(rows))))
+    bone = ((hu > 150.0) & body)[:, back].sum((1, 2)) * np.prod(spacing_mm) / 1e3
+    columns = body.sum((1, 2))
+    if bone.sum() < 30.0:
+        return float(np.average(np.arange(len(columns)), weights=columns))
+    return float(np.argmax(ndimage.gaussian_filter1d(bone, 15.0 / spacing_mm[0], mode="constant")))
+
+
+def _split_sides(lungs: np.ndarray, midline: float, spacing_mm: np.ndarray) -> np.ndarray:
+    """Labels right and left; a component that reaches into both sides is cut at its waist."""
+    sides = np.zeros(lungs.shape, np.uint8)
+    components, _ = ndimage.label(lungs)
+    for name, box in enumerate(ndimage.find_objects(components), start=1):
+        part = components[box] == name
+        sides[box][part] = _sides_of(part, midline - box[0].start, spacing_mm)[part]
+    return sides
+
+
+def _sides_of(part: np.ndarray, midline: float, spacing_mm: np.ndarray) -> np.ndarray:
+    """Sides of one component: the first erosion that leaves a large piece on each side."""
+    depth_mm = ndimage.distance_transform_edt(np.pad(part, 1), sampling=spacing_mm)
+    depth_mm = depth_mm[1:-1, 1:-1, 1:-1]
+    x = np.arange(part.shape[0])
+    across = np.average(x, weights=part.sum((1, 2)))
+    smaller = min(part[x < midline].sum(), part[x >= midline].sum())
+    if smaller > 0.05 * part.sum():
+        for erosion_mm in np.arange(0.5, 25.0, 1.0) * spacing_mm.min():
+            cores, count = ndimage.label(depth_mm > erosion_mm)
+            sizes = np.bincount(cores.ravel(), minlength=count + 1)[1:]
+            large = 1 + np.flatnonzero(sizes > 0.1 * max(sizes.sum(), 1))
+            if len(large) < 2:
+                continue
+            at = np.array([p[0] for p in ndimage.center_of_mass(cores > 0, cores, large)])
+            if (at >= midline).all() or (at < midline).all():
+                continue
+            names = np.zeros(count + 1, np.int16)
+            names[large] = np.where(at >= midline, _RIGHT, _LEFT)
+            nearest = ndimage.distance_transform_edt(
+                names[cores] == 0,
+                sampling=spacing_mm,
+                return_distances=False,
+                return_indices=True,
+            )
+            return names[cores[tuple(nearest)]]
+    return np.full(part.shape, _RIGHT if across >= midline else _LEFT)
+
+
+def _close(mask: np.ndarray, radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
+    """Closing by a ball, then holes filled in space and in each axial slice."""
+    if not mask.any():
+        return mask
+    box = ndimage.find_objects(mask.astype(np.uint8))[0]
+    margin = (radius_mm / spacing_mm).astype(int) + 1
+    padded = np.pad(mask[box], [(m, m) for m in margin])
+    dilated = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= radius_mm
+    closed = ndimage.distance_transform_edt(dilated, sampling=spacing_mm) > radius_mm
+    closed = (closed | padded)[tuple(slice(m, -m) for m in margin)]
+    in_plane = np.zeros((3, 3, 3), bool)
+    in_plane[:, 1, 1] = in_plane[1, :, 1] = True
+    filled = np.zeros_like(mask)
+    filled[box] = ndimage.binary_fill_holes(ndimage.binary_fill_holes(closed), in_plane)
+    return filled
+
+
+def _redraw_border(hu: np.ndarray, labels: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Labels on the full grid: within a reduced voxel of the border the HU decide."""
+    near = labels > 0
+    core = ndimage.binary_erosion(near, np.ones((3, 3, 3), bool), border_value=1)
+    aerated = _block_mean(np.clip(hu, -1024.0, 600.0), factors) < _LUNG_HU
+    solid = core | (near & ~aerated)  # closed vessels and nodules stay
+    nearest = ndimage.distance_transform_edt(~near, return_distances=False, return_indices=True)
+    grown = np.where(ndimage.binary_dilation(near), labels[tuple(nearest)], 0).astype(np.uint8)
+
+    def upsample(image: np.ndarray) -> np.ndarray:
+        for axis, factor in enumerate(factors):
+            image = np.repeat(image, factor, axis)
+        return image[tuple(slice(n) for n in hu.shape)]
+
+    lung = (hu < _LUNG_HU) & (hu > _VOID_HU)
+    return upsample(grown) * (upsample(solid) | lung)

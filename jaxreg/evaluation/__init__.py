@@ -1,0 +1,1 @@
+"""Scores, statistics, published figures, tables and pictures of registrations."""

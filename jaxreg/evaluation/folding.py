@@ -1,0 +1,104 @@
+"""How a deformation changes volume, and where it folds.
+
+Folds are counted in two ways, and tables name which: voxels whose determinant is <= 0 by central
+differences (one-sided at the border; `jaxreg.fields.jacobian`), which is what others print, and
+cells between voxels that are not proven free of folds (`jaxreg.fields.certificate`), which sees
+those that central differences miss.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import ndimage
+
+from jaxreg.evaluation.metrics import OtherGrid, require_shape
+from jaxreg.shapes import Image, Mask
+
+
+@dataclasses.dataclass(frozen=True)
+class DeterminantSummary:
+    """The Jacobian determinant within a mask.
+
+    Attributes:
+        folds: share of voxels with determinant <= 0 by central differences.
+        minimum: least determinant.
+        p1: 1st percentile.
+        median: 50th percentile.
+        p99: 99th percentile.
+        maximum: greatest determinant.
+        sd_log: standard deviation of log(max(det, 1e-9)).
+    """
+
+    folds: float
+    minimum: float
+    p1: float
+    median: float
+    p99: float
+    maximum: float
+    sd_log: float
+
+
+def determinant_summary(determinant: Image, mask: OtherGrid) -> DeterminantSummary:
+    """Returns folds, percentiles and spread of the determinant within the mask.
+
+    Args:
+        determinant: det(I + du/dx), (X, Y, Z), by the stencil of `jaxreg.fields.jacobian`.
+        mask: where to look, (X, Y, Z), usually the lungs.
+    """
+    values = _within(determinant, mask)
+    p1, median, p99 = np.percentile(values, (1, 50, 99)).tolist()
+    return DeterminantSummary(
+        folds=float(np.mean(~(values > 0))),
+        minimum=float(values.min()),
+        p1=p1,
+        median=median,
+        p99=p99,
+        maximum=float(values.max()),
+        sd_log=float(np.log(np.maximum(values, 1e-9)).std()),
+    )
+
+
+def learn2reg_sd_log(determinant: Image) -> float:
+    """Learn2Reg's SDlogJ: sd of log(clip(det + 3, 1e-9, 1e9)) off the two border voxels.
+
+    The 3 is in the challenge's code (MDL-UzL/L2R, evaluation) and makes its value much smaller
+    than `DeterminantSummary.sd_log`. It also hides folds: count those with `determinant_summary`.
+    """
+    inner = np.asarray(determinant, np.float64)[2:-2, 2:-2, 2:-2]
+    return float(np.log(np.clip(inner + 3, 1e-9, 1e9)).std())
+
+
+def uncertified_share(uncertified: Mask, mask: OtherGrid) -> float:
+    """Share of cells in the lung that are not proven free of folds.
+
+    A cell lies between eight neighbouring voxels, so there is one less than voxels along each axis;
+    it counts where one of its corners is in the mask.
+
+    Args:
+        uncertified: cells of `jaxreg.fields.certificate.uncertified_cells`, nonzero where unproven.
+        mask: voxels, (X, Y, Z).
+
+    Returns:
+        Share in [0, 1].
+    """
+    expected = tuple(n - 1 for n in mask.shape)
+    if uncertified.shape != expected:
+        raise ValueError(
+            f"uncertified: expected one cell less than voxels, {expected}, got "
+            f"{uncertified.shape}. Compute both on the fixed image's grid."
+        )
+    # a maximum over 2x2x2 voxels, whose first voxel names the cell
+    touched = ndimage.maximum_filter(np.asarray(mask) > 0, size=2, origin=-1)[:-1, :-1, :-1]
+    return float(np.mean(_within(np.asarray(uncertified) != 0, touched)))
+
+
+def _within(values, mask):
+    """Values in the mask; refuses an empty mask and another grid."""
+    require_shape(values, mask)
+    values = np.asarray(values)[np.asarray(mask) > 0]
+    if values.size == 0:
+        raise ValueError(
+            "mask: expected at least one voxel, got an empty mask. "
+            "Check that it belongs to the fixed image."
+        )
+    return values

@@ -10,14 +10,15 @@ Contract of everything in `jaxreg.data`:
 """
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 
-import nibabel
 import numpy as np
 import scipy.ndimage
 
-_SAME_GRID_TOLERANCE = 0.05  # voxels: what header rounding does over a whole image
+from jaxreg.data.grid import Grid as Grid
+from jaxreg.data.grid import checked_affine
+from jaxreg.data.grid import transform as transform
+
 _SHRINK_WITHOUT_SMOOTHING = 1.5  # above it linear sampling skips voxels and aliases
 
 
@@ -42,25 +43,31 @@ class Volume:
                 "Take one volume out of a series; a single slice cannot be registered."
             )
         object.__setattr__(self, "data", _checked_values(data))
-        object.__setattr__(self, "affine", _checked_affine(self.affine))
+        object.__setattr__(self, "affine", checked_affine(self.affine))
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+        x, y, z = self.data.shape[:3]
+        return Grid((x, y, z), self.affine)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of voxels along each axis."""
-        return _three(self.data.shape)
+        return self.grid.shape
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel size along each array axis, millimetres."""
-        return spacing_of(self.affine)
+        return self.grid.spacing_mm
 
     def world_from_voxel(self, points: np.ndarray) -> np.ndarray:
         """Returns world positions, RAS mm, of voxel coordinates (..., 3)."""
-        return transform(self.affine, points)
+        return self.grid.world_from_voxel(points)
 
     def voxel_from_world(self, points: np.ndarray) -> np.ndarray:
         """Returns voxel coordinates of world positions (..., 3) in RAS mm."""
-        return transform(np.linalg.inv(self.affine), points)
+        return self.grid.voxel_from_world(points)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +92,23 @@ class DisplacementField:
             )
         data = _checked_values(data.astype(np.float32, copy=False))
         object.__setattr__(self, "data", data)
-        object.__setattr__(self, "affine", _checked_affine(self.affine))
+        object.__setattr__(self, "affine", checked_affine(self.affine))
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+        x, y, z = self.data.shape[:3]
+        return Grid((x, y, z), self.affine)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along each axis."""
+        return self.grid.shape
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along each array axis, millimetres."""
+        return self.grid.spacing_mm
 
     @classmethod
     def from_voxels(cls, displacement: np.ndarray, affine: np.ndarray) -> "DisplacementField":
@@ -95,23 +118,13 @@ class DisplacementField:
             displacement: u, (X, Y, Z, 3), voxels of the fixed grid.
             affine: (4, 4) of the fixed grid.
         """
-        rotation_mm = np.asarray(affine, np.float64)[:3, :3]
-        return cls(np.asarray(displacement) @ rotation_mm.T.astype(np.float32), affine)
+        mm_from_voxel = np.asarray(affine, np.float32)[:3, :3]
+        return cls(np.asarray(displacement, np.float32) @ mm_from_voxel.T, affine)
 
     def to_voxels(self) -> np.ndarray:
         """Returns the displacement u = R^-1 d, (X, Y, Z, 3), in voxels of the fixed grid."""
-        voxel_from_mm = np.linalg.inv(self.affine[:3, :3])
-        return self.data @ voxel_from_mm.T.astype(np.float32)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Number of voxels of the fixed grid along each axis."""
-        return _three(self.data.shape)
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size of the fixed grid along each array axis, millimetres."""
-        return spacing_of(self.affine)
+        voxel_from_mm = np.linalg.inv(self.affine[:3, :3]).astype(np.float32)
+        return self.data @ voxel_from_mm.T
 
     def transform_points(self, points: np.ndarray) -> np.ndarray:
         """Returns T(x) = x + d(x) for world points x of the fixed image, (N, 3), RAS mm.
@@ -119,7 +132,7 @@ class DisplacementField:
         d is interpolated trilinearly at x; outside of the grid it has its value at the edge.
         """
         points = np.asarray(points, np.float64)
-        voxels = transform(np.linalg.inv(self.affine), points)
+        voxels = self.grid.voxel_from_world(points)
         components = [
             scipy.ndimage.map_coordinates(
                 self.data[..., c], voxels.T, order=1, mode="nearest", output=np.float64
@@ -127,16 +140,6 @@ class DisplacementField:
             for c in range(3)
         ]
         return points + np.stack(components, axis=-1)
-
-
-def transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Returns points (..., 3) taken through a (4, 4) matrix, float64."""
-    return np.asarray(points, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
-
-
-def spacing_of(affine: np.ndarray) -> tuple[float, float, float]:
-    """Returns the voxel size in millimetres: the lengths of the columns of the affine."""
-    return _three(np.linalg.norm(affine[:3, :3], axis=0).tolist())
 
 
 def resample(
@@ -191,37 +194,17 @@ def resample(
 
 
 def require_same_grid(
-    a: Volume | DisplacementField, b: Volume | DisplacementField, names: tuple[str, str]
+    a: Grid | Volume | DisplacementField,
+    b: Grid | Volume | DisplacementField,
+    names: tuple[str, str],
 ) -> None:
-    """Raises ValueError, naming both grids, unless shape and geometry of `a` and `b` agree.
-
-    Corners may differ by 0.05 voxel, which is what rounded headers differ by.
-    """
-    if not same_grid(a, b):
+    """Raises ValueError, naming both grids, unless they agree to 0.05 voxel at the corners."""
+    grids = [x if isinstance(x, Grid) else x.grid for x in (a, b)]
+    if not grids[0].matches(grids[1]):
         raise ValueError(
-            f"{names[0]} and {names[1]}: expected one grid, got {describe_grid(a)} and "
-            f"{describe_grid(b)}. Resample one onto the other, with order 0 for labels "
-            "(jaxreg.data.volume.resample)."
+            f"{names[0]} and {names[1]}: expected one grid, got {grids[0]} and {grids[1]}. "
+            "Resample one onto the other (jaxreg.data.volume.resample, order 0 for labels)."
         )
-
-
-def same_grid(a: Volume | DisplacementField, b: Volume | DisplacementField) -> bool:
-    """Returns whether shapes agree and corners differ by less than 0.05 voxel."""
-    if a.shape != b.shape:
-        return False
-    corners = np.array(list(itertools.product(*[(0, n - 1) for n in a.shape])))
-    distance_mm = np.linalg.norm(
-        transform(a.affine, corners) - transform(b.affine, corners), axis=1
-    )
-    return bool(distance_mm.max() <= _SAME_GRID_TOLERANCE * min(a.spacing_mm))
-
-
-def describe_grid(volume: Volume | DisplacementField) -> str:
-    """Returns shape, spacing, orientation and origin in one line, for messages."""
-    spacing = ", ".join(f"{s:.4g}" for s in volume.spacing_mm)
-    origin = ", ".join(f"{x:.2f}" for x in volume.affine[:3, 3])
-    axes = "".join(str(code) for code in nibabel.orientations.aff2axcodes(volume.affine))
-    return f"{volume.shape} voxels of ({spacing}) mm, axes {axes}, origin ({origin}) mm RAS"
 
 
 def check_ct(volume: Volume, name: str) -> None:
@@ -258,32 +241,3 @@ def _checked_values(data: np.ndarray) -> np.ndarray:
     data = data.view()
     data.flags.writeable = False
     return data
-
-
-def _checked_affine(affine: np.ndarray) -> np.ndarray:
-    affine = np.array(affine, np.float64)
-    if affine.shape != (4, 4):
-        raise ValueError(
-            f"affine: expected a (4, 4) matrix, got shape {affine.shape}. Append the row 0 0 0 1."
-        )
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    regular = (
-        np.all(np.isfinite(affine))
-        and np.array_equal(affine[3], [0, 0, 0, 1])
-        and np.all(lengths > 0)
-        # volume of the unit parallelepiped: 1 for right angles, 0 for axes in one plane
-        and abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-3
-    )
-    if not regular:
-        raise ValueError(
-            "affine: expected a finite invertible matrix with last row 0 0 0 1, got "
-            f"{np.array2string(affine, precision=6, separator=', ').replace(chr(10), '')}. "
-            "Check orientation and spacing in the file's header."
-        )
-    affine.flags.writeable = False
-    return affine
-
-
-def _three(values: Sequence) -> tuple:
-    x, y, z = values[:3]
-    return (x, y, z)

@@ -43,14 +43,18 @@ def _corners(image, coordinates):
     return [[[value(i, j, k) for k in (0, 1)] for j in (0, 1)] for i in (0, 1)], fraction
 
 
+def _mix(pair, fraction):
+    """Linear interpolation, exact at both ends and for equal values."""
+    return jnp.where(fraction < 1.0, pair[0] + fraction * (pair[1] - pair[0]), pair[1])
+
+
 def _trilinear(image, coordinates):
     corners, fraction = _corners(image, coordinates)
     if image.ndim == 4:
         fraction = fraction[..., None, :]
     fx, fy, fz = fraction[..., 0], fraction[..., 1], fraction[..., 2]
-    along_z = [[c[0] + fz * (c[1] - c[0]) for c in row] for row in corners]
-    along_y = [c[0] + fy * (c[1] - c[0]) for c in along_z]
-    return along_y[0] + fx * (along_y[1] - along_y[0])
+    along_yz = [_mix([_mix(c, fz) for c in row], fy) for row in corners]
+    return _mix(along_yz, fx)
 
 
 def _trilinear_slopes(image, coordinates):
@@ -62,15 +66,16 @@ def _trilinear_slopes(image, coordinates):
         fraction, inside = fraction[..., None, :], inside[..., None, :]
     fx, fy, fz = fraction[..., 0], fraction[..., 1], fraction[..., 2]
 
-    def mix(pair, f):
-        return pair[0] + f * (pair[1] - pair[0])
-
-    along_z = [[mix(c, fz) for c in row] for row in corners]
+    along_z = [[_mix(c, fz) for c in row] for row in corners]
     slope_z = [[c[1] - c[0] for c in row] for row in corners]
-    along_yz = [mix(c, fy) for c in along_z]
+    along_yz = [_mix(c, fy) for c in along_z]
     slope_y = [c[1] - c[0] for c in along_z]
-    value = mix(along_yz, fx)
-    slopes = (along_yz[1] - along_yz[0], mix(slope_y, fx), mix([mix(c, fy) for c in slope_z], fx))
+    value = _mix(along_yz, fx)
+    slopes = (
+        along_yz[1] - along_yz[0],
+        _mix(slope_y, fx),
+        _mix([_mix(c, fy) for c in slope_z], fx),
+    )
     return value, [jnp.where(inside[..., axis], slopes[axis], 0.0) for axis in range(3)]
 
 

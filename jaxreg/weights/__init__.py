@@ -1,0 +1,1 @@
+"""Trained parameters that ship with the package."""

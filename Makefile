@@ -1,0 +1,31 @@
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: venv demo test lint types tests clean
+
+venv: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --editable '.[test]'
+	touch $@
+
+demo: venv
+	$(RUN) -m jaxreg demo --out demo
+
+test: lint types tests
+
+lint: venv
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: venv
+	$(RUN) -m pyright
+
+tests: venv
+	$(RUN) -m pytest
+
+clean:
+	rm -rf $(VENV) demo

@@ -1,0 +1,14 @@
+"""Seconds, for tests: three tiny U-Nets on a 32x32x32 grid.
+
+python train.py --level 1..3 --config configs/smoke.py --data phantom --workdir runs/smoke
+"""
+
+from jaxreg.config import Config, LossConfig, NetworkConfig, TrainingConfig
+
+config = Config(
+    network=NetworkConfig(grid=(32, 32, 32), levels=3, widths=(4, 8), convs=1),
+    loss=LossConfig(),
+    training=TrainingConfig(
+        epochs=(2, 2, 2), pairs=2, validation_pairs=1, log_every=1, checkpoint_every=2
+    ),
+)

@@ -1,0 +1,204 @@
+"""Training pairs: prepared once as files on the network grid, then read in a fixed random order.
+
+A pair goes through the steps of a registration (lung masks, prealignment, frame) and is written as
+one .npz file, so that an epoch reads small arrays. `batches` is a grain dataset: the order depends
+on the seed alone, and the place in it is part of a checkpoint.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import grain
+import numpy as np
+
+from jaxreg.classical.affine import prealign
+from jaxreg.classical.lungs import lung_mask
+from jaxreg.data.atomic import replacing
+from jaxreg.data.frame import labels_to_frame, lung_frame, points_to_frame, to_frame
+from jaxreg.data.manifest import read_manifest
+from jaxreg.data.phantom import phantom_pair
+from jaxreg.data.volume import Volume
+from jaxreg.learning.augmentation import Pair
+from jaxreg.shapes import Shape
+
+KEYPOINTS = 1024  # places for keypoints in a prepared pair; more are thinned, fewer filled up
+VALIDATION_SEED = 10_000_000  # phantoms for validation count from here, for tests from twice that
+
+log = logging.getLogger(__name__)
+
+
+def prepare(
+    fixed: Volume,
+    moving: Volume,
+    fixed_labels: Volume | None,
+    moving_labels: Volume | None,
+    fixed_points: np.ndarray,
+    moving_points: np.ndarray,
+    *,
+    grid: Shape,
+) -> Pair:
+    """A pair brought to the network grid, as a registration would bring it there.
+
+    Args:
+        fixed: HU.
+        moving: HU, any grid.
+        fixed_labels: lobes or lungs of the fixed image; found automatically if None.
+        moving_labels: the same of the moving image.
+        fixed_points: keypoints, RAS mm, (N, 3), N may be 0.
+        moving_points: where they went, RAS mm, (N, 3).
+        grid: network grid.
+
+    Returns:
+        The pair as arrays of the host; images are float32, label maps uint8.
+    """
+    fixed_labels = lung_mask(fixed) if fixed_labels is None else fixed_labels
+    moving_labels = lung_mask(moving) if moving_labels is None else moving_labels
+    matrix, _ = prealign(fixed, moving, fixed_labels, moving_labels)
+    frame = lung_frame(fixed_labels, moving_labels, matrix, shape=grid)
+    chosen = np.linspace(0, len(fixed_points) - 1, min(KEYPOINTS, len(fixed_points))).astype(int)
+    count = len(chosen)
+    keypoints = np.zeros((2, KEYPOINTS, 3), np.float32)
+    keypoints[0, :count] = points_to_frame(fixed_points[chosen], frame)
+    keypoints[1, :count] = points_to_frame(moving_points[chosen], frame, matrix=matrix)
+    return Pair(
+        fixed=to_frame(fixed, frame),
+        moving=to_frame(moving, frame, matrix=matrix),
+        fixed_labels=labels_to_frame(fixed_labels, frame).astype(np.uint8),
+        moving_labels=labels_to_frame(moving_labels, frame, matrix=matrix).astype(np.uint8),
+        fixed_keypoints=keypoints[0],
+        moving_keypoints=keypoints[1],
+        keypoint_weights=(np.arange(KEYPOINTS) < count).astype(np.float32),
+        spacing_mm=np.array(frame.spacing_mm, np.float32),
+    )
+
+
+def _phantom(seed: int, grid: Shape) -> Pair:
+    """Phantom `seed`, kinds of motion and direction of breath in turn, truth at lung points."""
+    rng = np.random.default_rng([seed, 1])
+    pair = phantom_pair(
+        seed,
+        shape=(128, 104, 120),
+        spacing_mm=(3.0, 3.0, 3.0),
+        motion=("4dct", "breath-hold")[seed % 2],
+        fixed_state=("inhale", "exhale")[(seed // 2) % 2],
+    )
+    voxels = np.argwhere(pair.fixed_labels.data > 0)
+    drawn = voxels[rng.choice(len(voxels), KEYPOINTS // 2, replace=False)]
+    drawn = drawn + rng.uniform(-0.5, 0.5, drawn.shape)
+    lung_points = pair.fixed.world_from_voxel(drawn)
+    moved_points = pair.displacement.transform_points(lung_points)
+    landmarks = rng.permutation(len(pair.fixed_landmarks))[: KEYPOINTS // 2]
+    return prepare(
+        pair.fixed,
+        pair.moving,
+        pair.fixed_labels,
+        pair.moving_labels,
+        np.concatenate([pair.fixed_landmarks[landmarks], lung_points]),
+        np.concatenate([pair.moving_landmarks[landmarks], moved_points]),
+        grid=grid,
+    )
+
+
+def _prepare_all(
+    folder: Path, makers: Sequence[tuple[str, Callable[[], Pair]]], grid: Shape
+) -> list[Path]:
+    """Writes each pair unless its file is there; a folder made for another grid is refused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = folder / "grid.json"
+    if stamp.is_file() and tuple(json.loads(stamp.read_text())) != tuple(grid):
+        raise ValueError(
+            f"{folder}: expected pairs on the grid {grid}, found pairs on {stamp.read_text()}. "
+            "Use another --workdir, or delete this folder."
+        )
+    with replacing(stamp) as target:
+        target.write_text(json.dumps(grid))
+    paths = []
+    for number, (name, make) in enumerate(makers, start=1):
+        path = folder / f"{name}.npz"
+        paths.append(path)
+        if path.is_file():
+            continue
+        log.info("preparing pair %d of %d: %s", number, len(makers), name)
+        pair = make()
+        arrays = pair._replace(
+            fixed=np.round(pair.fixed).astype(np.int16),
+            moving=np.round(pair.moving).astype(np.int16),
+        )._asdict()
+        with replacing(path) as target:
+            np.savez_compressed(target, **arrays)
+    return paths
+
+
+def prepare_phantoms(folder: Path, seeds: Sequence[int], *, grid: Shape) -> list[Path]:
+    """Files of the generated pairs of these seeds; those that exist already are kept."""
+    makers = [(f"phantom_{s}", lambda s=s: _phantom(s, grid)) for s in seeds]
+    return _prepare_all(folder, makers, grid)
+
+
+def prepare_manifest(folder: Path, manifest: Path, *, grid: Shape) -> list[Path]:
+    """Files of the pairs that a manifest lists; those that exist already are kept.
+
+    Raises:
+        ValueError: the manifest is not right; the text lists all that is wrong.
+    """
+
+    def make(entry):
+        points = entry.points()
+        return prepare(
+            entry.fixed_volume(),
+            entry.moving_volume(),
+            entry.fixed_labels_volume(),
+            entry.moving_labels_volume(),
+            *(points if points is not None else (np.zeros((0, 3)), np.zeros((0, 3)))),
+            grid=grid,
+        )
+
+    makers = [(entry.id, lambda entry=entry: make(entry)) for entry in read_manifest(manifest)]
+    return _prepare_all(folder, makers, grid)
+
+
+def read_pair(path: Path) -> Pair:
+    """A prepared pair, images as float32."""
+    with np.load(path) as arrays:
+        pair = Pair(**{name: arrays[name] for name in Pair._fields})
+    return pair._replace(fixed=pair.fixed.astype(np.float32), moving=pair.moving.astype(np.float32))
+
+
+class _Files:
+    """Random access source for grain."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = list(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index) -> Pair:
+        return read_pair(self.paths[index])
+
+
+def batches(paths: Sequence[Path], *, seed: int, batch: int) -> grain.DatasetIterator:
+    """Endless batches in an order that depends on the seed alone, each epoch shuffled anew.
+
+    Args:
+        paths: files of prepared pairs.
+        seed: of the order.
+        batch: pairs a batch.
+
+    Returns:
+        Iterator over `Pair` with a leading batch axis; get_state and set_state keep the place.
+    """
+    source = grain.MapDataset.source(_Files(paths)).seed(seed).shuffle().repeat().batch(batch)
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    return iter(source.to_iter_dataset(options))
+
+
+def label_count(paths: Sequence[Path]) -> int:
+    """Largest label in the files: 2 for lungs, 5 for lobes."""
+    counts = []
+    for path in paths:
+        pair = read_pair(path)
+        counts.append(max(int(pair.fixed_labels.max()), int(pair.moving_labels.max())))
+    return max(counts)

@@ -1,0 +1,330 @@
+"""Registration of a pair: of arrays (`register`), of images in the world (`register_volumes`)."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxreg.classical.affine import prealign
+from jaxreg.classical.lungs import lung_mask
+from jaxreg.classical.refine import refine
+from jaxreg.config import NetworkConfig
+from jaxreg.data.atomic import replacing
+from jaxreg.data.frame import AIR_HU, labels_to_frame, lung_frame, to_frame
+from jaxreg.data.nifti import write_displacement, write_volume
+from jaxreg.data.volume import DisplacementField, Volume, check_ct, require_same_grid
+from jaxreg.data.warping import field_on_grid, invert_field, warp_volume
+from jaxreg.fields.certificate import repair
+from jaxreg.fields.deformation import resize_displacement
+from jaxreg.fields.interpolation import resize
+from jaxreg.fields.jacobian import fold_count, jacobian_determinant
+from jaxreg.network.cascade import cascade
+from jaxreg.network.weights import load_shipped
+from jaxreg.shapes import Displacement, Image
+
+REFINED_MM = 1.5  # voxel size of the frame on which a pair is refined
+METHODS = ("initial", "affine", "cascade", "classical", "full")
+
+
+def register(
+    fixed: Image,
+    moving: Image,
+    *,
+    params: Mapping[str, Any] | None = None,
+    config: NetworkConfig | None = None,
+) -> Displacement:
+    """Displacement that takes each voxel of the fixed image to the moving one: the cascade alone.
+
+    A pure function of arrays, for use under `jax.jit`, `jax.vmap` and `jax.grad`. The images are
+    resampled to the network grid and the field back to theirs (Hering et al. 2021, section 2.4).
+    Best on images cropped to the lungs, axes along RAS; `register_volumes` sees to that.
+
+    Args:
+        fixed: HU, (X, Y, Z), any size.
+        moving: HU, (X, Y, Z), on the same grid.
+        params: of the networks, {"level_1": ..., ...}; None means those that ship with the package.
+        config: of the networks; None means that of the shipped ones.
+
+    Returns:
+        u in voxels, (X, Y, Z, 3): fixed voxel x corresponds to x + u(x) in the moving image.
+
+    Raises:
+        ValueError: the images do not share a grid.
+    """
+    if fixed.shape != moving.shape or fixed.ndim != 3:
+        raise ValueError(
+            f"fixed and moving must share a grid (X, Y, Z): got shapes {fixed.shape} and "
+            f"{moving.shape}. Resample one, or use jaxreg.register_volumes."
+        )
+    if params is None or config is None:
+        shipped_params, shipped_config = load_shipped()
+        params = shipped_params if params is None else params
+        config = shipped_config if config is None else config
+    u = cascade(params, resize(fixed, config.grid), resize(moving, config.grid), config)
+    return resize_displacement(u, fixed.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Registration:
+    """Where each point of the fixed image went in the moving one.
+
+    Attributes:
+        fixed: HU.
+        moving: HU, on its own grid.
+        displacement: d on the fixed grid, world RAS mm; T(x) = x + d(x).
+        fixed_mask: lungs of the fixed image, nonzero inside.
+        prealignment: (4, 4), the linear part found first, fixed world to moving world, RAS mm.
+        summary: settings, versions, seconds by stage, folds, similarity before and after.
+    """
+
+    fixed: Volume
+    moving: Volume
+    displacement: DisplacementField
+    fixed_mask: Volume
+    prealignment: np.ndarray
+    summary: Mapping[str, Any]
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Seconds by stage."""
+        return self.summary["seconds"]
+
+    def warp(self, image: Volume | None = None) -> Volume:
+        """The moving image (or another one in its world) on the fixed grid, linear; air outside."""
+        return warp_volume(image or self.moving, self.displacement, fill=AIR_HU)
+
+    def warp_labels(self, labels: Volume) -> Volume:
+        """Labels of the moving image on the fixed grid, nearest neighbour; 0 outside."""
+        return warp_volume(labels, self.displacement, fill=0, nearest=True)
+
+    def map_points(self, points: np.ndarray) -> np.ndarray:
+        """Points of the moving image, RAS mm, that belong to fixed points (N, 3), RAS mm."""
+        return self.displacement.transform_points(points)
+
+    def jacobian_determinant(self) -> Volume:
+        """Volume change on the fixed grid by central differences; <= 0 is a fold."""
+        determinant = jax.jit(jacobian_determinant)(self.displacement.to_voxels())
+        return Volume(np.asarray(determinant), self.fixed.affine)
+
+    def inverse(self) -> tuple[DisplacementField, Volume]:
+        """The map from the moving image to the fixed one, on the moving grid.
+
+        Returns:
+            Its field in world RAS mm, and the inverse-consistency error |T(T^-1(q)) - q| in mm.
+        """
+        return invert_field(self.displacement, self.moving.grid, matrix=self.prealignment)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes warped, displacement and jacobian (.nii.gz), report.png and summary.json.
+
+        Each file is written beside its place and renamed, so none is ever half-written.
+        """
+        from jaxreg.evaluation.report import report_picture  # matplotlib: only where drawn
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        warped, determinant = self.warp(), self.jacobian_determinant()
+        write_volume(folder / "warped.nii.gz", warped)
+        write_displacement(folder / "displacement.nii.gz", self.displacement)
+        write_volume(folder / "jacobian.nii.gz", determinant)
+        report_picture(
+            folder / "report.png",
+            fixed=self.fixed,
+            moving=self.moving,
+            warped=warped,
+            determinant=determinant,
+            mask=self.fixed_mask,
+            title=f"jaxreg: {self.summary['method']}",
+            lines=self.lines(),
+        )
+        with replacing(folder / "summary.json") as target:
+            target.write_text(json.dumps(self.summary, indent=2) + "\n")
+
+    def lines(self) -> tuple[str, ...]:
+        """The summary in a few lines of words."""
+        before, after = self.summary["correlation_before"], self.summary["correlation_after"]
+        certificate = self.summary["certificate"]
+        return (
+            f"correlation in the lungs {before:.3f} before, {after:.3f} after",
+            f"folded lung voxels {100 * self.summary['folds_in_lungs']:.4f} % (central "
+            f"differences), cells not certified free of folds: {certificate['uncertified']}",
+            f"{sum(self.seconds.values()):.1f} s: "
+            + ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items()),
+        )
+
+
+class _Clock:
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - began, 3)
+
+
+def register_volumes(
+    fixed: Volume,
+    moving: Volume,
+    *,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    method: str = "full",
+    params: Mapping[str, Any] | None = None,
+    config: NetworkConfig | None = None,
+) -> Registration:
+    """Registers two images of any grid, orientation and field of view.
+
+    Lung masks, linear prealignment, frame around the lungs, cascade, refinement, the field on the
+    fixed image's own grid, certificate against folds; `method` says which of them take part.
+
+    Args:
+        fixed: CT in HU.
+        moving: CT in HU.
+        fixed_mask: lungs, nonzero inside, on the grid of `fixed`; found automatically if None.
+        moving_mask: the same for `moving`.
+        method: "initial" (none), "affine", "cascade" (networks alone), "classical" (no networks)
+            or "full" (networks, then refinement).
+        params: of the networks; None means those that ship with the package.
+        config: of the networks; None means that of the shipped ones.
+
+    Returns:
+        The registration; its field is on the grid of `fixed`.
+
+    Raises:
+        ValueError: an image is no CT in HU, a mask is empty or on another grid, no lungs are found,
+            the method is unknown.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}.")
+    check_ct(fixed, "fixed")
+    check_ct(moving, "moving")
+    clock = _Clock()
+    with clock.stage("masks"):
+        fixed_mask = _lungs(fixed, fixed_mask, "fixed")
+        moving_mask = _lungs(moving, moving_mask, "moving")
+    matrix, stage = np.eye(4), "none"
+    if method != "initial":
+        with clock.stage("prealignment"):
+            matrix, stage = prealign(fixed, moving, fixed_mask, moving_mask)
+
+    frame, u = fixed.grid, np.zeros((1, 1, 1, 3), np.float32)  # no deformation on any grid
+    if method in ("cascade", "full"):
+        if params is None or config is None:
+            params, config = load_shipped()
+        with clock.stage("cascade"):
+            frame = lung_frame(fixed_mask, moving_mask, matrix, shape=config.grid)
+            u = _cascade_stage(fixed, moving, frame, matrix, params, config)
+    if method in ("classical", "full"):
+        with clock.stage("refinement"):
+            fine = lung_frame(fixed_mask, moving_mask, matrix, spacing_mm=REFINED_MM)
+            start = field_on_grid(u, frame, fine).to_voxels() if method == "full" else None
+            frame, u = fine, _refine_stage(fixed, moving, fixed_mask, fine, matrix, start)
+    with clock.stage("certificate"):
+        field = field_on_grid(u, frame, fixed.grid, matrix=matrix)
+        field, certificate = _certified(field)
+
+    registration = Registration(
+        fixed, moving, field, fixed_mask, matrix, {"seconds": clock.seconds}
+    )
+    with clock.stage("measures"):
+        measures = _measures(registration)
+    summary = {
+        "method": method,
+        "prealignment": stage,
+        "fixed_grid": str(fixed.grid),
+        "moving_grid": str(moving.grid),
+        **measures,
+        "certificate": certificate,
+        "seconds": clock.seconds,
+        "versions": versions(),
+    }
+    return dataclasses.replace(registration, summary=summary)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, of JAX and of Python, and the device, for the records."""
+    return {
+        "jaxreg": metadata.version("jaxreg"),
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def _lungs(image: Volume, mask: Volume | None, name: str) -> Volume:
+    if mask is None:
+        try:
+            return lung_mask(image)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    require_same_grid(image, mask, (name, f"{name}_mask"))
+    if not np.any(mask.data):
+        raise ValueError(
+            f"{name}_mask: expected lungs, got no voxel above 0. Leave the mask away to have the "
+            "lungs found automatically."
+        )
+    return mask
+
+
+def _cascade_stage(fixed, moving, frame, matrix, params, config) -> Displacement:
+    """Displacement by the networks in voxels of the frame."""
+    u = jax.jit(functools.partial(register, config=config))(
+        to_frame(fixed, frame), to_frame(moving, frame, matrix=matrix), params=params
+    )
+    return jax.block_until_ready(u)
+
+
+def _refine_stage(fixed, moving, fixed_mask, frame, matrix, start) -> Displacement:
+    """Displacement by optimisation on the pair itself, in voxels of the frame."""
+    u = refine(
+        to_frame(fixed, frame),
+        to_frame(moving, frame, matrix=matrix),
+        labels_to_frame(fixed_mask, frame) > 0,
+        spacing_mm=frame.spacing_mm,
+        initial=start,
+    )
+    return jax.block_until_ready(u)
+
+
+def _certified(field: DisplacementField) -> tuple[DisplacementField, dict[str, Any]]:
+    """The field, repaired where a cell could fold, and what the repair did."""
+    repaired, report = repair(field.to_voxels())
+    if report.cells:
+        field = DisplacementField.from_voxels(repaired, field.affine)
+    return field, report._asdict()
+
+
+def _measures(registration: Registration) -> dict[str, Any]:
+    """Folds and similarity in the lungs of the fixed image."""
+    lungs = registration.fixed_mask.data > 0
+    still = np.zeros((*registration.fixed.shape, 3), np.float32)
+    unmoved = DisplacementField(still, registration.fixed.affine)
+    before = warp_volume(registration.moving, unmoved, fill=AIR_HU)
+    values = registration.fixed.data[lungs]
+    determinant = registration.jacobian_determinant().data
+    return {
+        "correlation_before": _correlation(values, before.data[lungs]),
+        "correlation_after": _correlation(values, registration.warp().data[lungs]),
+        "folds_in_lungs": int(fold_count(determinant, lungs)) / int(lungs.sum()),
+        "jacobian_percentiles": {
+            str(p): float(np.percentile(determinant[lungs], p)) for p in (1, 5, 50, 95, 99)
+        },
+    }
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's coefficient; 0 where one of both is constant."""
+    if a.std() == 0 or b.std() == 0:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])

@@ -1,0 +1,92 @@
+"""Trains the cascade, coarsest level first; resumes by itself.
+
+    python train.py --level 3..1 --config configs/small.py --data phantom --workdir runs/small
+
+Levels count as in the paper: 3 is the coarsest, 1 the finest, and 1..3 means all of them (order
+does not matter: they are always trained from the coarsest down).
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from jaxreg.config import Config, load_config
+from jaxreg.learning import pairs as training_pairs
+from jaxreg.learning.training import coarser_params, train_level
+from jaxreg.network.weights import save_weights
+
+
+def parse_levels(text: str) -> list[int]:
+    """Levels of "2" or "1..3", coarsest first."""
+    first, _, last = text.partition("..")
+    try:
+        bounds = sorted((int(first), int(last or first)))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected a level or a range like 1..3, got {text!r}"
+        ) from None
+    return list(range(bounds[1], bounds[0] - 1, -1))
+
+
+def prepare_data(
+    config: Config, data: str, workdir: Path, validation: str | None
+) -> tuple[list[Path], list[Path], int]:
+    """Files of the training and validation pairs, and the number of labels."""
+    folder, grid, counts = workdir / "pairs", config.network.grid, config.training
+    if data == "phantom":
+        first = training_pairs.VALIDATION_SEED
+        return (
+            training_pairs.prepare_phantoms(folder, range(counts.pairs), grid=grid),
+            training_pairs.prepare_phantoms(
+                folder, range(first, first + counts.validation_pairs), grid=grid
+            ),
+            5,
+        )
+    train = training_pairs.prepare_manifest(folder, Path(data), grid=grid)
+    held_out = (
+        training_pairs.prepare_manifest(folder, Path(validation), grid=grid)
+        if validation
+        else train[:1]
+    )
+    return train, held_out, training_pairs.label_count(train + held_out)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Trains the levels asked for; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--level", type=parse_levels, default=None, help="3, or 1..3 (default: all)"
+    )
+    parser.add_argument("--config", default="configs/small.py", help="a file of configs/")
+    parser.add_argument("--data", default="phantom", help="phantom, or a manifest.json")
+    parser.add_argument("--validation", help="manifest.json of pairs that are only measured")
+    parser.add_argument("--workdir", default=None, type=Path, help="default: runs/NAME OF CONFIG")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("absl").setLevel(logging.WARNING)
+
+    try:
+        config = load_config(options.config)
+        levels = options.level or list(range(config.network.levels, 0, -1))
+        if not 1 <= levels[-1] <= levels[0] <= config.network.levels:
+            raise ValueError(f"--level: expected 1 to {config.network.levels}, got {levels}.")
+        workdir = options.workdir or Path("runs") / Path(options.config).stem
+        train, validation, labels = prepare_data(config, options.data, workdir, options.validation)
+        for level in levels:
+            params = train_level(
+                config, level, workdir=workdir, train=train, validation=validation, labels=labels
+            )
+            if level == 1:
+                finer = {"level_1": params}
+                coarser = coarser_params(config, 1, workdir=workdir, pairs=len(train))
+                save_weights(workdir / "weights.npz", {**coarser, **finer}, config.network)
+                logging.info("wrote %s", workdir / "weights.npz")
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

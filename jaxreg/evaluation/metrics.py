@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Num, Shaped
 
-from jaxreg.shapes import Labels, Spacing
+from jaxreg.shapes import AnyArray, Labels, Spacing
 
 OtherGrid: TypeAlias = Shaped[np.ndarray, "U V W"]  # held against (X, Y, Z) by `require_shape`
 
@@ -151,7 +151,7 @@ def learn2reg_tre30(values: Num[np.ndarray, "N"]) -> float:
     return float(np.quantile(values, 1 - _LOWEST_PERCENT / 100))
 
 
-def require_shape(a: np.ndarray, b: np.ndarray) -> None:
+def require_shape(a: AnyArray, b: AnyArray) -> None:
     """Raises ValueError, naming both shapes, unless they agree."""
     if a.shape != b.shape:
         raise ValueError(

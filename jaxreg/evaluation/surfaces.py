@@ -69,6 +69,7 @@ def _surface_points(mask, spacing_mm):
     if not box:
         return np.zeros((0, 3))
     inside = inside[box[0]]
-    points = np.argwhere(inside & ~ndimage.binary_erosion(inside))
+    core = np.asarray(ndimage.binary_erosion(inside), bool)
+    points = np.argwhere(inside & ~core)
     corner = np.array([axis.start for axis in box[0]])
     return (points + corner[None, :]) * np.asarray(spacing_mm, np.float64)[None, :]

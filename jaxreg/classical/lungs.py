@@ -45,8 +45,8 @@ def lung_mask(volume: Volume) -> Volume:
     spacing_mm = np.linalg.norm(volume.affine[:3, :3], axis=0)[axis_order]
 
     factors = np.maximum(1, np.rint(_WORK_MM / spacing_mm)).astype(int)
-    void = _block_mean((hu < _VOID_HU).astype(np.float32), factors) > 0
-    coarse = _block_mean(np.clip(hu, -1024.0, 600.0), factors)
+    void = block_mean((hu < _VOID_HU).astype(np.float32), factors) > 0
+    coarse = block_mean(np.clip(hu, -1024.0, 600.0), factors)
     labels = _coarse_labels(coarse, void, spacing_mm * factors)
     if not labels.any():
         raise ValueError(
@@ -75,7 +75,7 @@ def _coarse_labels(hu: np.ndarray, void: np.ndarray, spacing_mm: np.ndarray) -> 
     return labels
 
 
-def _block_mean(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
+def block_mean(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """Mean over blocks of `factors` voxels; the last block repeats the border."""
     for axis, factor in enumerate(factors):
         if factor > 1:
@@ -247,7 +247,7 @@ def _redraw_border(hu: np.ndarray, labels: np.ndarray, factors: np.ndarray) -> n
     """Labels on the full grid: within a reduced voxel of the border the HU decide."""
     near = labels > 0
     core = ndimage.binary_erosion(near, np.ones((3, 3, 3), bool), border_value=1)
-    aerated = _block_mean(np.clip(hu, -1024.0, 600.0), factors) < _LUNG_HU
+    aerated = block_mean(np.clip(hu, -1024.0, 600.0), factors) < _LUNG_HU
     solid = core | (near & ~aerated)  # closed vessels and nodules stay
     nearest = ndimage.distance_transform_edt(~near, return_distances=False, return_indices=True)
     grown = np.where(ndimage.binary_dilation(near), labels[tuple(nearest)], 0).astype(np.uint8)

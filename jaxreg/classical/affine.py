@@ -1,0 +1,253 @@
+"""Linear prealignment of two chest CTs by their lungs, on the host.
+
+Lung moments first, then a rigid and an affine fit that maximise the normalised cross-correlation
+(NCC) of the HU in and around the fixed lungs. A fit is a bounded Gauss-Newton on the residuals
+
+    r_i = (W_i - mean W) / std W - (F_i - mean F) / std F,    mean r^2 = 2 (1 - NCC),
+
+over the voxel centres x_i of a reduced fixed grid, with W_i = M(T(x_i)); points that leave the
+moving image do not count.
+
+Transforms map world points of the fixed image to the moving image, RAS millimetres:
+
+    T(x) = c_moving + shift + R(rotation) U(scales, shears) (x - c_fixed),
+
+c the centroids of the lungs, R a rotation vector's matrix, U upper triangular with the scales on
+its diagonal.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import ndimage, optimize
+from scipy.spatial.transform import Rotation
+
+from jaxreg.classical.lungs import block_mean
+from jaxreg.data.volume import Volume, transform
+
+_LEVELS_MM = (10.0, 6.0, 4.0)  # voxel size, coarse to fine; coarser voxels stay as they are
+_MARGIN_MM = 10.0  # around the fixed lungs: chest wall, diaphragm and heart give the contrast
+_LOWEST_HU, _HIGHEST_HU = -1000.0, 200.0
+_POINTS = 50_000  # per level at most
+_ARM_MM = 100.0  # turns angles, logarithms of scales and shears into millimetres
+_LIMITS_MM = np.repeat([60.0, 80.0, 45.0, 25.0], 3)  # rotation, shift, scales, shears
+_OVERLAP_LOSS = 0.02  # Dice coefficient of the lungs that a stage may cost
+
+
+def prealign(
+    fixed: Volume, moving: Volume, fixed_mask: Volume, moving_mask: Volume
+) -> tuple[np.ndarray, str]:
+    """Linear map from the fixed to the moving image, and the stage that gave it.
+
+    The start is the best by NCC of "identity" (world coordinates as they are), "centroids" (lungs
+    shifted onto each other) and "moments" (shifted and scaled to the same extents). From there
+    "rigid" and then "affine" are fitted; a stage is kept only if it raises the NCC and costs no
+    overlap of the lungs. Beside the centroids a map shifts by at most 80 mm and turns by 34 degrees
+    along and about each axis, scales by 0.64 to 1.57, shears by 0.25, and never mirrors.
+
+    Args:
+        fixed: chest CT, HU.
+        moving: chest CT, HU, on any grid.
+        fixed_mask: lungs on the grid of `fixed`: 1 right and 2 left, or not 0 for both.
+        moving_mask: lungs on the grid of `moving`; a lung that only one mask has is left out.
+
+    Returns:
+        (4, 4) float64, fixed world to moving world in RAS mm; and the name of the stage kept.
+    """
+    fixed_lungs, moving_lungs = _common_lungs(fixed_mask, moving_mask)
+    centres, candidates = _starts(fixed_lungs, moving_lungs)
+    levels = [_level(fixed, moving, fixed_lungs, moving_lungs, mm) for mm in _LEVELS_MM]
+    scores = {name: levels[0].ncc(_matrix(p, *centres)) for name, p in candidates.items()}
+    stage = max(scores, key=lambda name: scores[name])
+    best = parameters = candidates[stage]
+    for name, free in (("rigid", 6), ("affine", 12)):
+        for level in levels:
+            parameters = _fit(level, parameters, free, centres)
+        if not _helps(levels[-1], _matrix(parameters, *centres), _matrix(best, *centres)):
+            break
+        best, stage = parameters, name
+    return _matrix(best, *centres), stage
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Level:
+    """The two images on reduced grids; the points are voxel centres of the fixed one."""
+
+    points: np.ndarray  # (N, 3) world mm, in and around the fixed lungs
+    values: np.ndarray  # (N,) HU
+    in_lung: np.ndarray  # (N,) bool
+    lung_mm3: tuple[float, float]  # fixed, moving
+    moving: np.ndarray  # (X, Y, Z) HU
+    moving_lung: np.ndarray  # (X, Y, Z) share of lung in the voxel
+    gradient: tuple[np.ndarray, ...]  # of `moving`, HU per voxel
+    voxel_from_world: np.ndarray  # (4, 4) of the moving grid
+
+    def voxels(self, matrix: np.ndarray) -> np.ndarray:
+        """The points mapped to voxel coordinates of the moving grid, (3, N)."""
+        return transform(self.voxel_from_world @ matrix, self.points).T
+
+    def inside(self, matrix: np.ndarray) -> np.ndarray:
+        """Whether the mapped points lie in the moving image, (N,)."""
+        voxels = self.voxels(matrix)
+        last = np.array(self.moving.shape)[:, None] - 1
+        return np.all((voxels >= -0.5) & (voxels <= last + 0.5), axis=0)
+
+    def ncc(self, matrix: np.ndarray) -> float:
+        """NCC over the points that land in the moving image; -1 if less than a quarter does."""
+        inside = self.inside(matrix)
+        if inside.mean() < 0.25:
+            return -1.0
+        warped = _sample(self.moving, self.voxels(matrix)[:, inside])
+        return float(np.mean(_standardise(warped) * _standardise(self.values[inside])))
+
+    def overlap(self, matrix: np.ndarray) -> float:
+        """Dice coefficient of the fixed lungs and the mapped moving lungs."""
+        share = _sample(self.moving_lung, self.voxels(matrix)[:, self.in_lung]).mean()
+        fixed_mm3, moving_mm3 = self.lung_mm3
+        both = fixed_mm3 + moving_mm3 / np.linalg.det(matrix[:3, :3])
+        return float(2 * share * fixed_mm3 / both)
+
+
+def _common_lungs(fixed_mask: Volume, moving_mask: Volume) -> tuple[Volume, Volume]:
+    """Boolean masks of the lungs to align.
+
+    Where the labels differ, one mask lacks a lung (take the labels that both have) or does not
+    tell the lungs apart (take all): whichever makes the volumes more alike.
+    """
+    masks = (fixed_mask, moving_mask)
+    for mask, name in zip(masks, ("fixed_mask", "moving_mask"), strict=True):
+        if not mask.data.any():
+            raise ValueError(
+                f"{name}: expected a lung mask with voxels that are not 0, got only zeros. "
+                "Pass another mask, or none to have the lungs found."
+            )
+    everything = tuple(Volume(m.data != 0, m.affine) for m in masks)
+    labels = [np.unique(m.data[m.data != 0]) for m in masks]
+    common = np.intersect1d(*labels)
+    if np.array_equal(*labels) or not len(common):
+        return everything[0], everything[1]
+    shared = tuple(Volume(np.isin(m.data, common), m.affine) for m in masks)
+    ratios = [abs(np.log(_volume_mm3(f) / _volume_mm3(m))) for f, m in (everything, shared)]
+    return everything if ratios[0] < ratios[1] else shared
+
+
+def _volume_mm3(mask: Volume) -> float:
+    return float(np.count_nonzero(mask.data) * abs(np.linalg.det(mask.affine[:3, :3])))
+
+
+def _starts(
+    fixed_lungs: Volume, moving_lungs: Volume
+) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
+    """Centroids of the lungs, and parameters of the maps that need no fit."""
+    points = [transform(m.affine, np.argwhere(m.data)) for m in (fixed_lungs, moving_lungs)]
+    centres = (points[0].mean(0), points[1].mean(0))
+    centroids, moments, identity = np.zeros((3, 12))
+    moments[6:9] = _ARM_MM * np.log(points[1].std(0) / points[0].std(0))
+    identity[3:6] = centres[0] - centres[1]
+    starts = {"centroids": centroids, "moments": moments, "identity": identity}
+    return centres, {n: p for n, p in starts.items() if np.all(np.abs(p) < 0.9 * _LIMITS_MM)}
+
+
+def _matrix(parameters: np.ndarray, fixed_centre: np.ndarray, moving_centre: np.ndarray):
+    """The (4, 4) matrix of T, see the module docstring."""
+    rotation, scales, shears = (parameters[i : i + 3] / _ARM_MM for i in (0, 6, 9))
+    upper = np.diag(np.exp(scales))
+    upper[np.triu_indices(3, 1)] = shears
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_rotvec(rotation).as_matrix() @ upper
+    matrix[:3, 3] = moving_centre + parameters[3:6] - matrix[:3, :3] @ fixed_centre
+    return matrix
+
+
+def _level(
+    fixed: Volume, moving: Volume, fixed_lungs: Volume, moving_lungs: Volume, spacing_mm: float
+) -> _Level:
+    """Both images at about `spacing_mm`."""
+    values, affine = _reduce(fixed, spacing_mm)
+    lung = _reduce(fixed_lungs, spacing_mm)[0] > 0.5
+    distance_mm = ndimage.distance_transform_edt(
+        ~lung, sampling=np.linalg.norm(affine[:3, :3], axis=0)
+    )
+    chosen = np.argwhere(distance_mm <= _MARGIN_MM)
+    chosen = chosen[:: 1 + len(chosen) // _POINTS]
+    at = tuple(chosen.T)
+    image, moving_affine = _reduce(moving, spacing_mm)
+    return _Level(
+        points=transform(affine, chosen),
+        values=values[at].astype(np.float64),
+        in_lung=lung[at],
+        lung_mm3=(_volume_mm3(fixed_lungs), _volume_mm3(moving_lungs)),
+        moving=image,
+        moving_lung=_reduce(moving_lungs, spacing_mm)[0],
+        gradient=tuple(np.gradient(np.pad(image, 1, mode="edge"))),
+        voxel_from_world=np.linalg.inv(moving_affine),
+    )
+
+
+def _reduce(volume: Volume, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Block means at about `spacing_mm`, HU clipped, and the affine of the reduced grid."""
+    factors = np.maximum(1, np.rint(spacing_mm / np.array(volume.spacing_mm))).astype(int)
+    image = np.clip(volume.data.astype(np.float32), _LOWEST_HU, _HIGHEST_HU)
+    blocks = np.diag([*factors, 1.0])
+    blocks[:3, 3] = (factors - 1) / 2  # centre of the first block
+    return block_mean(image, factors), volume.affine @ blocks
+
+
+def _sample(image: np.ndarray, voxels: np.ndarray) -> np.ndarray:
+    return ndimage.map_coordinates(image, voxels, order=1, mode="nearest", output=np.float64)
+
+
+def _standardise(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean()) / (values.std() + 1e-6)
+
+
+def _fit(
+    level: _Level, start: np.ndarray, free: int, centres: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Parameters of least residual; only the first `free` of them move."""
+
+    def complete(moved: np.ndarray) -> np.ndarray:
+        return np.concatenate([moved, start[free:]])
+
+    def residuals(moved: np.ndarray) -> np.ndarray:
+        matrix = _matrix(complete(moved), *centres)
+        inside = level.inside(matrix)
+        if inside.mean() < 0.25:
+            return np.full(len(inside), 2.0)  # as bad as NCC = -1
+        warped = _sample(level.moving, level.voxels(matrix)[:, inside])
+        result = np.zeros(len(inside))
+        result[inside] = _standardise(warped) - _standardise(level.values[inside])
+        return result / np.sqrt(inside.sum())
+
+    def slopes(moved: np.ndarray) -> np.ndarray:
+        matrix = _matrix(complete(moved), *centres)
+        inside = level.inside(matrix)
+        voxels = level.voxels(matrix)[:, inside]
+        per_voxel = np.stack([_sample(g, voxels + 1) for g in level.gradient], axis=1)
+        per_mm = per_voxel @ level.voxel_from_world[:3, :3]
+        points = level.points[inside]
+        change = np.empty((len(points), free))  # of W, HU per mm of each parameter
+        for i, step in enumerate(np.eye(free) * 1e-3):
+            ahead = _matrix(complete(moved + step), *centres)
+            behind = _matrix(complete(moved - step), *centres)
+            velocity = transform((ahead - behind) / 2e-3, points)
+            change[:, i] = np.sum(per_mm * velocity, axis=1)
+        warped = _sample(level.moving, voxels)
+        standard = _standardise(warped)[:, None]
+        change -= change.mean(0)
+        change -= standard * np.mean(standard * change, axis=0)
+        result = np.zeros((len(inside), free))
+        result[inside] = change / (warped.std() + 1e-6)
+        return result / np.sqrt(max(1, inside.sum()))
+
+    limits = _LIMITS_MM[:free]
+    solution = optimize.least_squares(
+        residuals, start[:free], slopes, bounds=(-limits, limits), ftol=1e-5, xtol=1e-5, max_nfev=40
+    )
+    return complete(solution.x)
+
+
+def _helps(level: _Level, new: np.ndarray, old: np.ndarray) -> bool:
+    """Whether a map has a higher NCC than another and about its overlap of the lungs."""
+    gain = level.overlap(new) - level.overlap(old)
+    return level.ncc(new) > level.ncc(old) and gain > -_OVERLAP_LOSS

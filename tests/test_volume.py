@@ -1,0 +1,253 @@
+"""Volumes, displacement fields and their grids."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from jaxreg.data.volume import (
+    DisplacementField,
+    Grid,
+    Volume,
+    check_ct,
+    require_same_grid,
+    resample,
+)
+
+SHAPE = (8, 6, 5)
+
+
+@pytest.fixture
+def affine():
+    """Oblique, unequal spacing (1, 1.2, 2.5) mm."""
+    c, s = np.cos(0.3), np.sin(0.3)
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, -1]]) * (1.0, 1.2, 2.5)
+    matrix[:3, 3] = (10.0, -20.0, 30.0)
+    return matrix
+
+
+@pytest.fixture
+def data():
+    return np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+
+
+def test_geometry(data, affine):
+    volume = Volume(data, affine)
+    assert volume.shape == SHAPE
+    np.testing.assert_allclose(volume.spacing_mm, (1.0, 1.2, 2.5))
+    voxel = np.array([[2.0, 3.0, 4.0], [0.5, 0.0, -1.0]])
+    world = volume.world_from_voxel(voxel)
+    for v, w in zip(voxel, world, strict=True):
+        np.testing.assert_allclose(w, (affine @ [*v, 1.0])[:3])
+    np.testing.assert_allclose(volume.voxel_from_world(world), voxel, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [(np.float64, np.float32), (np.float16, np.float32), (np.int16, np.int16), (bool, bool)],
+)
+def test_floating_data_becomes_float32_and_the_rest_is_kept(given, kept):
+    assert Volume(np.zeros(SHAPE, given), np.eye(4)).data.dtype == kept
+
+
+def test_is_frozen(data, affine):
+    volume = Volume(data, affine)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        volume.data = data  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValueError, match="read-only"):
+        volume.data[0, 0, 0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        volume.affine[0, 0] = 1
+    data[0, 0, 0] = 7  # the caller's own array stays writable
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 6), (5, 6, 7, 2), (0, 6, 7)])
+def test_refuses_data_that_is_not_3d(shape):
+    with pytest.raises(ValueError, match=r"data: expected a 3-D array \(X, Y, Z\), got shape \("):
+        Volume(np.zeros(shape), np.eye(4))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+def test_refuses_data_that_is_not_finite_in_float32(value):
+    data = np.zeros(SHAPE)
+    data[1, 2, 3] = value
+    with pytest.raises(
+        ValueError, match="data: expected finite values, got NaN or infinity in 1 of"
+    ):
+        Volume(data, np.eye(4))
+
+
+def test_refuses_complex_data():
+    with pytest.raises(ValueError, match="data: expected numbers, got type complex128"):
+        Volume(np.zeros(SHAPE, complex), np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("affine", "text"),
+    [
+        (np.eye(3), r"affine: expected a \(4, 4\) matrix, got shape \(3, 3\)"),
+        (np.diag([1.0, 0, 1, 1]), "affine: expected a finite invertible matrix"),
+        (np.diag([1.0, np.nan, 1, 1]), "affine: expected a finite invertible matrix"),
+        (np.eye(4) + np.eye(4, k=-3), "with last row 0 0 0 1"),
+        (np.array([[1.0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), "invertible"),
+    ],
+)
+def test_refuses_bad_affines(data, affine, text):
+    with pytest.raises(ValueError, match=text) as info:
+        Volume(data, affine)
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (*SHAPE, 2), (3, *SHAPE)])
+def test_refuses_fields_that_are_not_vectors(shape):
+    with pytest.raises(ValueError, match=r"data: expected displacement vectors \(X, Y, Z, 3\)"):
+        DisplacementField(np.zeros(shape), np.eye(4))
+
+
+def test_displacement_in_voxels_moves_a_voxel_to_the_same_world_point(affine):
+    u = np.random.default_rng(1).normal(size=(*SHAPE, 3)).astype(np.float32)
+    field = DisplacementField.from_voxels(u, affine)
+    for index in itertools.product(*[range(n) for n in SHAPE]):
+        target = field.grid.world_from_voxel(np.array(index) + u[index])
+        np.testing.assert_allclose(
+            field.grid.world_from_voxel(np.array(index)) + field.data[index], target, atol=1e-5
+        )
+    np.testing.assert_allclose(field.to_voxels(), u, atol=1e-5)
+    assert field.data.dtype == field.to_voxels().dtype == np.float32
+
+
+def test_displacement_field_is_exact_at_and_linear_between_voxels(affine):
+    vectors = np.random.default_rng(1).normal(size=(*SHAPE, 3)).astype(np.float32)
+    field = DisplacementField(vectors, affine)
+    points = field.grid.world_from_voxel(np.array([[2, 3, 4], [2.5, 3, 4], [7, 5, 3.25]]))
+    expected = [
+        vectors[2, 3, 4],
+        (vectors[2, 3, 4] + vectors[3, 3, 4]) / 2,
+        0.75 * vectors[7, 5, 3] + 0.25 * vectors[7, 5, 4],
+    ]
+    np.testing.assert_allclose(field.transform_points(points) - points, expected, atol=1e-5)
+
+
+def test_displacement_outside_of_the_grid_is_that_of_the_edge(affine):
+    vectors = np.random.default_rng(1).normal(size=(*SHAPE, 3)).astype(np.float32)
+    field = DisplacementField(vectors, affine)
+    points = field.grid.world_from_voxel(np.array([[-5.0, 2, 1], [3, 9, 20]]))
+    expected = [vectors[0, 2, 1], vectors[3, 5, 4]]
+    np.testing.assert_allclose(field.transform_points(points) - points, expected, atol=1e-5)
+
+
+def test_resample_to_its_own_grid_changes_nothing(data, affine):
+    for order, fill in itertools.product((0, 1), (None, -1000.0)):
+        same = resample(Volume(data, affine), affine, SHAPE, order=order, fill=fill)
+        np.testing.assert_allclose(same.data, data, atol=1e-5)
+
+
+def test_resample_equals_simpleitk(data, affine):
+    target = np.diag([-0.8, -0.9, 1.1, 1.0])
+    target[:3, 3] = (15.0, -14.0, 21.0)
+    matrix = np.eye(4)
+    matrix[:3, 3] = (0.3, -0.4, 0.5)
+    ours = resample(Volume(data, affine), target, (7, 9, 6), matrix=matrix, fill=5.0)
+    shift = sitk.TranslationTransform(3, [-0.3, 0.4, 0.5])
+    grid = _itk_image(np.zeros((7, 9, 6), np.float32), target)
+    image = _itk_image(data, affine)
+    theirs = sitk.GetArrayFromImage(sitk.Resample(image, grid, shift, sitk.sitkLinear, 5.0)).T
+    inside = np.zeros(ours.shape, bool)
+    for index in itertools.product(*[range(n) for n in ours.shape]):
+        world = ours.world_from_voxel(np.array(index)) + matrix[:3, 3]
+        voxel = Volume(data, affine).voxel_from_world(world)
+        inside[index] = np.all((voxel > 0) & (voxel < np.array(SHAPE) - 1))
+    assert inside.sum() > 50
+    np.testing.assert_allclose(ours.data[inside], theirs[inside], atol=1e-4)
+
+
+def _itk_image(data, affine):
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data.T))
+    lps = np.diag([-1.0, -1, 1, 1]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image
+
+
+def test_resample_outside_gives_the_fill_or_the_edge():
+    volume = Volume(np.full((4, 5, 3), 7.0), np.eye(4))
+    far = np.eye(4)
+    far[0, 3] = 20.0
+    assert np.all(resample(volume, far, (2, 2, 2)).data == 7.0)
+    assert np.all(resample(volume, far, (2, 2, 2), fill=-1024.0).data == -1024.0)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int32])
+def test_resample_of_labels_takes_the_nearest_and_keeps_the_type(dtype):
+    labels = (np.arange(24).reshape(4, 3, 2) % 2).astype(dtype)
+    finer = resample(
+        Volume(labels, np.diag([1.0, 1, 2, 1])), np.diag([0.5, 1, 2, 1]), (8, 3, 2), order=0
+    )
+    assert finer.data.dtype == dtype
+    np.testing.assert_array_equal(finer.data[::2], labels)
+
+
+def test_shrinking_smooths_and_keeps_a_ramp():
+    noise = np.random.default_rng(0).normal(size=(40, 36, 32))
+    volume = Volume(noise, np.eye(4))
+    coarse = resample(volume, np.diag([4.0, 4, 4, 1]), (10, 9, 8))
+    # variance of Gaussian-filtered white noise: (2 sqrt(pi) sigma)^-1 per axis
+    sigma = np.sqrt(15 / (8 * np.log(2)))
+    assert coarse.data[2:-2, 2:-2, 2:-2].std() == pytest.approx(
+        (2 * np.sqrt(np.pi) * sigma) ** -1.5, rel=0.15
+    )
+    ramp = np.broadcast_to(np.arange(40.0)[:, None, None], noise.shape)
+    coarse = resample(Volume(ramp, np.eye(4)), np.diag([4.0, 4, 4, 1]), (10, 9, 8))
+    np.testing.assert_allclose(coarse.data[2:8, 4, 4], 4 * np.arange(2, 8), atol=1e-4)
+
+
+def test_no_smoothing_where_the_step_is_short():
+    noise = np.random.default_rng(0).normal(size=(12, 6, 5)).astype(np.float32)
+    step = np.diag([1.4, 1, 1, 1])
+    coarse = resample(Volume(noise, np.eye(4)), step, (8, 6, 5))
+    np.testing.assert_array_equal(coarse.data[5], noise[7])
+
+
+def test_grids_match_up_to_rounding_of_headers(data, affine):
+    rounded = affine.astype(np.float32).astype(float)
+    rounded[:3, 3] += 0.01
+    require_same_grid(Volume(data, affine), Volume(data, rounded), ("a", "b"))
+    require_same_grid(Grid(SHAPE, affine), Volume(data, affine), ("a", "b"))
+
+
+@pytest.mark.parametrize("what", ["shape", "origin", "spacing", "axes"])
+def test_another_grid_is_refused_and_both_are_named(data, affine, what):
+    other, shape = affine.copy(), SHAPE
+    if what == "shape":
+        shape = (8, 6, 4)
+    elif what == "origin":
+        other[0, 3] += 0.5
+    elif what == "spacing":
+        other[:3, 2] *= 1.02
+    else:
+        other[:3, :2] *= -1
+    with pytest.raises(
+        ValueError, match="fixed and fixed_mask: expected one grid, got 8 x 6 x 5"
+    ) as e:
+        require_same_grid(
+            Volume(data, affine), Volume(np.zeros(shape), other), ("fixed", "fixed_mask")
+        )
+    assert str(Grid(shape, other)) in str(e.value)
+    assert "voxels of 1 x 1.2 x 2.5 mm, axes RAI, origin (10.00, -20.00, 30.00)" in str(e.value)
+    assert "jaxreg.data.volume.resample" in str(e.value)
+
+
+def test_check_ct(data):
+    check_ct(Volume(data * 100 - 900, np.eye(4)), "fixed")
+    with pytest.raises(ValueError, match="fixed: expected a CT image, got the value 3 in every"):
+        check_ct(Volume(np.full(SHAPE, 3.0), np.eye(4)), "fixed")
+    stored = np.clip(data * 1000 + 1500, 0, 4095).round()
+    with pytest.raises(
+        ValueError, match="moving: expected Hounsfield units with air near -1000, got"
+    ):
+        check_ct(Volume(stored, np.eye(4)), "moving")

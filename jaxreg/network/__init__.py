@@ -1,0 +1,1 @@
+"""The networks: a fast convolution, the U-Net, and the cascade of them from coarse to fine."""

@@ -16,7 +16,7 @@ from jaxreg.config import LossConfig
 from jaxreg.fields.deformation import inside, target_points, transform_points
 from jaxreg.fields.interpolation import sample
 from jaxreg.fields.jacobian import jacobian_determinant
-from jaxreg.shapes import AnyArray, Displacement, Image, Mask, Points, Scalar, Spacing
+from jaxreg.shapes import AnyArray, Displacement, Image, Mask, Number, Points, Scalar, Spacing
 
 SMALLEST_EDGE = 1e-2  # HU/mm; keeps 0/0 away where an image has no gradient at all
 
@@ -67,7 +67,7 @@ def image_gradient(image: Image, *, spacing_mm: Spacing) -> Float[AnyArray, "X Y
     return jnp.stack(jnp.gradient(image), axis=-1) / spacing[None, None, None]
 
 
-def automatic_edge(fixed: Image, mask: Mask, *, spacing_mm: Spacing, ratio: float) -> Scalar:
+def automatic_edge(fixed: Image, mask: Mask, *, spacing_mm: Spacing, ratio: Number) -> Scalar:
     """Edge parameter of `ngf`: `ratio` times the mean gradient of the fixed image in the mask.
 
     Haber and Modersitzki 2006 (MICCAI), eq. 9, with their noise level as the ratio.
@@ -86,7 +86,7 @@ def automatic_edge(fixed: Image, mask: Mask, *, spacing_mm: Spacing, ratio: floa
     return jnp.maximum(ratio * masked_mean(jnp.sqrt(squared), mask), SMALLEST_EDGE)
 
 
-def ngf(warped: Image, fixed: Image, mask: Mask, *, spacing_mm: Spacing, edge: Scalar | float):
+def ngf(warped: Image, fixed: Image, mask: Mask, *, spacing_mm: Spacing, edge: Scalar | Number):
     """Normalised gradient field distance, 0 (edges aligned) to 1.
 
     Mean over the mask of 1 - <gW, gF>_e^2 / (|gW|_e^2 |gF|_e^2) with <a, b>_e = a.b + e^2 and
@@ -135,7 +135,7 @@ def curvature(u: Displacement, *, spacing_mm: Spacing) -> Scalar:
 
 
 def volume_penalty(
-    determinant: Float[AnyArray, "*shape"], *, threshold: float
+    determinant: Float[AnyArray, "*shape"], *, threshold: Number
 ) -> Float[AnyArray, "*shape"]:
     """psi_t(z): 0 at z = 1, the same for growth by z and shrinkage by 1/z, steep below t.
 
@@ -155,7 +155,7 @@ def volume_penalty(
     return jnp.where(determinant >= t, (above - 1.0) ** 2 / above, tangent)
 
 
-def volume_change(u: Displacement, *, threshold: float) -> Scalar:
+def volume_change(u: Displacement, *, threshold: Number) -> Scalar:
     """Mean over the grid of psi_t(det Jacobian).
 
     Args:

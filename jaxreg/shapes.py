@@ -8,17 +8,18 @@ from typing import TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num, Shaped
+from jaxtyping import Bool, Float, Integer, Num, Shaped
 
 AnyArray: TypeAlias = jax.Array | np.ndarray
 
 Image: TypeAlias = Float[AnyArray, "X Y Z"]  # Hounsfield units unless said otherwise
 Mask: TypeAlias = Bool[AnyArray, "X Y Z"] | Num[AnyArray, "X Y Z"]  # 0 outside, 1 inside
-Labels: TypeAlias = Int[AnyArray, "X Y Z"]  # 0 is background
+Labels: TypeAlias = Integer[AnyArray, "X Y Z"]  # 0 is background
 Displacement: TypeAlias = Float[AnyArray, "X Y Z 3"]  # voxels of its own grid
 Points: TypeAlias = Float[AnyArray, "N 3"]  # voxels, 0-based, between voxels allowed
 Coordinates: TypeAlias = Float[AnyArray, "*points 3"]
 Scalar: TypeAlias = Float[AnyArray, ""]
 Matrix: TypeAlias = Shaped[AnyArray, "4 4"]
+Number: TypeAlias = float | int
 Shape: TypeAlias = tuple[int, int, int]
-Spacing: TypeAlias = tuple[float, float, float] | Float[AnyArray, "3"]  # mm along X, Y, Z
+Spacing: TypeAlias = tuple[Number, Number, Number] | Float[AnyArray, "3"]  # mm along X, Y, Z

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxreg.data.grid import Grid, transform
 from jaxreg.data.volume import Volume, resample
-from jaxreg.shapes import Shape
+from jaxreg.shapes import Number, Shape
 
 AIR_HU = -1024.0  # least value of a CT; scanners pad the outside of their field of view below it
 MARGIN_MM = 12.0  # around the lungs, so that their surface has an outside to be compared with
@@ -44,7 +44,7 @@ def lung_frame(
     matrix: np.ndarray,
     *,
     shape: Shape | None = None,
-    spacing_mm: float | tuple[float, float, float] | None = None,
+    spacing_mm: Number | tuple[Number, Number, Number] | None = None,
 ) -> Grid:
     """Frame around the lungs of both images.
 
@@ -92,7 +92,7 @@ def to_frame(image: Volume, frame: Grid, *, matrix: np.ndarray | None = None) ->
 
 def labels_to_frame(labels: Volume, frame: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:
     """Label map on the frame by nearest neighbour, 0 outside; arguments as `to_frame`."""
-    return resample(labels, frame.affine, frame.shape, matrix=matrix, order=0, fill=0).data
+    return resample(labels, frame.affine, frame.shape, matrix=matrix, order=0, fill=0.0).data
 
 
 def points_to_frame(

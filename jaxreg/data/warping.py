@@ -14,7 +14,7 @@ import numpy as np
 from jaxreg.data.grid import Grid
 from jaxreg.data.volume import DisplacementField, Volume
 from jaxreg.fields.interpolation import sample, sample_nearest
-from jaxreg.shapes import Displacement
+from jaxreg.shapes import Displacement, Number
 
 PLANES = 4  # planes worked on at a time
 
@@ -76,7 +76,7 @@ def _warp_planes(image, d_mm, lattice, vectors, fill, *, nearest):
 
 
 def warp_volume(
-    volume: Volume, field: DisplacementField, *, fill: float, nearest: bool = False
+    volume: Volume, field: DisplacementField, *, fill: Number, nearest: bool = False
 ) -> Volume:
     """The volume at T(x) = x + d(x), on the grid of the field.
 

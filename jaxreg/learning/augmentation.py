@@ -64,7 +64,7 @@ def _mirror(pair: Pair, count: int) -> Pair:
     names = jnp.array(MIRRORED.get(count, tuple(range(count + 1))))
 
     def points(p):
-        return p.at[:, 0].set(last - p[:, 0])
+        return jnp.array([last, 0.0, 0.0])[None] + p * jnp.array([-1.0, 1.0, 1.0])[None]
 
     return pair._replace(
         fixed=pair.fixed[::-1],

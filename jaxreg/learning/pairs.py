@@ -82,7 +82,7 @@ def _phantom(seed: int, grid: Shape) -> Pair:
         shape=(128, 104, 120),
         spacing_mm=(3.0, 3.0, 3.0),
         motion=("4dct", "breath-hold")[seed % 2],
-        fixed_state=("inhale", "exhale")[(seed // 2) % 2],
+        fixed_phase=("inhale", "exhale")[(seed // 2) % 2],
     )
     voxels = np.argwhere(pair.fixed_labels.data > 0)
     drawn = voxels[rng.choice(len(voxels), KEYPOINTS // 2, replace=False)]

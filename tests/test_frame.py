@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from jaxreg.data.frame import (
+    AIR_HU,
+    MARGIN_MM,
+    labels_to_frame,
+    lung_box,
+    lung_frame,
+    points_to_frame,
+    to_frame,
+)
+from jaxreg.data.volume import Volume
+
+OBLIQUE = np.array(
+    [
+        [-1.5 * np.cos(0.3), 2.0 * np.sin(0.3), 0.0, 40.0],
+        [-1.5 * np.sin(0.3), -2.0 * np.cos(0.3), 0.0, -7.0],
+        [0.0, 0.0, 2.5, 11.0],
+        [0.0, 0.0, 0.0, 1.0],
+    ]
+)
+
+
+def box_mask(affine):
+    data = np.zeros((14, 12, 10), np.uint8)
+    data[3:9, 4:10, 2:7] = 1
+    return Volume(data, affine)
+
+
+def shift(x, y, z):
+    matrix = np.eye(4)
+    matrix[:3, 3] = (x, y, z)
+    return matrix
+
+
+@pytest.mark.parametrize("affine", [np.diag([1.0, 2.0, 3.0, 1.0]), OBLIQUE])
+def test_box_holds_every_mask_voxel(affine):
+    mask = box_mask(affine)
+    points = mask.world_from_voxel(np.argwhere(mask.data > 0))
+    lower, upper = lung_box(mask)
+    assert np.all(points >= lower - 1e-9) and np.all(points <= upper + 1e-9)
+    assert np.allclose(lower, points.min(axis=0))
+
+
+def test_box_of_an_empty_mask_is_refused():
+    with pytest.raises(ValueError, match="mask: expected lungs, got no voxel above 0"):
+        lung_box(Volume(np.zeros((3, 4, 5), np.uint8), np.eye(4)))
+
+
+def test_frame_covers_both_lungs_and_a_margin_after_prealignment():
+    fixed = box_mask(np.diag([1.0, 2.0, 3.0, 1.0]))
+    moving = Volume(fixed.data, shift(100.0, 0.0, 6.0) @ fixed.affine)
+    frame = lung_frame(fixed, moving, shift(100.0, 0.0, 0.0), shape=(20, 16, 24))
+    low = frame.world_from_voxel(np.array([-0.5, -0.5, -0.5]))
+    high = frame.world_from_voxel(np.array(frame.shape) - 0.5)
+    lower, upper = lung_box(fixed)
+    assert np.allclose(low, lower - MARGIN_MM)
+    assert np.allclose(high, upper + MARGIN_MM + np.array([0.0, 0.0, 6.0]))
+
+
+def test_frame_of_a_spacing_is_centred_on_the_lungs():
+    mask = box_mask(OBLIQUE)
+    frame = lung_frame(mask, mask, np.eye(4), spacing_mm=(2.0, 3.0, 4.0))
+    assert np.allclose(frame.spacing_mm, (2.0, 3.0, 4.0))
+    middle = frame.world_from_voxel((np.array(frame.shape) - 1) / 2)
+    assert np.allclose(middle, lung_box(mask).mean(axis=0))
+    covered = np.array(frame.shape) * frame.spacing_mm
+    wanted = np.diff(lung_box(mask), axis=0)[0] + 2 * MARGIN_MM
+    assert np.all(covered >= wanted) and np.all(covered < wanted + np.array([2.0, 3.0, 4.0]))
+
+
+@pytest.mark.parametrize("affine", [np.diag([2.0, 2.0, 2.5, 1.0]), OBLIQUE])
+def test_an_image_linear_in_the_world_keeps_its_values_on_the_frame(affine):
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in (40, 38, 30)), indexing="ij"), axis=-1)
+    mask = np.zeros(grid.shape[:3], np.uint8)
+    mask[18:22, 17:20, 13:16] = 1
+    world = grid @ affine[:3, :3].T + affine[:3, 3]
+    image = Volume(world @ np.array([1.0, 2.0, -3.0]), affine)
+    matrix = shift(1.5, -2.0, 0.5)  # frame world -> image world
+    frame = lung_frame(Volume(mask, affine), Volume(mask, affine), np.eye(4), spacing_mm=1.7)
+    got = to_frame(image, frame, matrix=matrix)
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in frame.shape), indexing="ij"), axis=-1)
+    expected = (frame.world_from_voxel(index) + [1.5, -2.0, 0.5]) @ np.array([1.0, 2.0, -3.0])
+    assert np.allclose(got, expected, atol=1e-2)
+
+
+def test_values_below_air_are_raised_and_outside_is_air():
+    mask = box_mask(np.eye(4))
+    image = Volume(np.full(mask.shape, -2000.0, np.float32), np.eye(4))
+    frame = lung_frame(mask, mask, np.eye(4), spacing_mm=2.0)
+    assert np.all(to_frame(image, frame) == AIR_HU)
+
+
+def test_labels_and_points_agree_with_the_prealignment():
+    mask = box_mask(OBLIQUE)
+    matrix = shift(30.0, -20.0, 10.0)  # fixed world -> moving world
+    moving = Volume(mask.data, matrix @ mask.affine)
+    frame = lung_frame(mask, moving, matrix, spacing_mm=1.0)
+    labels = labels_to_frame(moving, frame, matrix=matrix)
+    assert np.array_equal(labels, labels_to_frame(mask, frame))
+    centre = moving.world_from_voxel(np.argwhere(moving.data > 0)).mean(axis=0)
+    got = points_to_frame(centre[None], frame, matrix=matrix)[0]
+    assert np.allclose(got, np.argwhere(labels > 0).mean(axis=0), atol=0.1)

@@ -1,0 +1,238 @@
+"""The anatomy of the phantom: random thoraces as implicit surfaces, in Hounsfield units.
+
+Anatomical coordinates (x, y, z) in mm: RAS axes, x = 0 in the midline, z = 0 at the lowest recess
+of the inhaled lungs (`jaxreg.data.phantom_motion`). A surface is a function that is negative inside
+and close to a distance in mm near its zero, so a voxel's share of a tissue follows from it. Every
+function takes coordinates x, y, z that broadcast against one another.
+"""
+
+import dataclasses
+from functools import cached_property
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from jaxreg.data.phantom_motion import Cavity
+
+# z / height of the knots of the thorax, and there rx and ry relative to the widest, and cy relative
+# to ry: the chest narrows and leans back towards the apex
+_KNOTS = np.array([-1.0, -0.3, 0.0, 0.2, 0.4, 0.6, 0.75, 0.88, 1.0, 1.15, 1.5])
+_RX = np.array([0.97, 0.99, 1.0, 1.0, 0.98, 0.93, 0.85, 0.74, 0.60, 0.50, 0.48])
+_RY = np.array([0.95, 0.97, 1.0, 1.0, 0.98, 0.93, 0.84, 0.72, 0.58, 0.50, 0.48])
+_CY = np.array([0.04, 0.04, 0.04, 0.02, -0.01, -0.07, -0.15, -0.25, -0.35, -0.42, -0.46])
+# body: half width relative to rx + wall, half depth relative to ry + wall
+_BODY_X = np.array([0.98, 0.98, 1.0, 1.0, 1.0, 1.0, 1.01, 1.03, 1.05, 0.88, 0.50])
+_BODY_Y = np.array([0.96, 0.98, 1.0, 1.0, 0.99, 0.96, 0.93, 0.88, 0.78, 0.66, 0.56])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Thorax:
+    """The shapes of one subject in the inhaled state.
+
+    Attributes:
+        cavity: inner surface of the chest wall.
+        body: half width, half depth and centre (y) of the skin by z / height.
+        dome_mm: height of the (right, left) dome of the diaphragm.
+        heart: centre (3,) and half axes (3,) of the left heart.
+        fissure: z at the back, slope dz/dy of the oblique fissure of the (right, left) lung, and
+            z of the horizontal one: (2, 2) and a number.
+        waves: wave vectors (K, 3), phases (K,) and weights (K,) of a smooth random function.
+        wall_mm, fat_mm: thickness of the wall at the side, and of its fat.
+        rib_phase, rib_pitch_mm: position of the ribs along the spine.
+    """
+
+    cavity: Cavity
+    body: CubicSpline
+    dome_mm: tuple[float, float]
+    heart: tuple[np.ndarray, np.ndarray]
+    fissure: tuple[np.ndarray, float]
+    waves: tuple[np.ndarray, np.ndarray, np.ndarray]
+    wall_mm: float
+    fat_mm: float
+    rib_phase: float
+    rib_pitch_mm: float
+
+    def bumps(self, x, y, z):
+        """Returns a smooth random function of unit variance."""
+        total = 0.0
+        for (kx, ky, kz), phase, weight in zip(*self.waves, strict=True):
+            total = total + weight * np.cos(kx * x + ky * y + (kz * z + phase))
+        return total
+
+    @cached_property
+    def hilum_mm(self) -> np.ndarray:
+        """(2, 3): where bronchi and vessels enter the right and the left lung."""
+        height = 0.55 * self.cavity.height_mm
+        rx, ry, cy = self.cavity.profile(0.55)
+        return np.array([[0.24 * rx, cy - 0.08 * ry, height], [-0.27 * rx, cy - 0.1 * ry, height]])
+
+
+def smooth_max(a, b, width_mm):
+    """Returns max(a, b) with the crease rounded over about `width_mm`."""
+    return 0.5 * (a + b + np.sqrt((a - b) ** 2 + width_mm**2))
+
+
+def smooth_min(a, b, width_mm):
+    """Returns min(a, b) with the crease rounded over about `width_mm`."""
+    return 0.5 * (a + b - np.sqrt((a - b) ** 2 + width_mm**2))
+
+
+def ellipsoid(x, y, z, centre, radii):
+    """Returns a near-distance to an ellipsoid; an infinite radius makes it a column."""
+    norm = np.sqrt(
+        ((x - centre[0]) / radii[0]) ** 2
+        + ((y - centre[1]) / radii[1]) ** 2
+        + ((z - centre[2]) / radii[2]) ** 2
+    )
+    return (norm - 1.0) * min(radii)
+
+
+def tube_distance(x, y, rx, ry, cy, exponent):
+    """Returns the radial distance to a tube's wall, negative inside.
+
+    With q = (|xi|^n + |eta|^n)^(1/n) the wall lies at r / q from the axis: distance r (1 - 1/q).
+    """
+    xi, eta = np.abs(x / rx), np.abs((y - cy) / ry)
+    q = (xi**exponent + eta**exponent) ** (1.0 / exponent) + 1e-6
+    return np.hypot(x, y - cy) * (1.0 - 1.0 / q) + (q < 1e-3) * -50.0
+
+
+def cavity_distance(thorax: Thorax, x, y, z):
+    """Returns the distance to the inner surface of the chest wall."""
+    rx, ry, cy = frame(thorax.cavity.profile, z, thorax.cavity.height_mm)
+    return tube_distance(x, y, rx, ry, cy, thorax.cavity.exponent)
+
+
+def frame(profile: CubicSpline, z, height_mm):
+    """Returns the three columns of a profile at heights z, float32."""
+    return np.moveaxis(profile(z / height_mm).astype(np.float32), -1, 0)
+
+
+def diaphragm_height(thorax: Thorax, xi, eta):
+    """Returns z of the diaphragm over the cross-section: two domes, deep recesses around them."""
+    side = np.clip(xi / 0.25, -1.0, 1.0)
+    right = 0.5 + 0.75 * side - 0.25 * side**3  # 0 in the left, 1 in the right half
+    top = right * thorax.dome_mm[0] + (1.0 - right) * thorax.dome_mm[1]
+    u = (np.abs(xi) - 0.45) / 0.55
+    v = (eta - 0.2) / 1.15
+    lateral = np.where(u > 0.0, 55.0, 8.0) * np.abs(u) ** 2.2
+    depth = np.where(v > 0.0, 35.0, 72.0) * np.abs(v) ** 2.0
+    return top - (lateral + depth) * (top / 80.0)
+
+
+def mediastinum_distance(thorax: Thorax, x, y, z):
+    """Returns the distance to everything between the lungs: heart, great vessels, spine, hila."""
+    height = thorax.cavity.height_mm
+    rx, ry, cy = frame(thorax.cavity.profile, z, height)
+    t = z / height
+    distance = heart_distance(thorax, x, y, z)
+    column = ellipsoid(x, y, 0.0, (-2.0, cy + 0.08 * ry, 0.0), (24.0, 36.0, np.inf))
+    column = smooth_max(column, (0.5 - t) * 60.0, 20.0)  # upper mediastinum
+    distance = smooth_min(distance, column, 12.0)
+    arch = ellipsoid(x, y, z, (-22.0, cy + 2.0, 0.74 * height), (17.0, 30.0, 17.0))
+    distance = smooth_min(distance, arch, 8.0)
+    back = cy - ry
+    spine = ellipsoid(x, y, 0.0, (0.0, back + 14.0, 0.0), (23.0, 25.0, np.inf))
+    oesophagus = ellipsoid(x, y, 0.0, (-3.0, back + 38.0, 0.0), (13.0, 22.0, np.inf))
+    aorta = ellipsoid(x, y, 0.0, (-23.0, back + 37.0, 0.0), (14.0, 14.0, np.inf))
+    aorta = smooth_max(aorta, (t - 0.74) * 100.0, 8.0)
+    posterior = smooth_min(smooth_min(spine, aorta, 6.0), oesophagus, 8.0)
+    distance = smooth_min(distance, posterior, 8.0)
+    front = smooth_max(np.abs(x + 4.0) - 2.5, (cy + 0.2 * ry) - y, 10.0)
+    distance = smooth_min(distance, front, 6.0)
+    for centre in thorax.hilum_mm:
+        inner = centre * (0.85, 1.0, 1.0)
+        distance = smooth_min(distance, ellipsoid(x, y, z, inner, (15.0, 17.0, 26.0)), 10.0)
+    return distance
+
+
+def heart_distance(thorax: Thorax, x, y, z):
+    """Returns the distance to the heart: a left and a right ellipsoid, joined."""
+    centre, radii = thorax.heart
+    # the axis of the heart runs down, forward and to the left
+    lean = x + 0.25 * (z - centre[2]) + 0.3 * (y - centre[1])
+    left = ellipsoid(lean, y, z, centre, radii)
+    right = ellipsoid(x, y, z, centre + (36.0, -2.0, 12.0), radii * (0.6, 0.75, 0.85))
+    return smooth_min(left, right, 16.0)
+
+
+def lung_distance(thorax: Thorax, x, y, z):
+    """Returns the distance to the surface of the lungs."""
+    height = thorax.cavity.height_mm
+    rx, ry, cy = frame(thorax.cavity.profile, z, height)
+    wall = tube_distance(x, y, rx, ry, cy, thorax.cavity.exponent) + 1.0
+    bumps = thorax.bumps(x, y, z)
+    diaphragm = diaphragm_height(thorax, x / rx, (y - cy) / ry) + 2.0 * bumps - z
+    _, ry_top, cy_top = thorax.cavity.profile(1.0)
+    apex = (np.abs(x) - 43.0) ** 2 / 80.0 + (y - cy_top + 0.1 * ry_top) ** 2 / 110.0 + z - height
+    distance = smooth_max(wall, 0.8 * diaphragm, 3.0)
+    distance = smooth_max(distance, 0.8 * apex, 12.0)
+    return smooth_max(distance, 1.5 * bumps - mediastinum_distance(thorax, x, y, z), 5.0)
+
+
+def fissure_distances(thorax: Thorax, x, y, z):
+    """Returns distances to the oblique and the horizontal fissure, positive above them."""
+    oblique, horizontal = thorax.fissure
+    right = x > 0.0
+    bumps = 3.0 * thorax.bumps(1.7 * x, 1.7 * y, 1.7 * z)
+    start = np.where(right, oblique[0, 0], oblique[1, 0])
+    slope = np.where(right, oblique[0, 1], oblique[1, 1])
+    _, ry, cy = thorax.cavity.profile(0.4)
+    bow = 8.0 * np.sin(np.pi * np.clip((y - cy) / ry, -1.0, 1.0))
+    major = (z - start - slope * (y - cy + ry) + bow + bumps) / np.sqrt(1.0 + slope**2)
+    minor = z - horizontal + 0.08 * (y - cy) + 0.002 * (x - 60.0) ** 2 - bumps
+    return major, minor
+
+
+def lobe_labels(thorax: Thorax, x, y, z):
+    """Returns the lobe a point of the lungs lies in: 1..5 = RU, RM, RL, LU, LL, int8."""
+    major, minor = fissure_distances(thorax, x, y, z)
+    right = np.where(major < 0.0, 3, np.where(minor < 0.0, 2, 1))
+    left = np.where(major < 0.0, 5, 4)
+    return np.where(np.broadcast_to(x > 0.0, right.shape), right, left).astype(np.int8)
+
+
+def draw_thorax(rng: np.random.Generator) -> Thorax:
+    """Returns a random subject; sizes span small women to large men."""
+    height = rng.uniform(210.0, 300.0)
+    rx = 133.0 * (height / 250.0) ** 0.4 * rng.uniform(0.9, 1.1)
+    ry = 97.0 * (height / 250.0) ** 0.4 * rng.uniform(0.88, 1.12)
+    jitter = 1.0 + 0.02 * rng.normal(size=(3, len(_KNOTS)))
+    cavity_profile = np.stack([rx * _RX * jitter[0], ry * _RY * jitter[1], ry * _CY * jitter[2]], 1)
+    fat, muscle = 4.0 + 28.0 * rng.beta(1.5, 2.5), rng.uniform(16.0, 26.0)
+    wall = fat + muscle
+    body_x, body_y = (rx + wall) * _BODY_X, (ry + 4.0 + 0.8 * wall) * _BODY_Y
+    body_profile = np.stack([body_x, body_y, cavity_profile[:, 2] - 0.06 * body_y], 1)
+    dome = height * rng.uniform(0.20, 0.29)
+    size = rng.uniform(0.88, 1.15)
+    left_dome = dome - rng.uniform(0.0, 22.0)
+    heart_radii = size * np.array([50.0, 47.0, 58.0]) * rng.uniform(0.92, 1.08, 3) * (rx / 133.0)
+    heart_centre = np.array(
+        [-24.0, ry * 0.36, left_dome + rng.uniform(0.35, 0.65) * heart_radii[2]]
+    )
+    back_z = height * rng.uniform(0.66, 0.8, size=2)
+    slope = -(back_z - height * rng.uniform(-0.1, 0.08, size=2)) / (1.85 * ry)
+    count = 12
+    vectors = rng.normal(size=(count, 3))
+    vectors *= (
+        2.0
+        * np.pi
+        / rng.uniform(60.0, 160.0, (count, 1))
+        / np.linalg.norm(vectors, axis=1, keepdims=True)
+    )
+    weights = rng.normal(size=count)
+    weights *= np.sqrt(2.0 / (weights**2).sum())
+    phases = rng.uniform(0.0, 2.0 * np.pi, count)
+    as32 = tuple(a.astype(np.float32) for a in (vectors, phases, weights))
+    return Thorax(
+        cavity=Cavity(height, float(rng.uniform(2.1, 2.7)), CubicSpline(_KNOTS, cavity_profile)),
+        body=CubicSpline(_KNOTS, body_profile),
+        dome_mm=(dome, left_dome),
+        heart=(heart_centre, heart_radii),
+        fissure=(np.stack([back_z, slope], axis=1), height * rng.uniform(0.46, 0.57)),
+        waves=(as32[0], as32[1], as32[2]),
+        wall_mm=wall,
+        fat_mm=fat,
+        rib_phase=rng.uniform(),
+        rib_pitch_mm=height / rng.uniform(9.6, 10.8),
+    )

@@ -1,0 +1,185 @@
+"""The tissues of the phantom in Hounsfield units, painted one over the other.
+
+Points of the wall and points of the content come apart (`jaxreg.data.phantom_motion`): in the
+exhaled image a voxel shows what its inhaled wall point or its inhaled content point shows. Shares
+of a voxel fall linearly over its width across a surface.
+"""
+
+import numpy as np
+import scipy.ndimage
+
+from jaxreg.data import phantom_anatomy as anatomy
+from jaxreg.data.phantom_anatomy import Thorax
+
+AIR, FAT, MUSCLE, BLOOD, LIVER = -1000.0, -100.0, 50.0, 42.0, 58.0
+CORTEX, MARROW, CARTILAGE, DISC = 800.0, 260.0, 130.0, 85.0
+
+
+def cover(distance, width_mm):
+    """Returns the share of a voxel on the negative side of a surface."""
+    return np.clip(0.5 - distance / width_mm, 0.0, 1.0)
+
+
+def paint(hu, share, value):
+    """Returns HU after `share` of every voxel has been replaced by `value`."""
+    return hu + share * (value - hu)
+
+
+def wall_hu(thorax: Thorax, x, y, z, width_mm: float):
+    """Returns the HU of skin, fat, muscle, ribs and sternum (X, Y, Z), and the cavity's share."""
+    height = thorax.cavity.height_mm
+    depth = -anatomy.tube_distance(x, y, *anatomy.frame(thorax.body, z, height), 2.25)
+    out = anatomy.cavity_distance(thorax, x, y, z)
+    bumps = thorax.bumps(x, y, z)
+    hu = np.where(thorax.bumps(4.0 * x, 4.0 * y, 2.0 * z) > 1.1, 0.5 * FAT, MUSCLE)
+    intercostal = cover(out - 3.0, width_mm)
+    planes = np.abs(out - 19.0 - 3.0 * bumps) - 1.5  # fat between the muscles
+    hu = paint(hu, cover(planes, width_mm), FAT)
+    hu = paint(hu, intercostal, 0.3 * MUSCLE)
+    fat = thorax.fat_mm * (1.0 + 0.25 * bumps) - 2.0
+    # a thick layer stops at the muscles of the wall
+    hu = paint(hu, cover(np.maximum(depth - fat, 12.0 - out), width_mm), FAT)
+    hu = paint(hu, cover(depth - 2.0, width_mm), 10.0)
+    shell = (out > -3.0) & (out < 18.0)
+    points = [np.broadcast_to(c, out.shape)[shell] for c in (x, y, z)]
+    hu[shell] = _ribs(thorax, hu[shell], *points, out[shell], width_mm)
+    return paint(hu, cover(depth, width_mm), AIR), cover(out, width_mm)
+
+
+def _ribs(thorax, hu, x, y, z, out, width_mm):
+    """Returns HU of points of the wall with ribs and sternum painted over them.
+
+    A rib runs at a constant z + drop(angle): from the spine it falls towards the front, where
+    cartilage leads up again to the sternum.
+    """
+    height = thorax.cavity.height_mm
+    rx, ry, cy = anatomy.frame(thorax.cavity.profile, z, height)
+    eta = (y - cy) / ry
+    angle = np.arctan2(np.abs(x / rx), -eta) / np.pi  # 0 at the spine, 1 at the sternum
+    steep = 0.42 - 0.25 * np.clip(z / height, 0.0, 1.0)
+    fall = steep * height * (1.0 - np.cos(np.pi * np.minimum(angle, 0.8))) / 1.8
+    rise = 0.25 * height * np.maximum(angle - 0.8, 0.0)
+    position = (z + fall - rise) / thorax.rib_pitch_mm + thorax.rib_phase
+    number = np.round(position)
+    off_axis = 0.85 * (position - number) * thorax.rib_pitch_mm
+    surface = (np.hypot(off_axis / 5.2, (out - 6.5) / 3.5) - 1.0) * 3.5
+    end = np.clip(0.45 + 0.11 * number, 0.5, 1.0)  # the lowest ribs end in the wall
+    surface = np.where((number < 1) | (angle > end) | (z > 1.02 * height), 50.0, surface)
+    bone = np.where(angle > 0.78, CARTILAGE, np.where(surface > -1.5, CORTEX, MARROW))
+    hu = paint(hu, cover(surface, width_mm), bone)
+    plate = np.maximum(np.abs(x) - 15.0 - 8.0 * (z > 0.8 * height), np.abs(out - 6.0) - 5.0)
+    plate = np.maximum(plate, np.maximum(0.38 * height - z, z - 0.92 * height))
+    plate = np.where(eta > 0.0, plate, 50.0)
+    return paint(hu, cover(plate, width_mm), np.where(plate > -1.5, 0.6 * CORTEX, 0.7 * MARROW))
+
+
+def paint_spine(thorax: Thorax, hu, x, y, z, width_mm: float):
+    """Paints vertebrae, discs, canal and processes over `hu` (X, Y, Z), in place."""
+    columns = np.flatnonzero(np.abs(x).min(axis=(1, 2)) < 45.0)
+    if not columns.size:
+        return
+    slab = slice(columns[0], columns[-1] + 1)
+    x, view = x[slab], hu[slab]
+    height, pitch = thorax.cavity.height_mm, thorax.rib_pitch_mm
+    _, ry, cy = anatomy.frame(thorax.cavity.profile, z, height)
+    back = y - (cy - ry)
+    turn = z / pitch + thorax.rib_phase
+    phase = turn - np.round(turn)  # 0 in the middle of a vertebra, +-0.5 in a disc
+    waist = 1.2 * np.cos(2.0 * np.pi * phase)
+    body = (np.hypot(x / 17.0, (back - 11.0) / 14.0) - 1.0) * 14.0 + waist
+    disc = (0.39 - np.abs(phase)) * pitch
+    canal = np.hypot(x, back + 12.0) - 8.0
+    arch = np.maximum(np.abs(canal - 2.5) - 3.0, (np.abs(phase + 0.1) - 0.36) * pitch)
+    tilt = (z - 0.6 * (back + 20.0)) / pitch + thorax.rib_phase
+    tilt = tilt - np.round(tilt)
+    spinous = np.maximum(np.abs(x) - 3.5, np.abs(back + 36.0) - 18.0)
+    spinous = np.maximum(spinous, (np.abs(tilt) - 0.3) * pitch)
+    across = np.maximum(np.abs(back + 10.0 + 0.35 * np.abs(x)) - 5.0, np.abs(x) - 33.0)
+    across = np.maximum(across, (np.abs(phase - 0.15) - 0.22) * pitch)
+    bone = np.minimum(np.minimum(body, arch), np.minimum(spinous, across))
+    value = np.where(bone > -2.0, 0.75 * CORTEX, MARROW)
+    value = paint(value, cover(disc, width_mm), DISC)
+    view[...] = paint(view, cover(bone, width_mm), value)
+    view[...] = paint(view, cover(canal, width_mm), 25.0)
+
+
+def content_hu(thorax: Thorax, x, y, z, width_mm: float):
+    """Returns the HU of heart, great vessels, mediastinal fat and upper abdomen (X, Y, Z)."""
+    height = thorax.cavity.height_mm
+    rx, ry, cy = anatomy.frame(thorax.cavity.profile, z, height)
+    bumps = thorax.bumps(x, y, z)
+    fine = thorax.bumps(3.0 * x + 50.0, 3.0 * y, 3.0 * z)
+    hu = paint(np.full(bumps.shape, 35.0, np.float32), cover(4.0 * (0.3 - fine), 4.0), FAT)
+    heart = anatomy.heart_distance(thorax, x, y, z)
+    hu = paint(hu, cover(heart, width_mm), FAT)
+    hu = paint(hu, cover(heart + 3.0 + 2.0 * bumps, width_mm), BLOOD)
+    back = cy - ry
+    for centre, radius, top in (
+        ((-23.0, back + 37.0), 12.0, 0.74),
+        ((-18.0, cy + 22.0), 14.0, 0.74),
+        ((20.0, cy + 18.0), 10.0, 1.2),
+        ((-16.0, cy + 10.0), 6.0, 1.4),
+        ((12.0, cy + 8.0), 6.0, 1.4),
+    ):
+        vessel = np.hypot(x - centre[0], y - centre[1]) - radius
+        hu = paint(hu, cover(np.maximum(vessel, z - top * height), width_mm), BLOOD)
+    top = anatomy.diaphragm_height(thorax, x / rx, (y - cy) / ry) + 2.0 * bumps
+    return paint(
+        hu, cover(z - top, width_mm), _abdomen(thorax, x, y, z, rx, ry, cy, fine, width_mm)
+    )
+
+
+def _abdomen(thorax, x, y, z, rx, ry, cy, fine, width_mm):
+    """Returns HU of liver, spleen, stomach with gas and fat under the diaphragm."""
+    hu = np.where(fine > 0.9, 20.0, FAT).astype(np.float32)
+    xi = x / rx
+    liver = np.broadcast_to((-0.15 - xi) * rx + 0.25 * (cy - y), hu.shape)
+    hu = paint(hu, cover(liver, width_mm), LIVER)
+    dome = thorax.dome_mm[1]
+    spleen = (-0.62 * rx, cy - 0.45 * ry, dome - 45.0)
+    hu = paint(hu, cover(anatomy.ellipsoid(x, y, z, spleen, (34, 36, 42)), width_mm), 50.0)
+    place = (-0.48 * rx, cy + 0.15 * ry, dome - 42.0)
+    stomach = anatomy.ellipsoid(x, y, z, place, (40, 46, 40))
+    hu = paint(hu, cover(stomach, width_mm), 35.0)
+    gas = np.maximum(stomach + 4.0, place[1] + 8.0 - y)  # supine: the gas lies in front
+    return paint(hu, cover(gas, width_mm), AIR)
+
+
+def parenchyma_hu(thorax: Thorax, texture: np.ndarray, x, y, z, *, inhale_hu, gravity_hu, width_mm):
+    """Returns the HU of inhaled lung tissue without vessels at points (N,).
+
+    Args:
+        thorax: the subject.
+        texture: (A, B, C) relative density on a lattice of `TEXTURE_MM` from `texture_origin`.
+        x, y, z: (N,) mm, content points.
+        inhale_hu: mean.
+        gravity_hu: rise from the middle to the back.
+        width_mm: voxel size, over which a fissure is smeared.
+    """
+    _, ry, cy = anatomy.frame(thorax.cavity.profile, z, thorax.cavity.height_mm)
+    index = (np.stack([x, y, z]) - texture_origin(thorax)[:, None]) / TEXTURE_MM
+    grain = scipy.ndimage.map_coordinates(texture, index, order=1, mode="nearest")
+    density = (1000.0 + inhale_hu) * np.maximum(1.0 + grain, 0.2) - gravity_hu * (y - cy) / ry
+    major, minor = anatomy.fissure_distances(thorax, x, y, z)
+    plane = np.abs(major)
+    horizontal = (x > 0.0) & (major > 0.0)
+    plane = np.where(horizontal, np.minimum(plane, np.abs(minor)), plane)
+    fissure_mm = 0.7
+    smeared = np.clip(1.0 - plane / width_mm, 0.0, 1.0) * min(fissure_mm / width_mm, 1.0)
+    return np.maximum(density, 15.0) - 1000.0 + smeared * 900.0
+
+
+TEXTURE_MM = 4.0
+
+
+def texture_origin(thorax: Thorax) -> np.ndarray:
+    """Returns the anatomical position (3,) of the first node of the texture's lattice."""
+    return np.array([-170.0, -130.0, -20.0])
+
+
+def draw_texture(rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Returns relative density fluctuations on a lattice that covers any lung, (A, B, C)."""
+    white = rng.standard_normal((86, 68, 82), dtype=np.float32)
+    fine = scipy.ndimage.gaussian_filter(white, 0.6)
+    coarse = scipy.ndimage.gaussian_filter(white[::-1], 4.0)
+    return strength * (fine / fine.std() + 0.8 * coarse / coarse.std())

@@ -2,6 +2,11 @@
 
 import dataclasses
 
+_SITE = (
+    "https://med.emory.edu/departments/radiation-oncology/research-laboratories/"
+    "deformable-image-registration/downloads-and-reference-data"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
@@ -45,7 +50,7 @@ class Dataset:
         source: where to request it.
         cases: published figures by case number.
         phases: inhale and exhale as in file names.
-        image: name of an image; {case} and {phase} stand for themselves.
+        image: name of an image; {case} and {phase} are filled in.
         landmarks: name of a file with 300 landmarks.
         sampled: name of a file with 75 landmarks of one of the six phases; 4DCT only.
         examples: how each kind of file is called as distributed.
@@ -64,7 +69,7 @@ class Dataset:
 DATASETS = {
     "4dct": Dataset(
         title="DIR-Lab 4DCT",
-        source="https://www.dir-lab.com (4DCT reference data)",
+        source=f"{_SITE}/4dct.html",
         cases=_table("""
             1 256  94 0.97  3.89 0.85 1.24
             2 256 112 1.16  4.34 0.70 0.99
@@ -90,7 +95,7 @@ DATASETS = {
     ),
     "copd": Dataset(
         title="DIR-Lab COPDgene",
-        source="https://www.dir-lab.com (COPDgene reference data)",
+        source=f"{_SITE}/copdgene.html",
         cases=_table("""
             1 512 121 0.625 26.33 0.65
             2 512 102 0.645 21.77 1.06

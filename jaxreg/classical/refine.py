@@ -1,0 +1,253 @@
+"""Refinement: registration of one pair by Gauss-Newton steps, coarse to fine.
+
+Minimised over the displacement u in millimetres, on grids of halving voxel size h,
+
+    mean over the mask of (1 - LNCC^2) / 2  +  SMOOTHNESS h^2 / 2  mean of |Laplace u|^2
+
+(curvature regularisation, Fischer and Modersitzki 2003, as in Ruehaak et al. 2017 and Hering et
+al. 2021, here with Gauss-Newton and LNCC instead of L-BFGS and NGF). The weight grows as h^2
+because the squared slopes of a standardised image fall so; the shortest wave the data decide then
+stays a fixed number of voxels. u lives on a grid of twice the voxel size. Each step solves
+
+    (A + S) v = b - S u,   A = mean of J J^T and b = mean of J r in each voxel of u, S smoothness,
+
+by preconditioned conjugate gradients, and y <- y o (id + v): the composition of small smooth steps
+stays one-to-one. Internally fields are (3, X, Y, Z) in millimetres.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from jaxreg.classical.similarity import gradient_mm, linearised_lncc, standardise
+from jaxreg.fields.deformation import identity_grid
+from jaxreg.fields.interpolation import resize, sample
+from jaxreg.shapes import AnyArray, Displacement, Image, Mask, Shape, Spacing
+
+Field = Float[AnyArray, "3 X Y Z"]  # millimetres
+
+CLIP_HU = (-1000.0, 0.0)  # air to water: lungs and their vessels, not bone or contrast
+COARSEST_MM = 12.0  # voxel size of the first level, at most
+RADIUS = 2  # of the LNCC window, voxels of a level
+SMOOTHNESS = 1.0  # weight of curvature
+DAMPING = 1e-4  # 1/mm^2, on the step: keeps it finite where nothing is to be seen
+SOLVER_STEPS = 20  # of conjugate gradients
+LONGEST_STEP = 0.8  # voxels of u's grid; below 1 neighbours cannot change places at once
+MOST_STEPS = 15  # Gauss-Newton steps a level
+SMALLEST_STEP = 0.005  # voxels of u's grid, root mean square in the mask: converged
+
+
+class _Level(NamedTuple):
+    """One resolution: images, mask and the standardised fixed image with its slopes."""
+
+    fixed: Image
+    fixed_slopes: Field
+    moving: Image
+    mask: Image
+    spacing_mm: Float[AnyArray, "3"]
+
+
+def refine(
+    fixed: Image,
+    moving: Image,
+    mask: Mask,
+    *,
+    spacing_mm: Spacing,
+    initial: Displacement | None = None,
+) -> Displacement:
+    """Displacement that aligns a pair, by optimisation on the pair itself.
+
+    A pure function; finite for any finite images (0 where nothing is to be seen, 0 for an empty
+    mask).
+
+    Args:
+        fixed: HU, (X, Y, Z).
+        moving: HU on the same grid, linearly prealigned.
+        mask: where the images must agree, nonzero in the lungs of the fixed image, (X, Y, Z).
+        spacing_mm: voxel size along each axis, mm.
+        initial: displacement to start from, voxels, (X, Y, Z, 3); zero if None.
+
+    Returns:
+        u in voxels, (X, Y, Z, 3).
+
+    Raises:
+        ValueError: the arrays do not share a grid.
+    """
+    shape = fixed.shape
+    if moving.shape != shape or mask.shape != shape:
+        raise ValueError(
+            f"fixed, moving and mask must share a grid: got shapes {shape}, {moving.shape} and "
+            f"{mask.shape}. Resample them to one grid."
+        )
+    spacing = jnp.asarray(spacing_mm, jnp.float32)
+    fixed, moving = (jnp.clip(jnp.asarray(image), *CLIP_HU) for image in (fixed, moving))
+    mask = (jnp.asarray(mask) > 0).astype(jnp.float32)
+    u = None if initial is None else jnp.moveaxis(jnp.asarray(initial) * spacing, -1, 0)
+    for level_shape in level_shapes(shape, spacing_mm):
+        coarse = tuple(n // 2 for n in level_shape)
+        u = jnp.zeros((3, *coarse)) if u is None else _resize_field(u, coarse)
+        u = _run_level(fixed, moving, mask, u, spacing, shape=level_shape)
+    return _finish(u, spacing, shape=shape)
+
+
+def level_shapes(shape: Shape, spacing_mm: Spacing) -> list[Shape]:
+    """Shapes of the levels, coarsest first; each even and with nearly cubic voxels.
+
+    The finest voxel has the volume of the image's own; each coarser one is twice as long, up to
+    COARSEST_MM.
+
+    Args:
+        shape: of the images.
+        spacing_mm: of the images, mm.
+
+    Returns:
+        Shapes (X, Y, Z).
+    """
+    finest = math.prod(float(s) for s in spacing_mm) ** (1 / 3)
+    count = 1 + max(0, math.floor(math.log2(COARSEST_MM / finest) + 0.01))
+    extent = [n * float(s) for n, s in zip(shape, spacing_mm, strict=True)]
+    voxels = [finest * 2**level for level in reversed(range(count))]
+    # An image that is as fine as the level already keeps its size where this is even.
+    return [tuple(2 * max(2, math.ceil(e / (2 * h) - 0.01)) for e in extent) for h in voxels]
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _run_level(fixed, moving, mask, u, spacing_mm, *, shape: Shape) -> Field:
+    """Gauss-Newton on the grid `shape` until the steps are small."""
+    scale = jnp.array([old / new for old, new in zip(fixed.shape, shape, strict=True)])
+    spacing_mm = spacing_mm * scale
+    standardised = standardise(resize(fixed, shape), radius=RADIUS)
+    slopes = gradient_mm(standardised, spacing_mm=spacing_mm)
+    level = _Level(standardised, slopes, resize(moving, shape), resize(mask, shape), spacing_mm)
+    weight = _halve(level.mask)
+    tolerance = SMALLEST_STEP * 2 * jnp.prod(spacing_mm) ** (1 / 3)
+
+    def body(state):
+        u, count, _ = state
+        v = _step(level, u)
+        size = jnp.sqrt(jnp.sum(v**2 * weight[None]) / jnp.maximum(jnp.sum(weight), 1e-6))
+        return _compose_small(u, v, 2 * spacing_mm), count + 1, size
+
+    def unfinished(state):
+        return (state[1] < MOST_STEPS) & (state[2] > tolerance)
+
+    return jax.lax.while_loop(unfinished, body, (u, 0, jnp.float32(jnp.inf)))[0]
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _finish(u, spacing_mm, *, shape: Shape) -> Displacement:
+    """The field on the grid of the images, in voxels, components last."""
+    return jnp.moveaxis(_resize_field(u, shape), 0, -1) / spacing_mm[None, None, None]
+
+
+def _step(level: _Level, u: Field) -> Field:
+    """One Gauss-Newton step v in mm, at most LONGEST_STEP long."""
+    spacing_mm = 2 * level.spacing_mm
+    displaced = _double(u) / level.spacing_mm[:, None, None, None]
+    warped = _sample(level.moving, displaced)
+    residual, slopes = linearised_lncc(
+        level.fixed, level.fixed_slopes, warped, radius=RADIUS, spacing_mm=level.spacing_mm
+    )
+    weighted = slopes * level.mask[None]
+    b = jax.vmap(_halve)(weighted * residual[None])
+    pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    a = jnp.stack([_halve(weighted[i] * slopes[j]) for i, j in pairs])
+    a = a + jnp.array([DAMPING, 0, 0, DAMPING, 0, DAMPING])[:, None, None, None]
+    v = _solve(a, b, u, spacing_mm)
+    length = jnp.sqrt(jnp.sum((v / spacing_mm[:, None, None, None]) ** 2, axis=0))
+    return v / jnp.maximum(1.0, length / LONGEST_STEP)[None]
+
+
+def _solve(a, b, u, spacing_mm) -> Field:
+    """v of (A + S) v = b - S u by conjugate gradients, preconditioned voxel by voxel."""
+    h = jnp.prod(spacing_mm) ** (1 / 3)
+    weight = SMOOTHNESS * h**2
+
+    def smoothness(v):
+        return weight * jax.vmap(lambda c: _laplacian(_laplacian(c, spacing_mm), spacing_mm))(v)
+
+    # Centre of the stencil of the squared Laplacian on cubic voxels: 6^2 + 6.
+    diagonal = 42.0 * weight / h**4
+    preconditioner = _inverse(a + diagonal * jnp.array([1, 0, 0, 1, 0, 1])[:, None, None, None])
+    rest = b - smoothness(u)
+    direction = _multiply(preconditioner, rest)
+
+    def body(_, state):
+        v, rest, direction, product = state
+        image = _multiply(a, direction) + smoothness(direction)
+        length = product / (jnp.sum(direction * image) + 1e-30)
+        v, rest = v + length * direction, rest - length * image
+        z = _multiply(preconditioner, rest)
+        new = jnp.sum(rest * z)
+        return v, rest, z + new / (product + 1e-30) * direction, new
+
+    start = (jnp.zeros_like(u), rest, direction, jnp.sum(rest * direction))
+    return jax.lax.fori_loop(0, SOLVER_STEPS, body, start)[0]
+
+
+def _multiply(a, v) -> Field:
+    """Symmetric matrices (xx, xy, xz, yy, yz, zz), (6, X, Y, Z), times vectors (3, X, Y, Z)."""
+    xx, xy, xz, yy, yz, zz = a
+    x, y, z = v
+    return jnp.stack([xx * x + xy * y + xz * z, xy * x + yy * y + yz * z, xz * x + yz * y + zz * z])
+
+
+def _inverse(a):
+    """Inverses of symmetric matrices, (6, X, Y, Z), by cofactors."""
+    xx, xy, xz, yy, yz, zz = a
+    c_xx, c_xy, c_xz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
+    cofactors = [c_xx, c_xy, c_xz, xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy]
+    return jnp.stack(cofactors) / (xx * c_xx + xy * c_xy + xz * c_xz)[None]
+
+
+def _shifted(image, axis, step):
+    """image at x + step, +-1 voxel along an axis; the edge value continues."""
+    size = image.shape[axis]
+    edge = jax.lax.slice_in_dim(image, size - 1, size, axis=axis)
+    if step < 0:
+        edge = jax.lax.slice_in_dim(image, 0, 1, axis=axis)
+        return jnp.concatenate([edge, jax.lax.slice_in_dim(image, 0, size - 1, axis=axis)], axis)
+    return jnp.concatenate([jax.lax.slice_in_dim(image, 1, size, axis=axis), edge], axis)
+
+
+def _laplacian(image, spacing_mm):
+    """Seven-point Laplacian per mm^2; symmetric, since nothing flows through the border."""
+    return sum(
+        (_shifted(image, axis, 1) + _shifted(image, axis, -1) - 2 * image) / spacing_mm[axis] ** 2
+        for axis in range(3)
+    )
+
+
+def _halve(image):
+    """Mean of each 2x2x2 voxels; the shape is even."""
+    x, y, z = image.shape
+    return image.reshape(x // 2, 2, y // 2, 2, z // 2, 2).mean(axis=(1, 3, 5))
+
+
+def _double(u):
+    """Field on voxels of half the size, linear: 3/4 of the near and 1/4 of the far neighbour."""
+    for axis in (1, 2, 3):
+        pair = [0.75 * u + 0.25 * _shifted(u, axis, step) for step in (-1, 1)]
+        shape = [n * (2 if a == axis else 1) for a, n in enumerate(u.shape)]
+        u = jnp.stack(pair, axis + 1).reshape(shape)
+    return u
+
+
+def _resize_field(u, shape):
+    """Field on another grid over the same extent; millimetres stay."""
+    return jax.vmap(lambda component: resize(component, shape))(u)
+
+
+def _sample(image, displaced):
+    """image(x + u(x)), u in voxels components first, (3, X, Y, Z)."""
+    return sample(image, jnp.moveaxis(displaced, 0, -1) + identity_grid(image.shape))
+
+
+def _compose_small(u, v, spacing_mm) -> Field:
+    """Displacement v(x) + u(x + v(x)) of the step first, then the field so far; mm."""
+    displaced = v / spacing_mm[:, None, None, None]
+    return v + jax.vmap(lambda component: _sample(component, displaced))(u)

@@ -1,12 +1,12 @@
 """Linear prealignment of two chest CTs by their lungs, on the host.
 
 Lung moments first, then a rigid and an affine fit that maximise the normalised cross-correlation
-(NCC) of the HU in and around the fixed lungs. A fit is a bounded Gauss-Newton on the residuals
+(NCC) of the HU in and around the fixed lungs,
 
-    r_i = (W_i - mean W) / std W - (F_i - mean F) / std F,    mean r^2 = 2 (1 - NCC),
+    NCC = mean_i w_i f_i,    dNCC/dW_i = (f_i - NCC w_i) / (N std W),
 
-over the voxel centres x_i of a reduced fixed grid, with W_i = M(T(x_i)); points that leave the
-moving image do not count.
+with w and f the standardised values of W_i = M(T(x_i)) and of F_i, over the N voxel centres x_i of
+a reduced fixed grid that T maps into the moving image. L-BFGS-B keeps the parameters in bounds.
 
 Transforms map world points of the fixed image to the moving image, RAS millimetres:
 
@@ -28,7 +28,7 @@ from jaxreg.data.volume import Volume, transform
 _LEVELS_MM = (10.0, 6.0, 4.0)  # voxel size, coarse to fine; coarser voxels stay as they are
 _MARGIN_MM = 10.0  # around the fixed lungs: chest wall, diaphragm and heart give the contrast
 _LOWEST_HU, _HIGHEST_HU = -1000.0, 200.0
-_POINTS = 50_000  # per level at most
+_POINTS = 25_000  # per level at most
 _ARM_MM = 100.0  # turns angles, logarithms of scales and shears into millimetres
 _LIMITS_MM = np.repeat([60.0, 80.0, 45.0, 25.0], 3)  # rotation, shift, scales, shears
 _OVERLAP_LOSS = 0.02  # Dice coefficient of the lungs that a stage may cost
@@ -60,8 +60,8 @@ def prealign(
     scores = {name: levels[0].ncc(_matrix(p, *centres)) for name, p in candidates.items()}
     stage = max(scores, key=lambda name: scores[name])
     best = parameters = candidates[stage]
-    for name, free in (("rigid", 6), ("affine", 12)):
-        for level in levels:
+    for name, free, used in (("rigid", 6, levels[:2]), ("affine", 12, levels)):
+        for level in used:
             parameters = _fit(level, parameters, free, centres)
         if not _helps(levels[-1], _matrix(parameters, *centres), _matrix(best, *centres)):
             break
@@ -73,7 +73,7 @@ def prealign(
 class _Level:
     """The two images on reduced grids; the points are voxel centres of the fixed one."""
 
-    points: np.ndarray  # (N, 3) world mm, in and around the fixed lungs
+    points: np.ndarray  # (4, N) world mm and a row of ones, in and around the fixed lungs
     values: np.ndarray  # (N,) HU
     in_lung: np.ndarray  # (N,) bool
     lung_mm3: tuple[float, float]  # fixed, moving
@@ -84,21 +84,28 @@ class _Level:
 
     def voxels(self, matrix: np.ndarray) -> np.ndarray:
         """The points mapped to voxel coordinates of the moving grid, (3, N)."""
-        return transform(self.voxel_from_world @ matrix, self.points).T
-
-    def inside(self, matrix: np.ndarray) -> np.ndarray:
-        """Whether the mapped points lie in the moving image, (N,)."""
-        voxels = self.voxels(matrix)
-        last = np.array(self.moving.shape)[:, None] - 1
-        return np.all((voxels >= -0.5) & (voxels <= last + 0.5), axis=0)
+        # einsum, here and below: threads of a BLAS cost more than they save on such arrays
+        return np.einsum("ij,jn->in", (self.voxel_from_world @ matrix)[:3], self.points)
 
     def ncc(self, matrix: np.ndarray) -> float:
         """NCC over the points that land in the moving image; -1 if less than a quarter does."""
-        inside = self.inside(matrix)
+        return self.ncc_and_slope(matrix)[0]
+
+    def ncc_and_slope(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
+        """NCC and its derivative by the first three rows of `matrix`, (3, 4)."""
+        voxels = self.voxels(matrix)
+        last = np.array(self.moving.shape)[:, None] - 1
+        inside = np.all((voxels >= -0.5) & (voxels <= last + 0.5), axis=0)
         if inside.mean() < 0.25:
-            return -1.0
-        warped = _sample(self.moving, self.voxels(matrix)[:, inside])
-        return float(np.mean(_standardise(warped) * _standardise(self.values[inside])))
+            return -1.0, np.zeros((3, 4))
+        voxels = voxels[:, inside]
+        warped, spread = _standardise(_sample(self.moving, voxels))
+        values, _ = _standardise(self.values[inside])
+        ncc = np.mean(warped * values)
+        by_warped = (values - ncc * warped) / (len(values) * spread)
+        by_voxel = by_warped * np.stack([_sample(g, voxels + 1) for g in self.gradient])
+        slope = np.einsum("in,jn->ij", by_voxel, self.points[:, inside])
+        return float(ncc), self.voxel_from_world[:3, :3].T @ slope
 
     def overlap(self, matrix: np.ndarray) -> float:
         """Dice coefficient of the fixed lungs and the mapped moving lungs."""
@@ -139,7 +146,8 @@ def _starts(
     fixed_lungs: Volume, moving_lungs: Volume
 ) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
     """Centroids of the lungs, and parameters of the maps that need no fit."""
-    points = [transform(m.affine, np.argwhere(m.data)) for m in (fixed_lungs, moving_lungs)]
+    reduced = [_reduce(lungs, _LEVELS_MM[-1]) for lungs in (fixed_lungs, moving_lungs)]
+    points = [transform(affine, np.argwhere(lungs >= 0.5)) for lungs, affine in reduced]
     centres = (points[0].mean(0), points[1].mean(0))
     centroids, moments, identity = np.zeros((3, 12))
     moments[6:9] = _ARM_MM * np.log(points[1].std(0) / points[0].std(0))
@@ -173,7 +181,7 @@ def _level(
     at = tuple(chosen.T)
     image, moving_affine = _reduce(moving, spacing_mm)
     return _Level(
-        points=transform(affine, chosen),
+        points=np.vstack([transform(affine, chosen).T, np.ones(len(chosen))]),
         values=values[at].astype(np.float64),
         in_lung=lung[at],
         lung_mm3=(_volume_mm3(fixed_lungs), _volume_mm3(moving_lungs)),
@@ -197,54 +205,34 @@ def _sample(image: np.ndarray, voxels: np.ndarray) -> np.ndarray:
     return ndimage.map_coordinates(image, voxels, order=1, mode="nearest", output=np.float64)
 
 
-def _standardise(values: np.ndarray) -> np.ndarray:
-    return (values - values.mean()) / (values.std() + 1e-6)
+def _standardise(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Values at mean 0 and standard deviation 1, and the deviation that they had."""
+    spread = float(values.std()) + 1e-6
+    return (values - values.mean()) / spread, spread
 
 
 def _fit(
     level: _Level, start: np.ndarray, free: int, centres: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Parameters of least residual; only the first `free` of them move."""
+    """Parameters of highest NCC; only the first `free` of them move."""
 
-    def complete(moved: np.ndarray) -> np.ndarray:
-        return np.concatenate([moved, start[free:]])
+    def objective(moved: np.ndarray) -> tuple[float, np.ndarray]:
+        parameters = np.concatenate([moved, start[free:]])
+        matrix = _matrix(parameters, *centres)
+        ncc, slope = level.ncc_and_slope(matrix)
+        steps = [_matrix(parameters + h, *centres) - matrix for h in 1e-4 * np.eye(12)[:free]]
+        return -ncc, np.array([-np.sum(slope * step[:3]) / 1e-4 for step in steps])
 
-    def residuals(moved: np.ndarray) -> np.ndarray:
-        matrix = _matrix(complete(moved), *centres)
-        inside = level.inside(matrix)
-        if inside.mean() < 0.25:
-            return np.full(len(inside), 2.0)  # as bad as NCC = -1
-        warped = _sample(level.moving, level.voxels(matrix)[:, inside])
-        result = np.zeros(len(inside))
-        result[inside] = _standardise(warped) - _standardise(level.values[inside])
-        return result / np.sqrt(inside.sum())
-
-    def slopes(moved: np.ndarray) -> np.ndarray:
-        matrix = _matrix(complete(moved), *centres)
-        inside = level.inside(matrix)
-        voxels = level.voxels(matrix)[:, inside]
-        per_voxel = np.stack([_sample(g, voxels + 1) for g in level.gradient], axis=1)
-        per_mm = per_voxel @ level.voxel_from_world[:3, :3]
-        points = level.points[inside]
-        change = np.empty((len(points), free))  # of W, HU per mm of each parameter
-        for i, step in enumerate(np.eye(free) * 1e-3):
-            ahead = _matrix(complete(moved + step), *centres)
-            behind = _matrix(complete(moved - step), *centres)
-            velocity = transform((ahead - behind) / 2e-3, points)
-            change[:, i] = np.sum(per_mm * velocity, axis=1)
-        warped = _sample(level.moving, voxels)
-        standard = _standardise(warped)[:, None]
-        change -= change.mean(0)
-        change -= standard * np.mean(standard * change, axis=0)
-        result = np.zeros((len(inside), free))
-        result[inside] = change / (warped.std() + 1e-6)
-        return result / np.sqrt(max(1, inside.sum()))
-
-    limits = _LIMITS_MM[:free]
-    solution = optimize.least_squares(
-        residuals, start[:free], slopes, bounds=(-limits, limits), ftol=1e-5, xtol=1e-5, max_nfev=40
+    bounds = optimize.Bounds(-_LIMITS_MM[:free], _LIMITS_MM[:free])
+    solution = optimize.minimize(
+        objective,
+        start[:free],
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": 100, "ftol": 1e-6, "gtol": 1e-6},
     )
-    return complete(solution.x)
+    return np.concatenate([solution.x, start[free:]])
 
 
 def _helps(level: _Level, new: np.ndarray, old: np.ndarray) -> bool:

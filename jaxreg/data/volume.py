@@ -112,7 +112,7 @@ class DisplacementField:
 
     @classmethod
     def from_voxels(cls, displacement: np.ndarray, affine: np.ndarray) -> "DisplacementField":
-        """The field of a displacement in voxels: d = R u, R the 3x3 part of `affine`.
+        """Returns the field of a displacement in voxels: d = R u, R the 3x3 part of `affine`.
 
         Args:
             displacement: u, (X, Y, Z, 3), voxels of the fixed grid.
@@ -151,7 +151,7 @@ def resample(
     order: int = 1,
     fill: float | None = None,
 ) -> Volume:
-    """The volume on another grid.
+    """Returns the volume on another grid.
 
     Output voxel j takes the value of the volume at world point matrix @ affine @ j. Where a step of
     the new grid is more than 1.5 voxels long the image is smoothed first, with the Gaussian whose

@@ -1,0 +1,43 @@
+"""Tables: text as printed, files that can be read back."""
+
+import csv
+import json
+
+import pytest
+
+from jaxreg.evaluation import table
+
+ROWS = [
+    {"method": "initial", "mean": 8.4639, "folds %": 0.0, "note": None},
+    {"method": "full", "mean": 0.94, "folds %": 0.00051, "seconds": 12, "note": "a|b"},
+]
+
+
+def test_markdown_is_aligned_and_rounded():
+    assert table.markdown(ROWS).splitlines() == [
+        "| method  | mean | folds % | note | seconds |",
+        "| ------- | ---: | ------: | ---- | ------: |",
+        "| initial | 8.46 |    0.00 | –    |       – |",
+        "| full    | 0.94 | 0.00051 | a\\|b |      12 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(0.0996, "0.10"), (0.0949, "0.095"), (-0.004, "-0.004"), (float("nan"), "–"), (3, "3")],
+)
+def test_numbers_keep_two_digits(value, text):
+    assert table.markdown([{"x": value}]).splitlines()[-1].strip("| ") == text
+
+
+def test_files_hold_all_digits_and_the_settings(tmp_path):
+    rows = [*ROWS, {"method": "bad", "mean": float("nan")}]
+    table.write_table(tmp_path / "t", rows, title="Table 4", settings={"seed": 3})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "t.json", "t.md"]
+    document = json.loads((tmp_path / "t.json").read_text())
+    assert document["title"] == "Table 4" and document["settings"] == {"seed": 3}
+    assert document["rows"][:2] == ROWS and document["rows"][2]["mean"] is None
+    read = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
+    assert float(read[0]["mean"]) == 8.4639 and read[0]["seconds"] == ""
+    text = (tmp_path / "t.md").read_text()
+    assert text.startswith("# Table 4\n") and table.markdown(rows) in text and "- seed: 3" in text

@@ -26,7 +26,7 @@ from jaxreg.shapes import AnyArray, Displacement, Spacing
 
 MARGIN = 1e-3  # least coefficient that is certified: above float32 rounding, in mm and on disk too
 SLAB_CELLS = 2_000_000  # checked at once, in about 0.3 GB
-ROUNDS = 3  # of smoothing at one radius before it doubles
+ROUNDS = 8  # of smoothing at one radius before it doubles
 
 Cells = Float[AnyArray, "X-1 Y-1 Z-1"]
 
@@ -212,7 +212,7 @@ def _slabs(shape) -> Iterator[slice]:
 
 
 def _radii(shape) -> Iterator[int]:
-    """1, 1, 1, 2, 2, 2, 4, ... up to the size of the grid."""
+    """1, 2, 4, ... up to the size of the grid, each ROUNDS times."""
     for power in range(math.ceil(math.log2(max(shape))) + 1):
         yield from [2**power] * ROUNDS
 

@@ -86,7 +86,7 @@ def refine(
     spacing = jnp.asarray(spacing_mm, jnp.float32)
     fixed, moving = (jnp.clip(jnp.asarray(image), *CLIP_HU) for image in (fixed, moving))
     mask = (jnp.asarray(mask) > 0).astype(jnp.float32)
-    u = None if initial is None else jnp.moveaxis(jnp.asarray(initial) * spacing, -1, 0)
+    u = None if initial is None else jnp.moveaxis(initial * spacing[None, None, None], -1, 0)
     for level_shape in level_shapes(shape, spacing_mm):
         coarse = tuple(n // 2 for n in level_shape)
         u = jnp.zeros((3, *coarse)) if u is None else _resize_field(u, coarse)

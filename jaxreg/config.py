@@ -198,7 +198,7 @@ def from_json(text: str) -> Config:
         tree = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"config: expected JSON, got {text[:40]!r} ({error}).") from error
-    return from_dict(tree)
+    return _build(Config, tree, "config")
 
 
 def from_dict(tree: Mapping[str, Any]) -> Config:
@@ -221,6 +221,9 @@ def network_from_dict(tree: Mapping[str, Any]) -> NetworkConfig:
 
 def load_config(path: str | Path) -> Config:
     """Settings of a Python file that defines `config = Config(...)`.
+
+    Returns:
+        That `config`.
 
     Raises:
         ValueError: no such file, a file without `config`, or a setting that does not exist.
@@ -257,5 +260,9 @@ def _build(kind, tree, name):
             value = _build(type(default), value, f"{name}.{key}")
         elif isinstance(value, list):
             value = tuple(value)
+        elif isinstance(default, float) and isinstance(value, int):
+            value = float(value)
+        if not isinstance(value, type(default)):
+            raise ValueError(f"{name}.{key}: expected a value like {default!r}, got {value!r}.")
         values[key] = value
     return kind(**values)

@@ -1,0 +1,166 @@
+"""Settings: what is refused and with which words, and the way through JSON and files."""
+
+import dataclasses
+import json
+
+import pytest
+
+from jaxreg.config import (
+    Config,
+    LossConfig,
+    NetworkConfig,
+    TrainingConfig,
+    from_dict,
+    from_json,
+    load_config,
+    network_from_dict,
+    to_json,
+)
+
+CONFIG = Config(
+    network=NetworkConfig(grid=(48, 40, 32), levels=2, widths=(4, 8), precision="bfloat16"),
+    loss=LossConfig(keypoints=(0.5, 0.0), volume_threshold=(0.1, 0.2), edge=2.5),
+    training=TrainingConfig(epochs=(3, 4), seed=7, augment=False),
+)
+
+
+def test_defaults_are_the_papers_network():
+    network = Config().network
+    assert (network.grid, network.levels) == ((192, 160, 192), 3)
+    assert network.widths == (16, 32, 64, 128)
+    assert Config().loss.volume_threshold == (0.05, 0.1, 0.2)
+    assert Config().training.epochs == (25, 25, 25)
+
+
+@pytest.mark.parametrize("config", [Config(), CONFIG], ids=["defaults", "changed"])
+def test_json_and_back(config):
+    assert from_json(to_json(config)) == config
+    assert from_dict(dataclasses.asdict(config)) == config
+    assert network_from_dict(json.loads(to_json(config.network))) == config.network
+    assert hash(from_json(to_json(config))) == hash(config)  # lists came back as tuples
+
+
+def test_part_of_the_settings_is_enough():
+    config = from_dict({"training": {"seed": 3}})
+    assert config == Config(training=TrainingConfig(seed=3))
+
+
+@pytest.mark.parametrize(
+    ("tree", "text"),
+    [
+        ({"netwrok": {}}, "config: unknown key 'netwrok'. Known keys: network, loss, training."),
+        ({"loss": {"alpha": 1, "beta": 2}}, "config.loss: unknown key 'alpha', 'beta'. Known keys"),
+        ({"loss": 3}, "config.loss: expected a mapping of settings, got 3."),
+        ([1], "config: expected a mapping of settings, got [1]."),
+        ({"network": {"levels": "3"}}, "config.network.levels: expected a value like 3, got '3'."),
+        ({"network": {"grid": 64}}, "config.network.grid: expected a value like (192, 160, 192), "),
+    ],
+)
+def test_unknown_settings_are_refused(tree, text):
+    with pytest.raises(ValueError) as error:
+        from_json(json.dumps(tree))
+    assert str(error.value).startswith(text)
+
+
+def test_whole_numbers_will_do_for_weights():
+    assert from_json('{"loss": {"smoothness": 2}}').loss == LossConfig(smoothness=2.0)
+
+
+def test_text_that_is_no_json_is_refused():
+    with pytest.raises(ValueError, match=r"config: expected JSON, got '\{network' \(Expecting"):
+        from_json("{network")
+
+
+def test_misspelt_keyword_is_refused():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'level'"):
+        NetworkConfig(level=3)  # pyright: ignore[reportCallIssue]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "text"),
+    [
+        (NetworkConfig, {"levels": 0}, "levels: expected at least 1, got 0. Use 3, as the paper."),
+        (NetworkConfig, {"widths": ()}, "widths: expected one positive number of filters"),
+        (NetworkConfig, {"widths": (16, 0)}, "widths: expected one positive number of filters"),
+        (NetworkConfig, {"convs": 0}, "convs: expected at least 1, got 0. Use 2."),
+        (
+            NetworkConfig,
+            {"grid": (64, 31, 64)},
+            "grid: expected at least 32 voxels an axis, two in the deepest layer of level 3, "
+            "got (64, 31, 64). Use a larger grid or fewer levels.",
+        ),
+        (
+            NetworkConfig,
+            {"precision": "half"},
+            'precision: expected "float32" or "bfloat16", got half. Only convolutions',
+        ),
+        (LossConfig, {"smoothness": -1.0}, "smoothness: expected a number >= 0, got -1.0. 0 swit"),
+        (LossConfig, {"keypoints": (1.0, -1.0, 0.0)}, "keypoints: expected numbers >= 0, got (1.0"),
+        (LossConfig, {"volume_threshold": (0.1, 1.0, 0.2)}, "volume_threshold: expected numbers b"),
+        (
+            TrainingConfig,
+            {"batch": 0},
+            "batch: expected at least 1, got 0. Give a positive number.",
+        ),
+        (TrainingConfig, {"learning_rate": 0.0}, "learning_rate: expected > 0, got 0.0. Adam's is"),
+        (TrainingConfig, {"epochs": (1, -1, 1)}, "epochs: expected >= 0 a level, got (1, -1, 1)."),
+        (
+            Config,
+            {"loss": LossConfig(keypoints=(1.0, 1.0))},
+            "loss.keypoints: expected 3 values, one a level, got (1.0, 1.0). Give one value for",
+        ),
+        (Config, {"network": NetworkConfig(levels=1)}, "loss.keypoints: expected 1 values, one a"),
+        (
+            Config,
+            {"training": TrainingConfig(epochs=(1,))},
+            "training.epochs: expected 3 values, one a level, got (1,).",
+        ),
+    ],
+)
+def test_impossible_values_are_refused(kind, settings, text):
+    with pytest.raises(ValueError) as error:
+        kind(**settings)
+    assert str(error.value).startswith(text)
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().network.levels = 2  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_config_from_a_file(tmp_path):
+    path = tmp_path / "small.py"
+    path.write_text(
+        "from jaxreg.config import Config, TrainingConfig\n"
+        "config = Config(training=TrainingConfig(seed=5))\n"
+    )
+    assert load_config(path) == Config(training=TrainingConfig(seed=5))
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("x = 1\n", "to set config = Config(...), got None."),
+        ("config = {'seed': 1}\n", "to set config = Config(...), got {'seed': 1}."),
+        (
+            "from jaxreg.config import *\nconfig = Config(lr=1)\n",
+            "unexpected keyword argument 'lr'",
+        ),
+        ("from jaxreg.config import *\nconfig = NetworkConfig(levels=0)\n", "levels: expected at"),
+        ("config = Config()\n", "name 'Config' is not defined"),
+        ("config = (\n", "was never closed"),
+    ],
+)
+def test_bad_config_files_are_refused(tmp_path, source, text):
+    path = tmp_path / "bad.py"
+    path.write_text(source)
+    with pytest.raises(ValueError) as error:
+        load_config(path)
+    assert str(error.value).startswith("config: ")
+    assert "bad.py" in str(error.value)
+    assert text in str(error.value)
+
+
+def test_missing_config_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="config: expected a Python file, got .*none.py, which is"):
+        load_config(tmp_path / "none.py")

@@ -8,6 +8,7 @@ function takes coordinates x, y, z that broadcast against one another.
 
 import dataclasses
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -23,6 +24,9 @@ _CY = np.array([0.04, 0.04, 0.04, 0.02, -0.01, -0.07, -0.15, -0.25, -0.35, -0.42
 # body: half width relative to rx + wall, half depth relative to ry + wall
 _BODY_X = np.array([0.98, 0.98, 1.0, 1.0, 1.0, 1.0, 1.01, 1.03, 1.05, 0.88, 0.50])
 _BODY_Y = np.array([0.96, 0.98, 1.0, 1.0, 0.99, 0.96, 0.93, 0.88, 0.78, 0.66, 0.56])
+
+
+Three: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,13 +82,18 @@ def smooth_min(a, b, width_mm):
 
 
 def ellipsoid(x, y, z, centre, radii):
-    """Returns a near-distance to an ellipsoid; an infinite radius makes it a column."""
+    """Returns a near-distance to an ellipsoid."""
     norm = np.sqrt(
         ((x - centre[0]) / radii[0]) ** 2
         + ((y - centre[1]) / radii[1]) ** 2
         + ((z - centre[2]) / radii[2]) ** 2
     )
     return (norm - 1.0) * min(radii)
+
+
+def column(x, y, centre, radii):
+    """Returns a near-distance to an elliptic column along z."""
+    return (np.hypot((x - centre[0]) / radii[0], (y - centre[1]) / radii[1]) - 1.0) * min(radii)
 
 
 def tube_distance(x, y, rx, ry, cy, exponent):
@@ -97,99 +106,131 @@ def tube_distance(x, y, rx, ry, cy, exponent):
     return np.hypot(x, y - cy) * (1.0 - 1.0 / q) + (q < 1e-3) * -50.0
 
 
-def cavity_distance(thorax: Thorax, x, y, z):
-    """Returns the distance to the inner surface of the chest wall."""
-    rx, ry, cy = frame(thorax.cavity.profile, z, thorax.cavity.height_mm)
-    return tube_distance(x, y, rx, ry, cy, thorax.cavity.exponent)
-
-
-def frame(profile: CubicSpline, z, height_mm):
+def frame(profile: CubicSpline, z, height_mm) -> Three:
     """Returns the three columns of a profile at heights z, float32."""
-    return np.moveaxis(profile(z / height_mm).astype(np.float32), -1, 0)
+    first, second, third = np.moveaxis(profile(z / height_mm).astype(np.float32), -1, 0)
+    return first, second, third
 
 
-def diaphragm_height(thorax: Thorax, xi, eta):
-    """Returns z of the diaphragm over the cross-section: two domes, deep recesses around them."""
-    side = np.clip(xi / 0.25, -1.0, 1.0)
-    right = 0.5 + 0.75 * side - 0.25 * side**3  # 0 in the left, 1 in the right half
-    top = right * thorax.dome_mm[0] + (1.0 - right) * thorax.dome_mm[1]
-    u = (np.abs(xi) - 0.45) / 0.55
-    v = (eta - 0.2) / 1.15
-    lateral = np.where(u > 0.0, 55.0, 8.0) * np.abs(u) ** 2.2
-    depth = np.where(v > 0.0, 35.0, 72.0) * np.abs(v) ** 2.0
-    return top - (lateral + depth) * (top / 80.0)
+def pick(points: Three, mask: np.ndarray) -> Three:
+    """Returns the coordinates of the points under a mask."""
+    x, y, z = points
+    return x[mask], y[mask], z[mask]
 
 
-def mediastinum_distance(thorax: Thorax, x, y, z):
-    """Returns the distance to everything between the lungs: heart, great vessels, spine, hila."""
-    height = thorax.cavity.height_mm
-    rx, ry, cy = frame(thorax.cavity.profile, z, height)
-    t = z / height
-    distance = heart_distance(thorax, x, y, z)
-    column = ellipsoid(x, y, 0.0, (-2.0, cy + 0.08 * ry, 0.0), (24.0, 36.0, np.inf))
-    column = smooth_max(column, (0.5 - t) * 60.0, 20.0)  # upper mediastinum
-    distance = smooth_min(distance, column, 12.0)
-    arch = ellipsoid(x, y, z, (-22.0, cy + 2.0, 0.74 * height), (17.0, 30.0, 17.0))
-    distance = smooth_min(distance, arch, 8.0)
-    back = cy - ry
-    spine = ellipsoid(x, y, 0.0, (0.0, back + 14.0, 0.0), (23.0, 25.0, np.inf))
-    oesophagus = ellipsoid(x, y, 0.0, (-3.0, back + 38.0, 0.0), (13.0, 22.0, np.inf))
-    aorta = ellipsoid(x, y, 0.0, (-23.0, back + 37.0, 0.0), (14.0, 14.0, np.inf))
-    aorta = smooth_max(aorta, (t - 0.74) * 100.0, 8.0)
-    posterior = smooth_min(smooth_min(spine, aorta, 6.0), oesophagus, 8.0)
-    distance = smooth_min(distance, posterior, 8.0)
-    front = smooth_max(np.abs(x + 4.0) - 2.5, (cy + 0.2 * ry) - y, 10.0)
-    distance = smooth_min(distance, front, 6.0)
-    for centre in thorax.hilum_mm:
-        inner = centre * (0.85, 1.0, 1.0)
-        distance = smooth_min(distance, ellipsoid(x, y, z, inner, (15.0, 17.0, 26.0)), 10.0)
-    return distance
+@dataclasses.dataclass(frozen=True, eq=False)
+class Content:
+    """The surfaces of what fills the cavity, at inhaled points x, y, z; each made when asked for.
 
+    Distances are negative inside; `minor` and `major` are positive above their fissure.
+    """
 
-def heart_distance(thorax: Thorax, x, y, z):
-    """Returns the distance to the heart: a left and a right ellipsoid, joined."""
-    centre, radii = thorax.heart
-    # the axis of the heart runs down, forward and to the left
-    lean = x + 0.25 * (z - centre[2]) + 0.3 * (y - centre[1])
-    left = ellipsoid(lean, y, z, centre, radii)
-    right = ellipsoid(x, y, z, centre + (36.0, -2.0, 12.0), radii * (0.6, 0.75, 0.85))
-    return smooth_min(left, right, 16.0)
+    thorax: Thorax
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
 
+    @cached_property
+    def frame(self) -> Three:
+        """Half width, half depth and centre (y) of the cavity at each point."""
+        return frame(self.thorax.cavity.profile, self.z, self.thorax.cavity.height_mm)
 
-def lung_distance(thorax: Thorax, x, y, z):
-    """Returns the distance to the surface of the lungs."""
-    height = thorax.cavity.height_mm
-    rx, ry, cy = frame(thorax.cavity.profile, z, height)
-    wall = tube_distance(x, y, rx, ry, cy, thorax.cavity.exponent) + 1.0
-    bumps = thorax.bumps(x, y, z)
-    diaphragm = diaphragm_height(thorax, x / rx, (y - cy) / ry) + 2.0 * bumps - z
-    _, ry_top, cy_top = thorax.cavity.profile(1.0)
-    apex = (np.abs(x) - 43.0) ** 2 / 80.0 + (y - cy_top + 0.1 * ry_top) ** 2 / 110.0 + z - height
-    distance = smooth_max(wall, 0.8 * diaphragm, 3.0)
-    distance = smooth_max(distance, 0.8 * apex, 12.0)
-    return smooth_max(distance, 1.5 * bumps - mediastinum_distance(thorax, x, y, z), 5.0)
+    @cached_property
+    def bumps(self):
+        """The subject's smooth random function."""
+        return self.thorax.bumps(self.x, self.y, self.z)
 
+    @cached_property
+    def diaphragm(self):
+        """z of the diaphragm over each point: two domes and the deep recesses around them."""
+        rx, ry, cy = self.frame
+        xi, eta = self.x / rx, (self.y - cy) / ry
+        side = np.clip(xi / 0.25, -1.0, 1.0)
+        right = 0.5 + 0.75 * side - 0.25 * side**3  # 0 in the left, 1 in the right half
+        domes = self.thorax.dome_mm
+        top = right * domes[0] + (1.0 - right) * domes[1]
+        u = (np.abs(xi) - 0.42) / 0.58
+        v = (eta - 0.2) / 1.15
+        lateral = np.where(u > 0.0, 62.0, 6.0) * np.abs(u) ** 2.2
+        depth = np.where(v > 0.0, 35.0, 72.0) * v**2
+        return top - (lateral + depth) * (top / 80.0) + 2.0 * self.bumps
 
-def fissure_distances(thorax: Thorax, x, y, z):
-    """Returns distances to the oblique and the horizontal fissure, positive above them."""
-    oblique, horizontal = thorax.fissure
-    right = x > 0.0
-    bumps = 3.0 * thorax.bumps(1.7 * x, 1.7 * y, 1.7 * z)
-    start = np.where(right, oblique[0, 0], oblique[1, 0])
-    slope = np.where(right, oblique[0, 1], oblique[1, 1])
-    _, ry, cy = thorax.cavity.profile(0.4)
-    bow = 8.0 * np.sin(np.pi * np.clip((y - cy) / ry, -1.0, 1.0))
-    major = (z - start - slope * (y - cy + ry) + bow + bumps) / np.sqrt(1.0 + slope**2)
-    minor = z - horizontal + 0.08 * (y - cy) + 0.002 * (x - 60.0) ** 2 - bumps
-    return major, minor
+    @cached_property
+    def heart(self):
+        """Distance to the heart: a left and a right ellipsoid, joined."""
+        centre, radii = self.thorax.heart
+        # the axis of the heart runs down, forward and to the left
+        lean = self.x + 0.25 * (self.z - centre[2]) + 0.3 * (self.y - centre[1])
+        left = ellipsoid(lean, self.y, self.z, centre, radii)
+        right = centre + (36.0, -2.0, 12.0)
+        right = ellipsoid(self.x, self.y, self.z, right, radii * (0.6, 0.75, 0.85))
+        return smooth_min(left, right, 16.0)
 
+    @cached_property
+    def mediastinum(self):
+        """Distance to everything between the lungs: heart, great vessels, spine, hila."""
+        x, y, z, height = self.x, self.y, self.z, self.thorax.cavity.height_mm
+        _, ry, cy = self.frame
+        t = z / height
+        upper = column(x, y, (-2.0, cy + 0.08 * ry), (24.0, 36.0))
+        upper = smooth_max(upper, (0.5 - t) * 60.0, 20.0)
+        distance = smooth_min(self.heart, upper, 12.0)
+        arch = ellipsoid(x, y, z, (-22.0, cy + 2.0, 0.74 * height), (17.0, 30.0, 17.0))
+        distance = smooth_min(distance, arch, 8.0)
+        back = cy - ry
+        spine = column(x, y, (0.0, back + 14.0), (23.0, 25.0))
+        oesophagus = column(x, y, (-3.0, back + 38.0), (13.0, 22.0))
+        aorta = column(x, y, (-23.0, back + 37.0), (14.0, 14.0))
+        aorta = smooth_max(aorta, (t - 0.74) * 100.0, 8.0)
+        posterior = smooth_min(smooth_min(spine, aorta, 6.0), oesophagus, 8.0)
+        distance = smooth_min(distance, posterior, 8.0)
+        front = smooth_max(np.abs(x + 4.0) - 2.5, (cy + 0.2 * ry) - y, 10.0)
+        distance = smooth_min(distance, front, 6.0)
+        for centre in self.thorax.hilum_mm:
+            hilum = ellipsoid(x, y, z, centre * (0.85, 1.0, 1.0), (15.0, 17.0, 26.0))
+            distance = smooth_min(distance, hilum, 10.0)
+        return distance
 
-def lobe_labels(thorax: Thorax, x, y, z):
-    """Returns the lobe a point of the lungs lies in: 1..5 = RU, RM, RL, LU, LL, int8."""
-    major, minor = fissure_distances(thorax, x, y, z)
-    right = np.where(major < 0.0, 3, np.where(minor < 0.0, 2, 1))
-    left = np.where(major < 0.0, 5, 4)
-    return np.where(np.broadcast_to(x > 0.0, right.shape), right, left).astype(np.int8)
+    @cached_property
+    def lung(self):
+        """Distance to the surface of the lungs."""
+        cavity = self.thorax.cavity
+        wall = tube_distance(self.x, self.y, *self.frame, cavity.exponent) + 1.0
+        _, ry, cy = cavity.profile(1.0)
+        apex = (np.abs(self.x) - 43.0) ** 2 / 80.0 + (self.y - cy + 0.1 * ry) ** 2 / 110.0
+        distance = smooth_max(wall, 0.8 * (self.diaphragm - self.z), 3.0)
+        distance = smooth_max(distance, 0.8 * (apex + self.z - cavity.height_mm), 12.0)
+        return smooth_max(distance, 1.5 * self.bumps - self.mediastinum, 5.0)
+
+    @cached_property
+    def major(self):
+        """Distance to the oblique fissure."""
+        oblique, _ = self.thorax.fissure
+        start = np.where(self.x > 0.0, oblique[0, 0], oblique[1, 0])
+        slope = np.where(self.x > 0.0, oblique[0, 1], oblique[1, 1])
+        _, ry, cy = self.thorax.cavity.profile(0.4)
+        eta = (self.y - cy) / ry
+        bow = 8.0 * np.sin(np.pi * np.clip(eta, -1.0, 1.0))
+        above = self.z - start - slope * ry * (eta + 1.0) + bow + self._folded
+        return above / np.sqrt(1.0 + slope**2)
+
+    @cached_property
+    def minor(self):
+        """Distance to the horizontal fissure of the right lung."""
+        _, horizontal = self.thorax.fissure
+        bow = 0.08 * self.y + 0.002 * (self.x - 60.0) ** 2
+        return self.z - horizontal + bow - self._folded
+
+    @cached_property
+    def _folded(self):
+        return 3.0 * self.thorax.bumps(1.7 * self.x, 1.7 * self.y, 1.7 * self.z)
+
+    @cached_property
+    def lobes(self):
+        """Lobe of each point if it lies in a lung: 1..5 = RU, RM, RL, LU, LL, int8."""
+        right = np.where(self.major < 0.0, 3, np.where(self.minor < 0.0, 2, 1))
+        left = np.where(self.major < 0.0, 5, 4)
+        return np.where(self.x > 0.0, right, left).astype(np.int8)
 
 
 def draw_thorax(rng: np.random.Generator) -> Thorax:
@@ -207,12 +248,10 @@ def draw_thorax(rng: np.random.Generator) -> Thorax:
     size = rng.uniform(0.88, 1.15)
     left_dome = dome - rng.uniform(0.0, 22.0)
     heart_radii = size * np.array([50.0, 47.0, 58.0]) * rng.uniform(0.92, 1.08, 3) * (rx / 133.0)
-    heart_centre = np.array(
-        [-24.0, ry * 0.36, left_dome + rng.uniform(0.35, 0.65) * heart_radii[2]]
-    )
+    heart_centre = np.array([-24.0, ry * 0.36, left_dome + rng.uniform(0.2, 0.5) * heart_radii[2]])
     back_z = height * rng.uniform(0.66, 0.8, size=2)
     slope = -(back_z - height * rng.uniform(-0.1, 0.08, size=2)) / (1.85 * ry)
-    count = 12
+    count = 9
     vectors = rng.normal(size=(count, 3))
     vectors *= (
         2.0

@@ -37,10 +37,11 @@ SUPERIOR_BY_HEIGHT_MM = np.array(
 )
 POSTERIOR_GAIN = np.array([1.70, 2.83, 2.46, 1.18, 1.74])
 
-_KNOTS = np.concatenate([[-1.0, -0.5, -0.1], (np.arange(10) + 0.5) / 10, [1.08, 1.3, 2.0]])
+# the landmarks that were measured do not reach the recesses: their box starts above the base
+_KNOTS = np.concatenate([[-1.0, -0.5, -0.1], 0.1 + 0.095 * np.arange(10), [1.1, 1.3, 2.0]])
 _MOST_SHRINKAGE = 0.5
-_WAVES = 16
-_NEWTON_STEPS = 10
+_WAVES = 12
+_NEWTON_STEPS = 7
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -165,17 +166,18 @@ def draw_motion(
         motion: "4dct", "breath-hold", or the peak of s in mm.
     """
     share = rng.uniform()
-    peak = {"4dct": 9.0 + 13.0 * share, "breath-hold": 20.0 + 30.0 * share}
+    peak = {"4dct": 10.0 + 14.0 * share, "breath-hold": 20.0 + 30.0 * share}
     peak_mm = peak[motion] if isinstance(motion, str) else float(motion)
-    depth = min(peak_mm / 40.0, 1.25)  # deeper breaths move the wall more
-    wall = (rng.uniform(0.01, 0.08) * depth, rng.uniform(0.02, 0.14) * depth)
+    depth = min(peak_mm / 40.0, 1.25)  # deeper breaths move the wall more ...
+    deep = min(max(peak_mm - 15.0, 0.0) / 35.0, 1.0)  # ... and the lungs more evenly (COPDgene)
+    wall = (rng.uniform(0.02, 0.06) * depth**1.5, rng.uniform(0.03, 0.15) * depth**1.5)
     detail_mm = rng.uniform(0.4, 1.1) * (0.6 + 0.4 * depth) * min(peak_mm / 4.0, 1.0)
     drift_mm = rng.normal([0.0, 0.5], [0.5, 0.5]) * min(peak_mm / 10.0, 1.5)
     drawn = Motion(
         cavity=cavity,
         amplitude_mm=1.0,
         height=_draw_height_profile(rng),
-        posterior_rate=rng.uniform(POSTERIOR_GAIN.min(), POSTERIOR_GAIN.max()),
+        posterior_rate=rng.uniform(POSTERIOR_GAIN.min(), POSTERIOR_GAIN.max()) * (1.0 - 0.6 * deep),
         side=rng.normal(0.0, 0.06),
         wall=wall,
         drift_mm=(float(drift_mm[0]), float(drift_mm[1])),
@@ -184,15 +186,15 @@ def draw_motion(
     xi, eta = cavity.relative(lung_points)
     greatest = drawn.superior_mm(xi, eta, lung_points[..., 2]).max()
     drawn = dataclasses.replace(drawn, amplitude_mm=peak_mm / greatest)
-    return _without_folds(drawn, lung_points, peak_mm)
+    return _without_folds(drawn, lung_points, peak_mm, least_ease=0.6 * deep)
 
 
-def _without_folds(drawn, points, peak_mm):
+def _without_folds(drawn, points, peak_mm, *, least_ease):
     """Returns the motion with its height profile eased until tissue shrinks by less than half."""
     xi, eta = drawn.cavity.relative(points)
     z = points[..., 2]
-    for ease in (0.0, 0.3, 0.6, 0.8, 1.0):
-        mixed = (1.0 - ease) * drawn.height(_KNOTS) + ease * np.interp(_KNOTS, [0, 1.05], [1, 0])
+    for ease in np.linspace(least_ease, 1.0, 5):
+        mixed = (1.0 - ease) * drawn.height(_KNOTS) + ease * np.interp(_KNOTS, [0.05, 1.05], [1, 0])
         eased = dataclasses.replace(drawn, height=CubicSpline(_KNOTS, mixed, bc_type="clamped"))
         scale = peak_mm / max(eased.superior_mm(xi, eta, z).max(), 1e-6)
         eased = dataclasses.replace(eased, amplitude_mm=eased.amplitude_mm * scale)

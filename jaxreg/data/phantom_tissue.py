@@ -9,9 +9,11 @@ import numpy as np
 import scipy.ndimage
 
 from jaxreg.data import phantom_anatomy as anatomy
-from jaxreg.data.phantom_anatomy import Thorax
+from jaxreg.data.phantom_anatomy import Content, Thorax
 
 AIR, FAT, MUSCLE, BLOOD, LIVER = -1000.0, -100.0, 50.0, 42.0, 58.0
+TEXTURE_MM = 4.0
+TEXTURE_ORIGIN = np.array([-178.0, -146.0, -16.0], np.float32)  # anatomical mm
 CORTEX, MARROW, CARTILAGE, DISC = 800.0, 260.0, 130.0, 85.0
 
 
@@ -25,25 +27,48 @@ def paint(hu, share, value):
     return hu + share * (value - hu)
 
 
-def wall_hu(thorax: Thorax, x, y, z, width_mm: float):
-    """Returns the HU of skin, fat, muscle, ribs and sternum (X, Y, Z), and the cavity's share."""
-    height = thorax.cavity.height_mm
-    depth = -anatomy.tube_distance(x, y, *anatomy.frame(thorax.body, z, height), 2.25)
-    out = anatomy.cavity_distance(thorax, x, y, z)
+def wall_hu(thorax: Thorax, x, y, z, out, depth, width_mm: float):
+    """Returns the HU of the body wall at points (N,): skin, fat, muscles, ribs, sternum, shoulder.
+
+    Args:
+        thorax: the subject.
+        x, y, z: (N,) mm, wall points.
+        out: (N,) mm, distance from the cavity.
+        depth: (N,) mm, distance from the skin.
+        width_mm: voxel size.
+    """
     bumps = thorax.bumps(x, y, z)
-    hu = np.where(thorax.bumps(4.0 * x, 4.0 * y, 2.0 * z) > 1.1, 0.5 * FAT, MUSCLE)
-    intercostal = cover(out - 3.0, width_mm)
-    planes = np.abs(out - 19.0 - 3.0 * bumps) - 1.5  # fat between the muscles
-    hu = paint(hu, cover(planes, width_mm), FAT)
-    hu = paint(hu, intercostal, 0.3 * MUSCLE)
-    fat = thorax.fat_mm * (1.0 + 0.25 * bumps) - 2.0
-    # a thick layer stops at the muscles of the wall
-    hu = paint(hu, cover(np.maximum(depth - fat, 12.0 - out), width_mm), FAT)
+    hu = np.full(x.shape, MUSCLE, np.float32)
+    septa = np.minimum(
+        np.abs(out - 18.0 - 3.0 * bumps) - 1.5,  # fat between the layers of muscle
+        np.maximum(12.0 * np.abs(thorax.bumps(3.0 * x, 3.0 * y, 1.5 * z)) - 1.2, 20.0 - out),
+    )
+    hu = paint(hu, cover(septa, width_mm), FAT)
+    hu = paint(hu, cover(out - 3.0, width_mm), 0.3 * MUSCLE)
+    # a thick layer of fat stops at the muscles of the wall
+    fat = depth - thorax.fat_mm * (1.0 + 0.25 * bumps) + 2.0
+    hu = paint(hu, cover(np.maximum(fat, 12.0 - out), width_mm), FAT)
     hu = paint(hu, cover(depth - 2.0, width_mm), 10.0)
-    shell = (out > -3.0) & (out < 18.0)
-    points = [np.broadcast_to(c, out.shape)[shell] for c in (x, y, z)]
+    shell = out < 32.0
+    points = anatomy.pick((x, y, z), shell)
     hu[shell] = _ribs(thorax, hu[shell], *points, out[shell], width_mm)
-    return paint(hu, cover(depth, width_mm), AIR), cover(out, width_mm)
+    shoulder = z > 0.85 * thorax.cavity.height_mm
+    points = anatomy.pick((x, y, z), shoulder)
+    hu[shoulder] = _clavicles(thorax, hu[shoulder], *points, width_mm)
+    return paint(hu, cover(depth, width_mm), AIR)
+
+
+def _clavicles(thorax, hu, x, y, z, width_mm):
+    """Returns HU of points of the wall with the clavicles painted over them."""
+    height = thorax.cavity.height_mm
+    _, ry, cy = thorax.cavity.profile(0.95)
+    along = (np.abs(x) - 18.0) / 110.0
+    front = cy + ry + 12.0 + 8.0 * np.sin(2.0 * np.pi * along) - 40.0 * along
+    lift = 0.95 * height + 22.0 * along
+    surface = np.hypot(y - front, z - lift) - 5.5
+    surface = np.maximum(surface, 110.0 * np.maximum(along - 1.0, -along))
+    bone = np.where(surface > -2.0, CORTEX, MARROW)
+    return paint(hu, cover(surface, width_mm), bone)
 
 
 def _ribs(thorax, hu, x, y, z, out, width_mm):
@@ -70,16 +95,16 @@ def _ribs(thorax, hu, x, y, z, out, width_mm):
     plate = np.maximum(np.abs(x) - 15.0 - 8.0 * (z > 0.8 * height), np.abs(out - 6.0) - 5.0)
     plate = np.maximum(plate, np.maximum(0.38 * height - z, z - 0.92 * height))
     plate = np.where(eta > 0.0, plate, 50.0)
-    return paint(hu, cover(plate, width_mm), np.where(plate > -1.5, 0.6 * CORTEX, 0.7 * MARROW))
+    hu = paint(hu, cover(plate, width_mm), np.where(plate > -1.5, 0.6 * CORTEX, 0.7 * MARROW))
+    # shoulder blades: triangles behind the upper ribs, their tips down
+    reach = 0.13 * (z / height - 0.55) / 0.4
+    blade = np.maximum(np.abs(out - 24.0) - 2.0, 300.0 * (np.abs(angle - 0.32) - reach))
+    blade = np.maximum(blade, z - 1.0 * height)
+    return paint(hu, cover(blade, width_mm), 0.6 * CORTEX)
 
 
 def paint_spine(thorax: Thorax, hu, x, y, z, width_mm: float):
-    """Paints vertebrae, discs, canal and processes over `hu` (X, Y, Z), in place."""
-    columns = np.flatnonzero(np.abs(x).min(axis=(1, 2)) < 45.0)
-    if not columns.size:
-        return
-    slab = slice(columns[0], columns[-1] + 1)
-    x, view = x[slab], hu[slab]
+    """Returns HU of wall points (N,) with vertebrae, discs, canal and processes painted over."""
     height, pitch = thorax.cavity.height_mm, thorax.rib_pitch_mm
     _, ry, cy = anatomy.frame(thorax.cavity.profile, z, height)
     back = y - (cy - ry)
@@ -99,87 +124,77 @@ def paint_spine(thorax: Thorax, hu, x, y, z, width_mm: float):
     bone = np.minimum(np.minimum(body, arch), np.minimum(spinous, across))
     value = np.where(bone > -2.0, 0.75 * CORTEX, MARROW)
     value = paint(value, cover(disc, width_mm), DISC)
-    view[...] = paint(view, cover(bone, width_mm), value)
-    view[...] = paint(view, cover(canal, width_mm), 25.0)
+    hu = paint(hu, cover(bone, width_mm), value)
+    return paint(hu, cover(canal, width_mm), 25.0)
 
 
-def content_hu(thorax: Thorax, x, y, z, width_mm: float):
-    """Returns the HU of heart, great vessels, mediastinal fat and upper abdomen (X, Y, Z)."""
+def content_hu(content: Content, width_mm: float):
+    """Returns the HU of heart, great vessels, mediastinal fat and upper abdomen at its points."""
+    thorax, x, y, z = content.thorax, content.x, content.y, content.z
     height = thorax.cavity.height_mm
-    rx, ry, cy = anatomy.frame(thorax.cavity.profile, z, height)
-    bumps = thorax.bumps(x, y, z)
+    _, ry, cy = content.frame
     fine = thorax.bumps(3.0 * x + 50.0, 3.0 * y, 3.0 * z)
-    hu = paint(np.full(bumps.shape, 35.0, np.float32), cover(4.0 * (0.3 - fine), 4.0), FAT)
-    heart = anatomy.heart_distance(thorax, x, y, z)
-    hu = paint(hu, cover(heart, width_mm), FAT)
-    hu = paint(hu, cover(heart + 3.0 + 2.0 * bumps, width_mm), BLOOD)
+    hu = paint(np.full(x.shape, 35.0, np.float32), cover(4.0 * (0.3 - fine), 4.0), FAT)
+    hu = paint(hu, cover(content.heart, width_mm), FAT)
+    hu = paint(hu, cover(content.heart + 3.0 + 2.0 * content.bumps, width_mm), BLOOD)
     back = cy - ry
     for centre, radius, top in (
-        ((-23.0, back + 37.0), 12.0, 0.74),
-        ((-18.0, cy + 22.0), 14.0, 0.74),
-        ((20.0, cy + 18.0), 10.0, 1.2),
-        ((-16.0, cy + 10.0), 6.0, 1.4),
+        ((-23.0, back + 37.0), 12.0, 0.74),  # descending aorta
+        ((-18.0, cy + 22.0), 14.0, 0.74),  # ascending aorta
+        ((20.0, cy + 18.0), 10.0, 1.2),  # superior vena cava
+        ((-16.0, cy + 10.0), 6.0, 1.4),  # carotid arteries
         ((12.0, cy + 8.0), 6.0, 1.4),
     ):
         vessel = np.hypot(x - centre[0], y - centre[1]) - radius
         hu = paint(hu, cover(np.maximum(vessel, z - top * height), width_mm), BLOOD)
-    top = anatomy.diaphragm_height(thorax, x / rx, (y - cy) / ry) + 2.0 * bumps
-    return paint(
-        hu, cover(z - top, width_mm), _abdomen(thorax, x, y, z, rx, ry, cy, fine, width_mm)
-    )
+    return paint(hu, cover(z - content.diaphragm, width_mm), _abdomen(content, fine, width_mm))
 
 
-def _abdomen(thorax, x, y, z, rx, ry, cy, fine, width_mm):
+def _abdomen(content, fine, width_mm):
     """Returns HU of liver, spleen, stomach with gas and fat under the diaphragm."""
+    x, y, z = content.x, content.y, content.z
+    rx, _, cy = content.frame
     hu = np.where(fine > 0.9, 20.0, FAT).astype(np.float32)
-    xi = x / rx
-    liver = np.broadcast_to((-0.15 - xi) * rx + 0.25 * (cy - y), hu.shape)
+    liver = -0.15 * rx - x + 0.25 * (cy - y)
     hu = paint(hu, cover(liver, width_mm), LIVER)
-    dome = thorax.dome_mm[1]
-    spleen = (-0.62 * rx, cy - 0.45 * ry, dome - 45.0)
+    width, depth, centre = content.thorax.cavity.profile(0.2)
+    dome = content.thorax.dome_mm[1]
+    spleen = (-0.62 * width, centre - 0.45 * depth, dome - 45.0)
     hu = paint(hu, cover(anatomy.ellipsoid(x, y, z, spleen, (34, 36, 42)), width_mm), 50.0)
-    place = (-0.48 * rx, cy + 0.15 * ry, dome - 42.0)
-    stomach = anatomy.ellipsoid(x, y, z, place, (40, 46, 40))
+    place = (-0.48 * width, centre + 0.15 * depth, dome - 42.0)
+    stomach = anatomy.ellipsoid(x, y, z, place, (40, 46, 40)) + 3.0 * content.bumps
     hu = paint(hu, cover(stomach, width_mm), 35.0)
-    gas = np.maximum(stomach + 4.0, place[1] + 8.0 - y)  # supine: the gas lies in front
+    gas = np.maximum(stomach + 5.0, place[1] + 18.0 - y)  # supine: the gas lies in front
     return paint(hu, cover(gas, width_mm), AIR)
 
 
-def parenchyma_hu(thorax: Thorax, texture: np.ndarray, x, y, z, *, inhale_hu, gravity_hu, width_mm):
-    """Returns the HU of inhaled lung tissue without vessels at points (N,).
+def parenchyma_hu(content: Content, texture: np.ndarray, *, inhale_hu, gravity_hu, fissure_mm):
+    """Returns the HU of inhaled lung tissue without vessels at the content's points (N,).
 
     Args:
-        thorax: the subject.
-        texture: (A, B, C) relative density on a lattice of `TEXTURE_MM` from `texture_origin`.
-        x, y, z: (N,) mm, content points.
+        content: points in the lungs.
+        texture: (A, B, C) relative density on a lattice of `TEXTURE_MM` from `TEXTURE_ORIGIN`.
         inhale_hu: mean.
         gravity_hu: rise from the middle to the back.
-        width_mm: voxel size, over which a fissure is smeared.
+        fissure_mm: (thickness of a fissure, voxel size over which it is smeared).
     """
-    _, ry, cy = anatomy.frame(thorax.cavity.profile, z, thorax.cavity.height_mm)
-    index = (np.stack([x, y, z]) - texture_origin(thorax)[:, None]) / TEXTURE_MM
+    _, ry, cy = content.frame
+    points = np.stack([content.x, content.y, content.z])
+    index = (points - TEXTURE_ORIGIN[:, None]) / np.float32(TEXTURE_MM)
     grain = scipy.ndimage.map_coordinates(texture, index, order=1, mode="nearest")
-    density = (1000.0 + inhale_hu) * np.maximum(1.0 + grain, 0.2) - gravity_hu * (y - cy) / ry
-    major, minor = anatomy.fissure_distances(thorax, x, y, z)
-    plane = np.abs(major)
-    horizontal = (x > 0.0) & (major > 0.0)
-    plane = np.where(horizontal, np.minimum(plane, np.abs(minor)), plane)
-    fissure_mm = 0.7
-    smeared = np.clip(1.0 - plane / width_mm, 0.0, 1.0) * min(fissure_mm / width_mm, 1.0)
+    density = (1000.0 + inhale_hu) * np.maximum(1.0 + grain, 0.2)
+    density -= gravity_hu * (content.y - cy) / ry
+    horizontal = (content.x > 0.0) & (content.major > 0.0)
+    plane = np.abs(content.major)
+    plane = np.where(horizontal, np.minimum(plane, np.abs(content.minor)), plane)
+    thickness, width = fissure_mm
+    smeared = np.clip(1.0 - plane / width, 0.0, 1.0) * min(thickness / width, 1.0)
     return np.maximum(density, 15.0) - 1000.0 + smeared * 900.0
-
-
-TEXTURE_MM = 4.0
-
-
-def texture_origin(thorax: Thorax) -> np.ndarray:
-    """Returns the anatomical position (3,) of the first node of the texture's lattice."""
-    return np.array([-170.0, -130.0, -20.0])
 
 
 def draw_texture(rng: np.random.Generator, strength: float) -> np.ndarray:
     """Returns relative density fluctuations on a lattice that covers any lung, (A, B, C)."""
-    white = rng.standard_normal((86, 68, 82), dtype=np.float32)
+    white = rng.standard_normal((90, 74, 84), dtype=np.float32)
     fine = scipy.ndimage.gaussian_filter(white, 0.6)
     coarse = scipy.ndimage.gaussian_filter(white[::-1], 4.0)
     return strength * (fine / fine.std() + 0.8 * coarse / coarse.std())

@@ -4,8 +4,8 @@ A tree grows towards points spread evenly through a lobe (Tawhai, Pullan and Hun
 "Generation of an anatomically based three-dimensional model of the conducting airways", Ann Biomed
 Eng 28, 793-802): the points of a branch are split across their longest direction, and each daughter
 runs part of the way towards the centre of its half, until one point is left, which it reaches.
-Radii follow Murray's law (1926), r_parent^m = sum of r_daughter^m with m = 3 (a little less has been
-measured in lungs), so a branch that feeds n points has radius r_1 n^(1/m).
+Radii follow Murray's law (1926), r_parent^m = sum of r_daughter^m with m = 3 (a little less has
+been measured in lungs), so a branch that feeds n points has radius r_1 n^(1/m).
 """
 
 import dataclasses
@@ -86,10 +86,8 @@ def grow(
         targets, new = targets[keep], (2 * group + upper)[keep]
         used, group = np.unique(new, return_inverse=True)
         tips, tip_index = ends[used // 2], index[used // 2]
-    fed_by = np.concatenate(fed)
-    return Tree(
-        np.concatenate(nodes), np.concatenate(parents), terminal_radius_mm * np.cbrt(fed_by)
-    )
+    radii = terminal_radius_mm * np.concatenate(fed) ** (1.0 / exponent)
+    return Tree(np.concatenate(nodes), np.concatenate(parents), radii)
 
 
 def _group_mean(values, group, size):
@@ -104,7 +102,7 @@ def _split(rng, offsets, group, size):
     values, vectors = np.linalg.eigh(spread)
     along = np.einsum("nc,nc->n", offsets, vectors[group, :, 2])
     # an unequal split gives the main stems and side branches of real trees
-    bias = rng.uniform(-0.6, 0.6, size=len(size)) * np.sqrt(np.maximum(values[:, 2], 0.0))
+    bias = rng.uniform(-1.1, 1.1, size=len(size)) * np.sqrt(np.maximum(values[:, 2], 0.0))
     upper = along > bias[group]
     above = np.bincount(group, weights=upper, minlength=len(size))
     one_sided = (above == 0) | (above == size)

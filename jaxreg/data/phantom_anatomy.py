@@ -18,7 +18,7 @@ from jaxreg.data.phantom_motion import Cavity
 # z / height of the knots of the thorax, and there rx and ry relative to the widest, and cy relative
 # to ry: the chest narrows and leans back towards the apex
 _KNOTS = np.array([-1.0, -0.3, 0.0, 0.2, 0.4, 0.6, 0.75, 0.88, 1.0, 1.15, 1.5])
-_RX = np.array([0.97, 0.99, 1.0, 1.0, 0.98, 0.93, 0.85, 0.74, 0.60, 0.50, 0.48])
+_RX = np.array([0.97, 0.99, 1.0, 1.0, 0.99, 0.95, 0.88, 0.78, 0.64, 0.52, 0.48])
 _RY = np.array([0.95, 0.97, 1.0, 1.0, 0.98, 0.93, 0.84, 0.72, 0.58, 0.50, 0.48])
 _CY = np.array([0.04, 0.04, 0.04, 0.02, -0.01, -0.07, -0.15, -0.25, -0.35, -0.42, -0.46])
 # body: half width relative to rx + wall, half depth relative to ry + wall
@@ -41,7 +41,7 @@ class Thorax:
         fissure: z at the back, slope dz/dy of the oblique fissure of the (right, left) lung, and
             z of the horizontal one: (2, 2) and a number.
         waves: wave vectors (K, 3), phases (K,) and weights (K,) of a smooth random function.
-        wall_mm, fat_mm: thickness of the wall at the side, and of its fat.
+        fat_mm: thickness of the fat under the skin.
         rib_phase, rib_pitch_mm: position of the ribs along the spine.
     """
 
@@ -51,7 +51,6 @@ class Thorax:
     heart: tuple[np.ndarray, np.ndarray]
     fissure: tuple[np.ndarray, float]
     waves: tuple[np.ndarray, np.ndarray, np.ndarray]
-    wall_mm: float
     fat_mm: float
     rib_phase: float
     rib_pitch_mm: float
@@ -270,7 +269,6 @@ def draw_thorax(rng: np.random.Generator) -> Thorax:
         heart=(heart_centre, heart_radii),
         fissure=(np.stack([back_z, slope], axis=1), height * rng.uniform(0.46, 0.57)),
         waves=(as32[0], as32[1], as32[2]),
-        wall_mm=wall,
         fat_mm=fat,
         rib_phase=rng.uniform(),
         rib_pitch_mm=height / rng.uniform(9.6, 10.8),

@@ -155,7 +155,7 @@ class Motion:
 
 
 def draw_motion(
-    rng: np.random.Generator, cavity: Cavity, lung_points: np.ndarray, motion: str | float
+    rng: np.random.Generator, cavity: Cavity, lung_points: np.ndarray, motion: str | int | float
 ) -> Motion:
     """Returns a random motion of a kind.
 

@@ -196,8 +196,8 @@ def draw_subject(rng: np.random.Generator) -> Subject:
     gravity_hu = rng.uniform(10.0, 40.0)
     texture = tissue.draw_texture(rng, rng.uniform(0.08, 0.2))
     pitch_mm = rng.uniform(7.5, 9.5)
-    terminal_mm = rng.uniform(0.36, 0.46)
-    exponent = rng.uniform(2.6, 3.0)
+    terminal_mm = rng.uniform(0.36, 0.48)
+    exponent = rng.uniform(2.7, 3.0)
     lung = [_lung_points(rng, thorax, pitch_mm) for _ in range(2)]
     vessels, airways = [], []
     for lobe in range(1, 6):

@@ -134,7 +134,7 @@ def content_hu(content: Content, width_mm: float):
     height = thorax.cavity.height_mm
     _, ry, cy = content.frame
     fine = thorax.bumps(3.0 * x + 50.0, 3.0 * y, 3.0 * z)
-    hu = paint(np.full(x.shape, 35.0, np.float32), cover(4.0 * (0.3 - fine), 4.0), FAT)
+    hu = paint(np.full(x.shape, 35.0, np.float32), cover(4.0 * (0.8 - fine), 6.0), FAT)
     hu = paint(hu, cover(content.heart, width_mm), FAT)
     hu = paint(hu, cover(content.heart + 3.0 + 2.0 * content.bumps, width_mm), BLOOD)
     back = cy - ry
@@ -155,7 +155,7 @@ def _abdomen(content, fine, width_mm):
     x, y, z = content.x, content.y, content.z
     rx, _, cy = content.frame
     hu = np.where(fine > 0.9, 20.0, FAT).astype(np.float32)
-    liver = -0.15 * rx - x + 0.25 * (cy - y)
+    liver = -0.15 * rx - x + 0.25 * (cy - y) + 8.0 * content.bumps
     hu = paint(hu, cover(liver, width_mm), LIVER)
     width, depth, centre = content.thorax.cavity.profile(0.2)
     dome = content.thorax.dome_mm[1]

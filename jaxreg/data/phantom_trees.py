@@ -2,7 +2,7 @@
 
 A tree grows towards points spread evenly through a lobe (Tawhai, Pullan and Hunter 2000,
 "Generation of an anatomically based three-dimensional model of the conducting airways", Ann Biomed
-Eng 28, 793-802): the points of a branch are split across their longest direction, and each daughter
+Eng 28, 793-802): the points of a branch are split across a long direction, and each daughter
 runs part of the way towards the centre of its half, until one point is left, which it reaches.
 Radii follow Murray's law (1926), r_parent^m = sum of r_daughter^m with m = 3 (a little less has
 been measured in lungs), so a branch that feeds n points has radius r_1 n^(1/m).
@@ -12,6 +12,7 @@ import dataclasses
 
 import numpy as np
 
+_AHEAD = 0.4  # weight of lengths along a branch when its points are split
 _BEND = 0.35  # share of its length for which a branch keeps the direction of its parent
 
 
@@ -74,14 +75,14 @@ def grow(
     while len(targets):
         size = np.bincount(group, minlength=len(tips))
         centre = _group_mean(targets, group, size)
-        share = np.where(size == 1, 1.0, rng.uniform(0.32, 0.55, size=len(tips)))
+        share = np.where(size == 1, 1.0, rng.uniform(0.22, 0.5, size=len(tips)))
         ends = tips + share[:, None] * (centre - tips)
         index = count + np.arange(len(tips))
         count += len(tips)
         nodes.append(ends)
         parents.append(tip_index)
         fed.append(size)
-        upper = _split(rng, targets - centre[group], group, size)
+        upper = _split(rng, targets - centre[group], centre - tips, group, size)
         keep = size[group] > 1
         targets, new = targets[keep], (2 * group + upper)[keep]
         used, group = np.unique(new, return_inverse=True)
@@ -95,14 +96,21 @@ def _group_mean(values, group, size):
     return np.stack(sums, axis=-1) / size[:, None]
 
 
-def _split(rng, offsets, group, size):
-    """Returns which side (N,) of its group's plane each point lies on; both sides are taken."""
+def _split(rng, offsets, heading, group, size):
+    """Returns which side (N,) of its group's plane each point lies on; both sides are taken.
+
+    Lengths along the heading count for less, so that daughters fan out and run far before they
+    give off twigs, as vessels do that radiate from the hilum.
+    """
+    heading = heading / (np.linalg.norm(heading, axis=1, keepdims=True) + 1e-9)
+    ahead = np.einsum("nc,nc->n", offsets, heading[group])
+    offsets = offsets - (1.0 - _AHEAD) * ahead[:, None] * heading[group]
     products = (offsets[:, :, None] * offsets[:, None, :]).reshape(len(offsets), 9)
     spread = _group_mean(products, group, size).reshape(-1, 3, 3)
     values, vectors = np.linalg.eigh(spread)
     along = np.einsum("nc,nc->n", offsets, vectors[group, :, 2])
     # an unequal split gives the main stems and side branches of real trees
-    bias = rng.uniform(-1.1, 1.1, size=len(size)) * np.sqrt(np.maximum(values[:, 2], 0.0))
+    bias = rng.uniform(-0.9, 0.9, size=len(size)) * np.sqrt(np.maximum(values[:, 2], 0.0))
     upper = along > bias[group]
     above = np.bincount(group, weights=upper, minlength=len(size))
     one_sided = (above == 0) | (above == size)
@@ -148,8 +156,8 @@ def _capsule_share(start, end, radius, axes):
     dx, dy, dz = (p - a - s * d for p, a, d in zip((px, py, pz), start, direction, strict=True))
     distance = np.sqrt(dx**2 + dy**2 + dz**2) + 1e-6
     # extent of a voxel across the surface, which faces along (dx, dy, dz)
-    across = np.abs(dx) * spacing[0] + np.abs(dy) * spacing[1] + np.abs(dz) * spacing[2]
-    return np.clip(0.5 + (radius - distance) * distance / across, 0.0, 1.0).astype(np.float32)
+    across = np.hypot(np.hypot(dx * spacing[0], dy * spacing[1]), dz * spacing[2]) / distance
+    return np.clip(0.5 + (radius - distance) / (across + 1e-6), 0.0, 1.0).astype(np.float32)
 
 
 def _deposit(starts, ends, radii, origin, spacing, shape):

@@ -128,14 +128,19 @@ def _common_lungs(fixed_mask: Volume, moving_mask: Volume) -> tuple[Volume, Volu
                 f"{name}: expected a lung mask with voxels that are not 0, got only zeros. "
                 "Pass another mask, or none to have the lungs found."
             )
-    everything = tuple(Volume(m.data != 0, m.affine) for m in masks)
-    labels = [np.unique(m.data[m.data != 0]) for m in masks]
-    common = np.intersect1d(*labels)
-    if np.array_equal(*labels) or not len(common):
-        return everything[0], everything[1]
-    shared = tuple(Volume(np.isin(m.data, common), m.affine) for m in masks)
-    ratios = [abs(np.log(_volume_mm3(f) / _volume_mm3(m))) for f, m in (everything, shared)]
-    return everything if ratios[0] < ratios[1] else shared
+    first, second = (np.unique(mask.data[mask.data != 0]) for mask in masks)
+    common = np.intersect1d(first, second)
+    everything = _pair(masks, np.union1d(first, second))
+    if np.array_equal(first, second) or not len(common):
+        return everything
+    shared = _pair(masks, common)
+    return min(everything, shared, key=lambda p: abs(np.log(_volume_mm3(p[0]) / _volume_mm3(p[1]))))
+
+
+def _pair(masks: tuple[Volume, Volume], labels: np.ndarray) -> tuple[Volume, Volume]:
+    """Where each mask has one of the labels."""
+    first, second = (Volume(np.isin(mask.data, labels), mask.affine) for mask in masks)
+    return first, second
 
 
 def _volume_mm3(mask: Volume) -> float:
@@ -173,10 +178,9 @@ def _level(
     """Both images at about `spacing_mm`."""
     values, affine = _reduce(fixed, spacing_mm)
     lung = _reduce(fixed_lungs, spacing_mm)[0] > 0.5
-    distance_mm = ndimage.distance_transform_edt(
-        ~lung, sampling=np.linalg.norm(affine[:3, :3], axis=0)
-    )
-    chosen = np.argwhere(distance_mm <= _MARGIN_MM)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    distance_mm = ndimage.distance_transform_edt(~lung, sampling=spacing)
+    chosen = np.argwhere(np.asarray(distance_mm) <= _MARGIN_MM)
     chosen = chosen[:: 1 + len(chosen) // _POINTS]
     at = tuple(chosen.T)
     image, moving_affine = _reduce(moving, spacing_mm)
@@ -223,13 +227,12 @@ def _fit(
         steps = [_matrix(parameters + h, *centres) - matrix for h in 1e-4 * np.eye(12)[:free]]
         return -ncc, np.array([-np.sum(slope * step[:3]) / 1e-4 for step in steps])
 
-    bounds = optimize.Bounds(-_LIMITS_MM[:free], _LIMITS_MM[:free])
     solution = optimize.minimize(
         objective,
         start[:free],
         jac=True,
         method="L-BFGS-B",
-        bounds=bounds,
+        bounds=[(-limit, limit) for limit in _LIMITS_MM[:free]],
         options={"maxiter": 100, "ftol": 1e-6, "gtol": 1e-6},
     )
     return np.concatenate([solution.x, start[free:]])

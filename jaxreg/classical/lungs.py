@@ -19,8 +19,12 @@ _LUNG_HU = -450.0  # between lung (exhale -700) and soft tissue
 _BODY_HU = -300.0
 _GAS_HU = -970.0  # a component with a median below holds gas (outside air, bowel), not lung
 _CLOSING_MM = 6.5  # vessels, airways and nodules up to twice this width are closed
+_APART_MM = 60.0  # least distance of the centres of two lungs from right to left
+_TOUCH_MM = 20.0  # half the thickest bridge between two lungs
 _MINIMUM_ML = 20.0  # smallest component that can be a lung
 _RIGHT, _LEFT = 1, 2
+_IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
+_EVERY = np.ones((3, 3, 3), bool)
 
 
 def lung_mask(volume: Volume) -> Volume:
@@ -54,7 +58,7 @@ def lung_mask(volume: Volume) -> Volume:
             f"(-970 to -450 HU, enclosed by the body), got no such region in values from "
             f"{hu.min():.0f} to {hu.max():.0f}. Convert the image to HU, or pass a lung mask."
         )
-    labels = _redraw_border(hu, labels, factors)
+    labels = _redraw_border(hu, coarse, labels, factors)
     labels = nibabel.orientations.apply_orientation(labels, from_ras)
     return Volume(data=np.ascontiguousarray(labels), affine=volume.affine)
 
@@ -62,9 +66,9 @@ def lung_mask(volume: Volume) -> Volume:
 def _coarse_labels(hu: np.ndarray, void: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
     """Labels on the reduced grid; zero everywhere where no lung is found."""
     body = _largest(ndimage.binary_opening(hu > _BODY_HU, _ball(4.0, spacing_mm)))
-    air = (hu < _LUNG_HU) & _enclosed(body) & ~void
-    air &= ~_airways(hu, air, spacing_mm)
-    lungs = _aerated_components(hu, air, spacing_mm)
+    air, enclosed = (hu < _LUNG_HU) & ~void, _enclosed(body)
+    airways = _airways(hu, air & enclosed, spacing_mm)
+    lungs = _aerated_components(hu, air & ~airways, enclosed, spacing_mm)
     labels = np.zeros(hu.shape, np.uint8)
     if not lungs.any():
         return labels
@@ -96,10 +100,10 @@ def _ball(radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
 
 def _largest(mask: np.ndarray) -> np.ndarray:
     """Largest component of a mask."""
-    components, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    return components == 1 + np.argmax(np.bincount(components.ravel())[1:])
+    components = _labelled(mask)
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    return mask & (components == np.argmax(sizes))
 
 
 def _enclosed(body: np.ndarray) -> np.ndarray:
@@ -130,7 +134,7 @@ def _airways(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndar
     limit = seed.sum() + 60e3 / np.prod(spacing_mm)  # the bronchi hold less than 60 ml
     airways = seed.copy()
     for threshold in (-800.0, -850.0, -900.0, -925.0, -950.0, -975.0):
-        components, _ = ndimage.label(air[window] & (hu[window] < threshold))
+        components = _labelled(air[window] & (hu[window] < threshold))
         names = np.unique(components[seed[window] & (components > 0)])
         grown = np.isin(components, names)
         if grown.sum() <= limit:
@@ -145,17 +149,17 @@ def _trachea(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndar
     A stack of compact cross-sections of 0.5 to 8 cm2, filled with gas, at least 20 mm long, that
     ends above the middle of the air.
     """
-    in_plane = np.zeros((3, 3, 3), bool)
-    in_plane[:, 1, 1] = in_plane[1, :, 1] = True
     gas = air & (hu < -600.0)
-    sections, count = ndimage.label(gas, in_plane)
-    keep = np.zeros(count + 1, bool)
-    areas = np.bincount(sections.ravel(), minlength=count + 1) * spacing_mm[0] * spacing_mm[1]
+    sections = _labelled(gas, _IN_PLANE)
+    counts = np.bincount(sections.ravel())
+    areas = counts * spacing_mm[0] * spacing_mm[1]
+    means = np.bincount(sections.ravel(), weights=hu.ravel()) / np.maximum(counts, 1)
+    keep = np.zeros(len(counts), bool)
     for name, box in enumerate(ndimage.find_objects(sections), start=1):
         sides_mm = [(box[a].stop - box[a].start) * spacing_mm[a] for a in (0, 1)]
         compact = areas[name] > 0.5 * sides_mm[0] * sides_mm[1] and max(sides_mm) < 45.0
-        keep[name] = 50.0 < areas[name] < 800.0 and compact
-    stacks, count = ndimage.label(keep[sections], np.ones((3, 3, 3), bool))
+        keep[name] = 50.0 < areas[name] < 800.0 and means[name] < -800.0 and compact
+    stacks = _labelled(keep[sections], _EVERY)
     best, best_length = 0, 20.0
     middle = np.average(np.arange(air.shape[2]), weights=air.sum((0, 1)) + 1e-9)
     for name, box in enumerate(ndimage.find_objects(stacks), start=1):
@@ -166,14 +170,46 @@ def _trachea(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndar
     return (stacks == best) & (best > 0)
 
 
-def _aerated_components(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """The components of `air` that are large enough for a lung and hold more than gas."""
-    components, count = ndimage.label(air)
-    sizes_ml = np.bincount(components.ravel(), minlength=count + 1) * np.prod(spacing_mm) / 1e3
+def _aerated_components(
+    hu: np.ndarray, air: np.ndarray, enclosed: np.ndarray, spacing_mm: np.ndarray
+) -> np.ndarray:
+    """The components of `air` in the body that are large enough for a lung and hold tissue.
+
+    What a component has outside of `enclosed` goes with it only where it is not gas: there the
+    volume cuts a lung at a corner.
+    """
+    components = _labelled(air)
+    names = _large(components, spacing_mm)
+    inside = _medians(hu, np.where(enclosed, components, 0), names)
+    outside = _medians(hu, np.where(enclosed, 0, components), names)
+    share = _medians(enclosed.astype(np.float32), components, names)
+    cut = names[(share > 0.5) & (inside > _GAS_HU) & (outside > _GAS_HU)]
+    air = air & (enclosed | np.isin(components, cut))
+    components = _labelled(air)
+    names = _large(components, spacing_mm)
+    small = np.bincount(components.ravel())[names] < 0.1 * np.count_nonzero(air)
+    gas = np.where(small, _GAS_HU + 50.0, _GAS_HU)  # tissue around a small one blurs into it
+    return np.isin(components, names[_medians(hu, components, names) > gas])
+
+
+def _labelled(mask: np.ndarray, neighbours: np.ndarray | None = None) -> np.ndarray:
+    """Components of a mask, numbered from 1; neighbours are face to face by default."""
+    components = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, neighbours, output=components)
+    return components
+
+
+def _large(components: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Names of the components that can be lungs by their volumes."""
+    sizes_ml = np.bincount(components.ravel()) * np.prod(spacing_mm) / 1e3
     sizes_ml[0] = 0.0
-    names = np.flatnonzero(sizes_ml > max(_MINIMUM_ML, 0.02 * sizes_ml.max()))
-    medians = np.atleast_1d(ndimage.median(hu, components, names)) if len(names) else []
-    return np.isin(components, [n for n, m in zip(names, medians, strict=True) if m > _GAS_HU])
+    return np.flatnonzero(sizes_ml > max(_MINIMUM_ML, 0.02 * sizes_ml.max()))
+
+
+def _medians(image: np.ndarray, components: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Median of an image over each named component; 0 over an empty one."""
+    values = [image[components == name] for name in names]
+    return np.array([np.median(v) if len(v) else 0.0 for v in values])
 
 
 def _midline(hu: np.ndarray, body: np.ndarray, spacing_mm: np.ndarray) -> float:
@@ -188,42 +224,45 @@ def _midline(hu: np.ndarray, body: np.ndarray, spacing_mm: np.ndarray) -> float:
 
 
 def _split_sides(lungs: np.ndarray, midline: float, spacing_mm: np.ndarray) -> np.ndarray:
-    """Labels right and left; a component that reaches into both sides is cut at its waist."""
-    sides = np.zeros(lungs.shape, np.uint8)
-    components, _ = ndimage.label(lungs)
-    for name, box in enumerate(ndimage.find_objects(components), start=1):
-        part = components[box] == name
-        sides[box][part] = _sides_of(part, midline - box[0].start, spacing_mm)[part]
-    return sides
+    """Labels right and left of a mask of one or both lungs.
+
+    Lungs that touch are parted by the least erosion that leaves two large pieces beside each other;
+    every voxel then goes with the nearest piece. Without such pieces there is one lung, and each
+    of its components lies right or left of `midline`.
+    """
+    depth_mm = _distance_mm(np.pad(lungs, 1), spacing_mm)[1:-1, 1:-1, 1:-1]
+    pieces = _labelled(lungs)
+    names = np.arange(1, pieces.max() + 1)
+    across = _centres(pieces, names)
+    for erosion_mm in np.arange(0.0, _TOUCH_MM, spacing_mm.min()):
+        cores = _labelled(depth_mm > erosion_mm)
+        sizes = np.bincount(cores.ravel())[1:]
+        large = 1 + np.flatnonzero(sizes > 0.1 * sizes.sum())
+        at = _centres(cores, large)
+        if len(large) > 1 and np.ptp(at) * spacing_mm[0] > _APART_MM:
+            pieces, names, across, midline = cores, large, at, (at.min() + at.max()) / 2
+            break
+    side_of = np.zeros(pieces.max() + 1, np.uint8)
+    side_of[names] = np.where(across >= midline, _RIGHT, _LEFT)
+    return np.where(lungs, _spread(side_of[pieces], spacing_mm), 0).astype(np.uint8)
 
 
-def _sides_of(part: np.ndarray, midline: float, spacing_mm: np.ndarray) -> np.ndarray:
-    """Sides of one component: the first erosion that leaves a large piece on each side."""
-    depth_mm = ndimage.distance_transform_edt(np.pad(part, 1), sampling=spacing_mm)
-    depth_mm = depth_mm[1:-1, 1:-1, 1:-1]
-    x = np.arange(part.shape[0])
-    across = np.average(x, weights=part.sum((1, 2)))
-    smaller = min(part[x < midline].sum(), part[x >= midline].sum())
-    if smaller > 0.05 * part.sum():
-        for erosion_mm in np.arange(0.5, 25.0, 1.0) * spacing_mm.min():
-            cores, count = ndimage.label(depth_mm > erosion_mm)
-            sizes = np.bincount(cores.ravel(), minlength=count + 1)[1:]
-            large = 1 + np.flatnonzero(sizes > 0.1 * max(sizes.sum(), 1))
-            if len(large) < 2:
-                continue
-            at = np.array([p[0] for p in ndimage.center_of_mass(cores > 0, cores, large)])
-            if (at >= midline).all() or (at < midline).all():
-                continue
-            names = np.zeros(count + 1, np.int16)
-            names[large] = np.where(at >= midline, _RIGHT, _LEFT)
-            nearest = ndimage.distance_transform_edt(
-                names[cores] == 0,
-                sampling=spacing_mm,
-                return_distances=False,
-                return_indices=True,
-            )
-            return names[cores[tuple(nearest)]]
-    return np.full(part.shape, _RIGHT if across >= midline else _LEFT)
+def _centres(components: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Centres along x of the named components, voxels."""
+    return np.array([c[0] for c in ndimage.center_of_mass(components > 0, components, names)])
+
+
+def _distance_mm(mask: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Distance of each voxel of a mask to the nearest one outside of it."""
+    return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing_mm))
+
+
+def _spread(labels: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Every voxel with the label of the nearest voxel that has one."""
+    nearest = ndimage.distance_transform_edt(
+        labels == 0, sampling=spacing_mm, return_distances=False, return_indices=True
+    )
+    return labels[tuple(np.asarray(nearest))]
 
 
 def _close(mask: np.ndarray, radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
@@ -233,24 +272,22 @@ def _close(mask: np.ndarray, radius_mm: float, spacing_mm: np.ndarray) -> np.nda
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     margin = (radius_mm / spacing_mm).astype(int) + 1
     padded = np.pad(mask[box], [(m, m) for m in margin])
-    dilated = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= radius_mm
-    closed = ndimage.distance_transform_edt(dilated, sampling=spacing_mm) > radius_mm
-    closed = (closed | padded)[tuple(slice(m, -m) for m in margin)]
-    in_plane = np.zeros((3, 3, 3), bool)
-    in_plane[:, 1, 1] = in_plane[1, :, 1] = True
+    dilated = _distance_mm(~padded, spacing_mm) <= radius_mm
+    closed = padded | (_distance_mm(dilated, spacing_mm) > radius_mm)
+    closed = closed[tuple(slice(m, -m) for m in margin)]
     filled = np.zeros_like(mask)
-    filled[box] = ndimage.binary_fill_holes(ndimage.binary_fill_holes(closed), in_plane)
+    filled[box] = ndimage.binary_fill_holes(ndimage.binary_fill_holes(closed), _IN_PLANE)
     return filled
 
 
-def _redraw_border(hu: np.ndarray, labels: np.ndarray, factors: np.ndarray) -> np.ndarray:
+def _redraw_border(
+    hu: np.ndarray, coarse: np.ndarray, labels: np.ndarray, factors: np.ndarray
+) -> np.ndarray:
     """Labels on the full grid: within a reduced voxel of the border the HU decide."""
     near = labels > 0
-    core = ndimage.binary_erosion(near, np.ones((3, 3, 3), bool), border_value=1)
-    aerated = block_mean(np.clip(hu, -1024.0, 600.0), factors) < _LUNG_HU
-    solid = core | (near & ~aerated)  # closed vessels and nodules stay
-    nearest = ndimage.distance_transform_edt(~near, return_distances=False, return_indices=True)
-    grown = np.where(ndimage.binary_dilation(near), labels[tuple(nearest)], 0).astype(np.uint8)
+    core = ndimage.binary_erosion(near, _EVERY, border_value=1)
+    solid = core | (near & (coarse >= _LUNG_HU))  # closed vessels and nodules stay
+    grown = np.where(ndimage.binary_dilation(near), _spread(labels, factors), 0).astype(np.uint8)
 
     def upsample(image: np.ndarray) -> np.ndarray:
         for axis, factor in enumerate(factors):

@@ -81,6 +81,9 @@ def wilcoxon_less(
         method: one value a case, such as its mean TRE.
         baseline: values of the other method on the same cases, in the same order.
         comparisons: number of tests that are shown together.
+
+    Returns:
+        Both p and stars.
     """
     if len(method) != len(baseline) or len(method) == 0:
         raise ValueError(

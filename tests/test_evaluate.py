@@ -1,0 +1,275 @@
+"""evaluate.py on small data in the layouts of the data sets, with known fields."""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxreg.data.dirlab_reference import DATASETS
+from jaxreg.data.landmarks import Landmarks, write_landmarks
+from jaxreg.data.nifti import write_volume
+from jaxreg.data.volume import DisplacementField, Volume
+from jaxreg.evaluation import cases, published, results
+from jaxreg.registration import Registration
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAPE = (22, 18, 14)
+SPACING_MM = (0.97, 0.97, 2.5)  # of case 6
+
+
+@pytest.fixture(scope="module")
+def evaluate():
+    spec = importlib.util.spec_from_file_location("evaluate", ROOT / "evaluate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def voxel_displacement(points):
+    """A linear field, which is sampled exactly: u(x) in voxels, (..., 3)."""
+    slopes = np.array([[0.05, 0.0, 0.01], [0.0, -0.04, 0.0], [0.02, 0.0, 0.06]])
+    return np.array([0.4, -0.9, 1.3]) + points @ slopes.T
+
+
+@pytest.fixture
+def registered(evaluate, monkeypatch):
+    """Replaces registration by the known field; holds the methods it was called with."""
+    calls = []
+
+    def fake(fixed, moving, *, fixed_mask, moving_mask, method, params, config):
+        calls.append(method)
+        grid = np.stack(np.meshgrid(*map(np.arange, fixed.shape), indexing="ij"), axis=-1)
+        u = voxel_displacement(grid).astype(np.float32)
+        mask = Volume(np.ones(fixed.shape, np.uint8), fixed.affine)
+        field = DisplacementField.from_voxels(u, fixed.affine)
+        return Registration(fixed, moving, field, mask, np.eye(4), {"seconds": {}})
+
+    monkeypatch.setattr(evaluate, "register_volumes", fake)
+    return calls
+
+
+@pytest.fixture
+def dirlab(tmp_path, monkeypatch):
+    """Cases 6 and 7 as distributed, on a smaller grid; returns folder and landmarks by case."""
+    table = DATASETS["4dct"].cases
+    points = {}
+    for case in (6, 7):
+        monkeypatch.setitem(table, case, dataclasses.replace(table[case], shape=SHAPE))
+        rng = np.random.default_rng(case)
+        fixed = rng.integers(2, np.array(SHAPE) - 3, (300, 3))
+        moving = np.rint(fixed + voxel_displacement(fixed)).astype(int)
+        moving += rng.integers(-1, 2, (300, 3)) * (rng.random((300, 1)) < 0.2)
+        moving = np.clip(moving, 0, np.array(SHAPE) - 1)
+        points[case] = fixed, moving
+        folder = tmp_path / "data" / f"Case{case}Pack"
+        (folder / "Images").mkdir(parents=True)
+        (folder / "extremePhases").mkdir()
+        for phase, voxels in zip(("T00", "T50"), points[case], strict=True):
+            name = f"case{case}_dirLab300_{phase}_xyz.txt"
+            np.savetxt(folder / "extremePhases" / name, voxels + 1, fmt="%d")  # 1-based
+            raw = rng.integers(0, 1200, SHAPE[::-1]).astype("<i2")
+            raw.tofile(folder / "Images" / f"case{case}_{phase}.img")
+    return tmp_path / "data", points
+
+
+def by_hand(fixed, moving, *, snapped):
+    errors = []
+    for p, q in zip(fixed, moving, strict=True):
+        mapped = p + voxel_displacement(p)
+        if snapped:
+            mapped = np.floor(mapped + 0.5)
+        errors.append(np.sqrt(sum(((mapped[i] - q[i]) * SPACING_MM[i]) ** 2 for i in range(3))))
+    return np.array(errors)
+
+
+def rows_of(path):
+    return json.loads(path.read_text())["rows"]
+
+
+def test_dirlab_scores_a_known_field_in_both_protocols(
+    evaluate, registered, dirlab, tmp_path, capsys
+):
+    folder, points = dirlab
+    arguments = ["--dirlab", str(folder), "--method", "initial", "classical"]
+    assert evaluate.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert registered == ["classical", "classical"]
+    table = rows_of(tmp_path / "out" / "dirlab" / "classical.json")
+    pooled = {}
+    for kind, snapped in (("", False), (" snap", True)):
+        errors = [by_hand(*points[case], snapped=snapped) for case in (6, 7)]
+        pooled[kind] = np.concatenate(errors)
+        expected = [*(e.mean() for e in errors), pooled[kind].mean()]
+        assert [row[f"TRE{kind} mm"] for row in table[:3]] == pytest.approx(expected, abs=1e-5)
+        expected = [*(e.std() for e in errors), pooled[kind].std()]
+        assert [row[f"sd{kind}"] for row in table[:3]] == pytest.approx(expected, abs=1e-5)
+        assert table[2][f"p95{kind}"] == pytest.approx(np.percentile(pooled[kind], 95), abs=1e-5)
+    assert not np.isclose(pooled[""].mean(), pooled[" snap"].mean(), atol=0.05)
+    assert table[0]["folds %"] == 0.0 and table[0]["uncertified %"] == 0.0
+    assert [row["case"] for row in table] == ["6", "7", "all landmarks", "mean of cases"]
+
+    start = rows_of(tmp_path / "out" / "dirlab" / "initial.json")
+    moved = [np.linalg.norm((p - q) * SPACING_MM, axis=1).mean() for p, q in points.values()]
+    assert [row["TRE mm"] for row in start[:2]] == pytest.approx(moved)
+    assert [row["publ. initial"] for row in start[:2]] == [10.89, 11.03]
+
+    printed = capsys.readouterr().out
+    assert "fixed: T00 (inhale)" in printed
+    for entry in published.DIRLAB:
+        assert f"published: {entry.method} " in printed
+    for name in ("observers", "the paper"):
+        assert f"publ. {name} |" in printed
+    assert f"{pooled[' snap'].mean():.2f}" in printed
+    names = {path.name for path in (tmp_path / "out" / "dirlab").iterdir()}
+    tables = {
+        f"{t}.{e}" for t in ("initial", "classical", "methods") for e in ("md", "csv", "json")
+    }
+    assert names == tables | {"cases"}
+    assert (tmp_path / "out" / "dirlab" / "cases" / "6-classical.png").stat().st_size > 10_000
+
+
+def test_copdgene_starts_from_its_own_spacing(evaluate, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    fixed, moving = (rng.integers(1, (512, 512, 102), (300, 3)) for _ in range(2))
+    for phase, points in (("iBH", fixed), ("eBH", moving)):
+        np.savetxt(tmp_path / f"copd2_300_{phase}_xyz_r1.txt", points, fmt="%d")
+    out = ["--method", "initial", "--out", str(tmp_path / "out")]
+    assert evaluate.main(["--dirlab-copd", str(tmp_path), *out]) == 0
+    (row,) = rows_of(tmp_path / "out" / "dirlab-copd" / "initial.json")
+    expected = np.linalg.norm((fixed - moving) * (0.645, 0.645, 2.5), axis=1).mean()
+    assert row["TRE mm"] == pytest.approx(expected) and row["publ. initial"] == 21.77
+    assert "fixed: iBH (inhale)" in (printed := capsys.readouterr().out)
+    assert "published: Polzin 2016" in printed
+
+
+def test_initial_needs_landmark_files_alone(evaluate, dirlab, tmp_path, capsys):
+    folder, _ = dirlab
+    for image in folder.rglob("*.img"):
+        image.unlink()
+    out = ["--out", str(tmp_path / "out")]
+    assert evaluate.main(["--dirlab", str(folder), "--method", "initial", *out]) == 0
+    assert evaluate.main(["--dirlab", str(folder), "--method", "classical", *out]) == 1
+    assert "expected Case7Pack/Images/case7_T00_s.img" in capsys.readouterr().err
+
+
+def test_a_bad_case_is_reported_and_the_others_are_done(
+    evaluate, registered, dirlab, tmp_path, capsys
+):
+    folder, _ = dirlab
+    path = next(folder.rglob("case6_dirLab300_T50_xyz.txt"))
+    whole = path.read_text()
+    path.write_text("\n".join(whole.splitlines()[:299]))
+    arguments = ["--dirlab", str(folder), "--method", "classical", "--out", str(tmp_path / "out")]
+    assert evaluate.main(arguments) == 1
+    assert "dirlab 6 classical: " in (error := capsys.readouterr().err)
+    assert "expected 300 landmarks, got 299" in error
+    table = rows_of(tmp_path / "out" / "dirlab" / "classical.json")
+    assert [row["case"] for row in table] == ["6", "7"]
+    assert "299" in table[0]["error"] and table[1]["TRE mm"] > 0
+    path.write_text(whole)  # mended: only the case that failed is done again
+    assert evaluate.main(arguments) == 0
+    assert registered == ["classical"] * 2
+
+
+def test_a_run_goes_on_where_it_was_stopped(evaluate, registered, dirlab, tmp_path, monkeypatch):
+    folder, _ = dirlab
+    arguments = ["--dirlab", str(folder), "--method", "classical", "--out", str(tmp_path / "out")]
+    assert evaluate.main([*arguments, "--cases", "7"]) == 0
+    assert evaluate.main(arguments) == 0
+    assert registered == ["classical"] * 2  # case 7 once
+    table = tmp_path / "out" / "dirlab" / "classical.csv"
+    first = table.read_text()
+    assert evaluate.main(arguments) == 0
+    assert table.read_text() == first and len(registered) == 2
+    monkeypatch.setattr(evaluate, "versions", lambda: {"jaxreg": "another"})
+    assert evaluate.main([*arguments, "--cases", "7"]) == 0
+    assert len(registered) == 3
+
+
+def test_methods_without_networks_do_not_depend_on_weights(
+    evaluate, registered, dirlab, tmp_path, monkeypatch
+):
+    arguments = ["--dirlab", str(dirlab[0]), "--cases", "7", "--out", str(tmp_path / "out")]
+    params = {"level_1": {"kernel": np.zeros(3, np.float32)}}
+    monkeypatch.setattr(evaluate, "load_shipped", lambda: (params, None))
+    assert evaluate.main([*arguments, "--method", "classical"]) == 0
+    assert evaluate.main([*arguments, "--method", "classical", "cascade"]) == 0
+    assert registered == ["classical", "cascade"]
+    params["level_1"]["kernel"] += 1  # other weights
+    assert evaluate.main([*arguments, "--method", "classical", "cascade"]) == 0
+    assert registered == ["classical", "cascade", "cascade"]
+
+
+def test_manifest_scores_labels_and_landmarks(evaluate, registered, tmp_path):
+    rng = np.random.default_rng(0)
+    affine = np.diag([-2.0, 1.5, 3.0, 1.0])
+    labels = np.zeros(SHAPE, np.int32)
+    labels[4:10, 4:12, 3:10], labels[12:18, 4:12, 3:10] = 1, 2
+    ct = rng.uniform(-1000, 200, SHAPE).astype(np.float32)
+    for name, data in (("ct", ct), ("labels", labels)):
+        write_volume(tmp_path / f"{name}.nii.gz", Volume(data, affine))
+    points = rng.uniform(5, 8, (7, 3))
+    moving = points + np.array([3.0, 0.0, 4.0])[None]
+    marks = Landmarks(points, moving, np.full(7, "vessel"))
+    write_landmarks(tmp_path / "points.csv", marks)
+    pair = {"id": "a/b", "fixed": "ct.nii.gz", "moving": "ct.nii.gz", "landmarks": "points.csv"}
+    pair |= {"fixed_labels": "labels.nii.gz", "moving_labels": "labels.nii.gz"}
+    (tmp_path / "pairs.json").write_text(json.dumps([pair]))
+    arguments = ["--manifest", str(tmp_path / "pairs.json"), "--out", str(tmp_path / "out")]
+    assert evaluate.main([*arguments, "--method", "initial", "affine"]) == 0
+    (start,) = rows_of(tmp_path / "out" / "manifest" / "initial.json")
+    assert start["TRE mm"] == pytest.approx(5.0, abs=1e-3)
+    assert (start["Dice"], start["ASD mm"], start["HD mm"]) == (1.0, 0.0, 0.0)
+    assert "TRE snap mm" not in start
+    (moved,) = rows_of(tmp_path / "out" / "manifest" / "affine.json")
+    assert 0 < moved["Dice"] < 1 and moved["HD mm"] > 0 and moved["seconds"] >= 0
+
+
+def test_the_phantom_is_the_default(evaluate, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cases, "PHANTOM_SHAPE", (32, 26, 30))
+    monkeypatch.setattr(cases, "PHANTOM_CASES", 1)
+    assert evaluate.main(["--method", "initial", "--out", str(tmp_path)]) == 0
+    (row,) = rows_of(tmp_path / "phantom" / "initial.json")
+    assert row["TRE mm"] > 1 and 0.5 < row["Dice"] < 1
+    assert "fixed: inhale" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_named(evaluate, dirlab, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out"), "--method", "initial"]
+    assert evaluate.main(["--dirlab", str(tmp_path / "nowhere"), *out]) == 1
+    assert "Request the data at https://" in capsys.readouterr().err
+    assert evaluate.main(["--dirlab", str(dirlab[0]), "--cases", "6", "11", *out]) == 1
+    assert "cases: expected some of 6, 7, got 11." in capsys.readouterr().err
+    assert evaluate.main(["--manifest", str(tmp_path / "none.json"), *out]) == 1
+    assert "none.json: expected a manifest, got no such file" in capsys.readouterr().err
+    missing = str(tmp_path / "w.npz")
+    assert (
+        evaluate.main(["--dirlab", str(dirlab[0]), "--method", "full", "--weights", missing]) == 1
+    )
+    assert "weights" in capsys.readouterr().err
+
+
+def test_a_record_in_words():
+    record = results.Record("1", "full", tre_mm=[1.0, 3.0], seconds=12.34)
+    change = {"determinant": {"folds": 0.0001}, "uncertified": 0.0}
+    assert dataclasses.replace(record, **change).lines() == (
+        "2 landmarks: TRE 2.00 ± 1.00 mm, 95th percentile 2.90 mm",
+        "lungs: 0.01 % of voxels folded (central differences), "
+        "0 % of cells not certified free of folds",
+        "12.3 s",
+    )
+    assert results.Record("1", "full", error="no").lines() == ()
+
+
+def test_damaged_records_are_done_again(tmp_path):
+    record = results.Record("1", "full", tre_mm=[1.0, 2.0], tre_snapped_mm=[1.0, 1.0], seconds=3.0)
+    path = tmp_path / "1.json"
+    results.write_record(path, record, settings={"a": 1})
+    assert results.read_record(path, settings={"a": 1}) == record
+    assert results.read_record(path, settings={"a": 2}) is None
+    path.write_text(path.read_text()[:50])
+    assert results.read_record(path, settings={"a": 1}) is None
+    results.write_record(path, dataclasses.replace(record, error="no"), settings={})
+    assert results.read_record(path, settings={}) is None

@@ -12,7 +12,7 @@ from jaxreg.network.conv import conv3d
 SIZES = [
     ((5, 7, 6), 3, 4),
     ((1, 1, 1), 2, 3),
-    ((9, 4, 11), 16, 8),
+    ((13, 5, 11), 16, 8),
     ((22, 50, 70), 2, 3),  # several tiles a step, the last step not full
 ]
 
@@ -42,10 +42,10 @@ def _relative(got, expected):
 
 
 def test_conv3d_is_the_explicit_sum(key):
-    x, w, _ = _case(key, (4, 3, 5), 2, 3)
+    x, w, _ = _case(key, (5, 9, 14), 2, 3)
     padded = np.pad(np.asarray(x, np.float64), ((1, 1), (1, 1), (1, 1), (0, 0)))
-    expected = np.zeros((4, 3, 5, 3))
-    for place in np.ndindex(4, 3, 5):
+    expected = np.zeros((5, 9, 14, 3))
+    for place in np.ndindex(5, 9, 14):
         for shift in np.ndindex(3, 3, 3):
             expected[place] += padded[tuple(np.add(place, shift))] @ np.asarray(w, float)[shift]
     np.testing.assert_allclose(conv3d(x, w), expected, atol=2e-6)
@@ -73,7 +73,7 @@ def test_other_kernel_sizes_are_refused(key):
 
 
 def test_vmap_checkpoint_and_second_use(key):
-    x, w, _ = _case(key, (6, 9, 5), 3, 3)
+    x, w, _ = _case(key, (9, 10, 7), 3, 3)
     batch = jnp.stack([x, 2.0 * x, x - 1.0])
 
     def loss(w, convolution):

@@ -19,6 +19,7 @@ correlation as matrix products. Both equal the stock convolution to rounding (so
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +60,8 @@ _A = np.array(
         [0, 1, -1, 8, -8, 1],
     ]
 )
+# Up to this many voxels the stock convolution is used everywhere: it compiles in no time.
+_SMALL = 512
 # Voxels handled in one step of the loop over tiles: few enough to stay in the cache.
 _STEP_VOXELS = 32768
 
@@ -154,6 +157,8 @@ def _conv2d(x, w):
 
 
 def _sliced(x, w):
+    if math.prod(x.shape[:3]) <= _SMALL:
+        return _stock(x, w)
     at_once, steps = _plan(x.shape)
     padded = _padded(x, at_once * steps)
     kernels = [_combine(row, w) for row in _G]
@@ -186,6 +191,8 @@ def _correlate2d(x, dy):
 
 
 def _sliced_weights(x, dy):
+    if math.prod(x.shape[:3]) <= _SMALL:
+        return _stock_weights(x, dy)
     at_once, steps = _plan(x.shape)
     padded = _padded(x, at_once * steps)
     size = at_once * _TILE

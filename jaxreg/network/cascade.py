@@ -1,0 +1,112 @@
+"""The cascade of U-Nets, coarse to fine (Hering et al. 2021, Med Image Anal 72, 102139, fig. 2).
+
+Level l works at 1/2^(l-1) of the network grid; L is the coarsest. The field found so far warps the
+moving image on the network grid, both images are brought down to the level, and what the level's
+network adds is composed with that field. Parameters are {"level_1": tree, ..., "level_L": tree};
+all levels have trees of one structure, so a finer level may start as a copy of the coarser one.
+Images are in HU, displacements in voxels; conventions stand in `jaxreg.fields.deformation`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from jaxreg.config import NetworkConfig
+from jaxreg.fields.deformation import compose, resize_displacement, warp
+from jaxreg.fields.pyramid import halve
+from jaxreg.network.unet import UNet
+from jaxreg.shapes import AnyArray, Displacement, Image
+
+Params = Mapping[str, Any]
+
+
+def init_level(key: jax.Array, config: NetworkConfig) -> Params:
+    """Parameters of an untrained level, whose displacement is nearly zero.
+
+    Args:
+        key: random key.
+        config: network settings.
+
+    Returns:
+        Tree of float32 arrays.
+    """
+    smallest = 2 ** (len(config.widths) - 1)
+    images = jnp.zeros((smallest, smallest, smallest, 2))
+    return jax.jit(_unet(config).init)(key, images)["params"]
+
+
+def level_displacement(
+    params: Params, fixed: Image, warped: Image, config: NetworkConfig
+) -> Displacement:
+    """Displacement that one level adds, in voxels of its grid.
+
+    Args:
+        params: of this level.
+        fixed: HU on the grid of the level, (X, Y, Z).
+        warped: moving image warped by the field found so far, same grid.
+        config: network settings.
+
+    Returns:
+        Displacement, (X, Y, Z, 3).
+    """
+    return _unet(config).apply({"params": params}, jnp.stack([fixed, warped], axis=-1))
+
+
+def cascade(params: Params, fixed: Image, moving: Image, config: NetworkConfig) -> Displacement:
+    """Displacement found by the levels in `params`, on the network grid and in its voxels.
+
+    Args:
+        params: {"level_l": tree} of the levels L, L - 1, ... down to any level: training of a level
+            asks for what the coarser ones find.
+        fixed: HU on the network grid, (X, Y, Z), any size.
+        moving: HU on the same grid.
+        config: network settings.
+
+    Returns:
+        Displacement in voxels, (X, Y, Z, 3).
+    """
+    if fixed.shape != moving.shape:
+        raise ValueError(
+            f"fixed and moving: expected one grid, got shapes {fixed.shape} and {moving.shape}. "
+            "Resample one to the grid of the other."
+        )
+    u = None
+    for level in _levels(params, config):
+        warped = moving if u is None else warp(moving, u)
+        coarse_fixed = fixed
+        for _ in range(level - 1):
+            coarse_fixed, warped = halve(coarse_fixed), halve(warped)
+        v = level_displacement(params[f"level_{level}"], coarse_fixed, warped, config)
+        v = _to_network_grid(v, level, fixed.shape)
+        u = v if u is None else compose(u, v)
+    assert u is not None
+    return u
+
+
+def _unet(config):
+    return UNet(widths=config.widths, convs=config.convs, precision=config.precision)
+
+
+def _levels(params, config):
+    """Levels in the order in which they run, coarsest first."""
+    levels = list(range(config.levels, config.levels - len(params), -1))
+    if not levels or sorted(params) != sorted(f"level_{level}" for level in levels):
+        raise ValueError(
+            f"params: expected the levels level_{config.levels} and down without a gap, got "
+            f"{', '.join(sorted(params)) or 'none'}. Load the weights of this network's settings."
+        )
+    return levels
+
+
+def _to_network_grid(
+    v: Float[AnyArray, "x y z 3"], level: int, shape: tuple[int, ...]
+) -> Displacement:
+    """v on the network grid; where an odd axis was continued to be halved, it is cropped again."""
+    if level == 1:
+        return v
+    scale = 2 ** (level - 1)
+    nx, ny, nz = (scale * n for n in v.shape[:3])
+    return resize_displacement(v, (nx, ny, nz))[: shape[0], : shape[1], : shape[2]]

@@ -1,0 +1,89 @@
+"""Weight files: what is written comes back, and what is not ours is refused with words."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxreg.config import NetworkConfig
+from jaxreg.network.cascade import init_level
+from jaxreg.network.weights import load_weights, save_weights
+
+CONFIG = NetworkConfig(grid=(8, 8, 8), levels=2, widths=(2, 3), convs=1)
+
+
+@pytest.fixture
+def params(key):
+    keys = jax.random.split(key, CONFIG.levels)
+    return {f"level_{i + 1}": init_level(k, CONFIG) for i, k in enumerate(keys)}
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_is_written_comes_back(tmp_path, params, half):
+    save_weights(tmp_path / "w.npz", params, CONFIG, half=half)
+    loaded, config = load_weights(tmp_path / "w.npz")
+    assert config == CONFIG
+    assert jax.tree.structure(loaded) == jax.tree.structure(params)
+    for got, expected in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
+        assert got.dtype == np.float32
+        if half:
+            np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere.npz, which does not exist. Train one"):
+        load_weights(tmp_path / "nowhere.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip file", None])
+def test_damaged_file(tmp_path, params, content):
+    path = tmp_path / "w.npz"
+    save_weights(path, params, CONFIG)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(ValueError, match=r"w.npz: expected a whole .npz file.*Copy it again"):
+        load_weights(path)
+
+
+def _rewrite(path, **changes):
+    with np.load(path) as file:
+        arrays = dict(file)
+    header = json.loads(str(arrays["header"]))
+    arrays["header"] = np.array(json.dumps({**header, **changes.pop("header", {})}))
+    np.savez(path, **{name: a for name, a in {**arrays, **changes}.items() if a is not None})
+
+
+@pytest.mark.parametrize(
+    "changes, text",
+    [
+        ({"header": {"format": 9, "jaxreg": "7.1"}}, "version 1, got 9, written by jaxreg 7.1"),
+        ({"header": {"network": {"grit": [8, 8, 8]}}}, "unknown key 'grit'"),
+        ({"level_1/head/bias": np.zeros(4)}, r"level_1/head/bias of shape \(3,\), got \(4,\)"),
+        ({"level_1/head/bias": None}, "level_1/head/bias to be present .* got it absent"),
+        ({"level_3/head/bias": np.zeros(3)}, "level_3/head/bias to be absent .* got it present"),
+    ],
+)
+def test_other_versions_settings_and_shapes(tmp_path, params, changes, text):
+    path = tmp_path / "w.npz"
+    save_weights(path, params, CONFIG)
+    _rewrite(path, **changes)
+    with pytest.raises(ValueError, match=rf"w.npz: .*{text}") as caught:
+        load_weights(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_file_of_another_program(tmp_path):
+    np.savez(tmp_path / "w.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="expected a header of jaxreg, got none"):
+        load_weights(tmp_path / "w.npz")
+
+
+def test_save_refuses_other_settings_and_names(tmp_path, params):
+    with pytest.raises(ValueError, match="params: expected .* to be .* got it"):
+        save_weights(tmp_path / "w.npz", params, NetworkConfig(grid=(8, 8, 8), widths=(2, 3)))
+    with pytest.raises(ValueError, match="expected a file name ending in .npz"):
+        save_weights(tmp_path / "w.bin", params, CONFIG)
+    assert not list(tmp_path.iterdir())

@@ -11,11 +11,12 @@ stays a fixed number of voxels. u lives on a grid of twice the voxel size. Each 
 
     (A + S) v = b - S u,   A = mean of J J^T and b = mean of J r in each voxel of u, S smoothness,
 
-by preconditioned conjugate gradients, and y <- y o (id + v): the composition of small smooth steps
+by conjugate gradients, and y <- y o (id + v): the composition of small smooth steps
 stays one-to-one. Internally fields are (3, X, Y, Z) in millimetres.
 """
 
 import functools
+import itertools
 import math
 from typing import NamedTuple
 
@@ -24,18 +25,16 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxreg.classical.similarity import gradient_mm, linearised_lncc, standardise
-from jaxreg.fields.deformation import identity_grid
-from jaxreg.fields.interpolation import resize, sample
+from jaxreg.classical.solver import DIAGONAL, Field, double, halve, solve
+from jaxreg.fields.interpolation import resize
 from jaxreg.shapes import AnyArray, Displacement, Image, Mask, Shape, Spacing
-
-Field = Float[AnyArray, "3 X Y Z"]  # millimetres
 
 CLIP_HU = (-1000.0, 0.0)  # air to water: lungs and their vessels, not bone or contrast
 COARSEST_MM = 12.0  # voxel size of the first level, at most
+MULTIPLE = 8  # of each level's shape in voxels: halved once for u, twice in the solver
 RADIUS = 2  # of the LNCC window, voxels of a level
 SMOOTHNESS = 1.0  # weight of curvature
 DAMPING = 1e-4  # 1/mm^2, on the step: keeps it finite where nothing is to be seen
-SOLVER_STEPS = 20  # of conjugate gradients
 LONGEST_STEP = 0.8  # voxels of u's grid; below 1 neighbours cannot change places at once
 MOST_STEPS = 15  # Gauss-Newton steps a level
 SMALLEST_STEP = 0.005  # voxels of u's grid, root mean square in the mask: converged
@@ -112,7 +111,10 @@ def level_shapes(shape: Shape, spacing_mm: Spacing) -> list[Shape]:
     extent = [n * float(s) for n, s in zip(shape, spacing_mm, strict=True)]
     voxels = [finest * 2**level for level in reversed(range(count))]
     # An image that is as fine as the level already keeps its size where this is even.
-    return [tuple(2 * max(2, math.ceil(e / (2 * h) - 0.01)) for e in extent) for h in voxels]
+    return [
+        tuple(MULTIPLE * max(1, math.ceil(e / (MULTIPLE * h) - 0.01)) for e in extent)
+        for h in voxels
+    ]
 
 
 @functools.partial(jax.jit, static_argnames="shape")
@@ -123,7 +125,7 @@ def _run_level(fixed, moving, mask, u, spacing_mm, *, shape: Shape) -> Field:
     standardised = standardise(resize(fixed, shape), radius=RADIUS)
     slopes = gradient_mm(standardised, spacing_mm=spacing_mm)
     level = _Level(standardised, slopes, resize(moving, shape), resize(mask, shape), spacing_mm)
-    weight = _halve(level.mask)
+    weight = halve(level.mask)
     tolerance = SMALLEST_STEP * 2 * jnp.prod(spacing_mm) ** (1 / 3)
 
     def body(state):
@@ -147,94 +149,19 @@ def _finish(u, spacing_mm, *, shape: Shape) -> Displacement:
 def _step(level: _Level, u: Field) -> Field:
     """One Gauss-Newton step v in mm, at most LONGEST_STEP long."""
     spacing_mm = 2 * level.spacing_mm
-    displaced = _double(u) / level.spacing_mm[:, None, None, None]
+    displaced = double(u) / level.spacing_mm[:, None, None, None]
     warped = _sample(level.moving, displaced)
     residual, slopes = linearised_lncc(
         level.fixed, level.fixed_slopes, warped, radius=RADIUS, spacing_mm=level.spacing_mm
     )
     weighted = slopes * level.mask[None]
-    b = jax.vmap(_halve)(weighted * residual[None])
+    b = jnp.stack([halve(row * residual) for row in weighted])
     pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-    a = jnp.stack([_halve(weighted[i] * slopes[j]) for i, j in pairs])
-    a = a + jnp.array([DAMPING, 0, 0, DAMPING, 0, DAMPING])[:, None, None, None]
-    v = _solve(a, b, u, spacing_mm)
+    a = jnp.stack([halve(weighted[i] * slopes[j]) for i, j in pairs])
+    weight = SMOOTHNESS * jnp.prod(spacing_mm) ** (2 / 3)
+    v = solve(a + DAMPING * DIAGONAL, b, u, weight=weight, spacing_mm=spacing_mm)
     length = jnp.sqrt(jnp.sum((v / spacing_mm[:, None, None, None]) ** 2, axis=0))
     return v / jnp.maximum(1.0, length / LONGEST_STEP)[None]
-
-
-def _solve(a, b, u, spacing_mm) -> Field:
-    """v of (A + S) v = b - S u by conjugate gradients, preconditioned voxel by voxel."""
-    h = jnp.prod(spacing_mm) ** (1 / 3)
-    weight = SMOOTHNESS * h**2
-
-    def smoothness(v):
-        return weight * jax.vmap(lambda c: _laplacian(_laplacian(c, spacing_mm), spacing_mm))(v)
-
-    # Centre of the stencil of the squared Laplacian on cubic voxels: 6^2 + 6.
-    diagonal = 42.0 * weight / h**4
-    preconditioner = _inverse(a + diagonal * jnp.array([1, 0, 0, 1, 0, 1])[:, None, None, None])
-    rest = b - smoothness(u)
-    direction = _multiply(preconditioner, rest)
-
-    def body(_, state):
-        v, rest, direction, product = state
-        image = _multiply(a, direction) + smoothness(direction)
-        length = product / (jnp.sum(direction * image) + 1e-30)
-        v, rest = v + length * direction, rest - length * image
-        z = _multiply(preconditioner, rest)
-        new = jnp.sum(rest * z)
-        return v, rest, z + new / (product + 1e-30) * direction, new
-
-    start = (jnp.zeros_like(u), rest, direction, jnp.sum(rest * direction))
-    return jax.lax.fori_loop(0, SOLVER_STEPS, body, start)[0]
-
-
-def _multiply(a, v) -> Field:
-    """Symmetric matrices (xx, xy, xz, yy, yz, zz), (6, X, Y, Z), times vectors (3, X, Y, Z)."""
-    xx, xy, xz, yy, yz, zz = a
-    x, y, z = v
-    return jnp.stack([xx * x + xy * y + xz * z, xy * x + yy * y + yz * z, xz * x + yz * y + zz * z])
-
-
-def _inverse(a):
-    """Inverses of symmetric matrices, (6, X, Y, Z), by cofactors."""
-    xx, xy, xz, yy, yz, zz = a
-    c_xx, c_xy, c_xz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
-    cofactors = [c_xx, c_xy, c_xz, xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy]
-    return jnp.stack(cofactors) / (xx * c_xx + xy * c_xy + xz * c_xz)[None]
-
-
-def _shifted(image, axis, step):
-    """image at x + step, +-1 voxel along an axis; the edge value continues."""
-    size = image.shape[axis]
-    edge = jax.lax.slice_in_dim(image, size - 1, size, axis=axis)
-    if step < 0:
-        edge = jax.lax.slice_in_dim(image, 0, 1, axis=axis)
-        return jnp.concatenate([edge, jax.lax.slice_in_dim(image, 0, size - 1, axis=axis)], axis)
-    return jnp.concatenate([jax.lax.slice_in_dim(image, 1, size, axis=axis), edge], axis)
-
-
-def _laplacian(image, spacing_mm):
-    """Seven-point Laplacian per mm^2; symmetric, since nothing flows through the border."""
-    return sum(
-        (_shifted(image, axis, 1) + _shifted(image, axis, -1) - 2 * image) / spacing_mm[axis] ** 2
-        for axis in range(3)
-    )
-
-
-def _halve(image):
-    """Mean of each 2x2x2 voxels; the shape is even."""
-    x, y, z = image.shape
-    return image.reshape(x // 2, 2, y // 2, 2, z // 2, 2).mean(axis=(1, 3, 5))
-
-
-def _double(u):
-    """Field on voxels of half the size, linear: 3/4 of the near and 1/4 of the far neighbour."""
-    for axis in (1, 2, 3):
-        pair = [0.75 * u + 0.25 * _shifted(u, axis, step) for step in (-1, 1)]
-        shape = [n * (2 if a == axis else 1) for a, n in enumerate(u.shape)]
-        u = jnp.stack(pair, axis + 1).reshape(shape)
-    return u
 
 
 def _resize_field(u, shape):
@@ -243,8 +170,26 @@ def _resize_field(u, shape):
 
 
 def _sample(image, displaced):
-    """image(x + u(x)), u in voxels components first, (3, X, Y, Z)."""
-    return sample(image, jnp.moveaxis(displaced, 0, -1) + identity_grid(image.shape))
+    """image(x + u(x)), trilinear, u in voxels components first, (3, X, Y, Z).
+
+    `fields.sample` without its derivatives: a weighted sum of eight corners, in one pass over u.
+    """
+    shape = image.shape
+    index, fraction = [], []
+    for axis, size in enumerate(shape):
+        place = displaced[axis] + jax.lax.broadcasted_iota(jnp.float32, shape, axis)
+        place = jnp.clip(place, 0.0, size - 1.0)
+        lower = jnp.minimum(place.astype(jnp.int32), size - 2)
+        index.append(lower)
+        fraction.append(place - lower)
+    flat = image.ravel()
+    base = (index[0] * shape[1] + index[1]) * shape[2] + index[2]
+    total = jnp.zeros(shape)
+    for i, j, k in itertools.product((0, 1), repeat=3):
+        corner = flat.at[base + ((i * shape[1] + j) * shape[2] + k)].get(mode="promise_in_bounds")
+        weights = (f if up else 1.0 - f for f, up in zip(fraction, (i, j, k), strict=True))
+        total += math.prod(weights, start=corner)
+    return total
 
 
 def _compose_small(u, v, spacing_mm) -> Field:

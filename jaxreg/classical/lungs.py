@@ -94,8 +94,8 @@ def block_mean(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
 def _ball(radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
     """Structuring element: the voxels within `radius_mm` of its centre."""
     reach = (radius_mm / spacing_mm).astype(int)
-    offsets = np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij")
-    return sum((o * s) ** 2 for o, s in zip(offsets, spacing_mm, strict=True)) <= radius_mm**2
+    offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1)
+    return np.sum((offsets * spacing_mm) ** 2, axis=-1) <= radius_mm**2
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
@@ -103,7 +103,7 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     components = _labelled(mask)
     sizes = np.bincount(components.ravel())
     sizes[0] = 0
-    return mask & (components == np.argmax(sizes))
+    return np.equal(components, np.argmax(sizes)) & mask
 
 
 def _enclosed(body: np.ndarray) -> np.ndarray:
@@ -164,7 +164,7 @@ def _trachea(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndar
     middle = np.average(np.arange(air.shape[2]), weights=air.sum((0, 1)) + 1e-9)
     for name, box in enumerate(ndimage.find_objects(stacks), start=1):
         length = (box[2].stop - box[2].start) * spacing_mm[2]
-        gas_filled = np.median(hu[box][stacks[box] == name]) < -880.0
+        gas_filled = np.median(hu[box][stacks[box] == name]) < -840.0
         if length > best_length and box[2].stop > middle and gas_filled:
             best, best_length = name, length
     return (stacks == best) & (best > 0)
@@ -203,7 +203,7 @@ def _large(components: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
     """Names of the components that can be lungs by their volumes."""
     sizes_ml = np.bincount(components.ravel()) * np.prod(spacing_mm) / 1e3
     sizes_ml[0] = 0.0
-    return np.flatnonzero(sizes_ml > max(_MINIMUM_ML, 0.02 * sizes_ml.max()))
+    return np.flatnonzero(sizes_ml > max(_MINIMUM_ML, 0.05 * sizes_ml.max()))
 
 
 def _medians(image: np.ndarray, components: np.ndarray, names: np.ndarray) -> np.ndarray:
@@ -285,7 +285,7 @@ def _redraw_border(
 ) -> np.ndarray:
     """Labels on the full grid: within a reduced voxel of the border the HU decide."""
     near = labels > 0
-    core = ndimage.binary_erosion(near, _EVERY, border_value=1)
+    core = ndimage.binary_erosion(near, _EVERY, border_value=1).astype(bool)
     solid = core | (near & (coarse >= _LUNG_HU))  # closed vessels and nodules stay
     grown = np.where(ndimage.binary_dilation(near), _spread(labels, factors), 0).astype(np.uint8)
 

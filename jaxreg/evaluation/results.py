@@ -24,6 +24,7 @@ from jaxreg.evaluation.table import Row
 from jaxreg.fields.certificate import uncertified_cells
 from jaxreg.fields.jacobian import jacobian_determinant
 
+_INTERVAL_CASES = 5  # fewer cannot tell how far cases spread
 _PERCENTILES = ("p25", "median", "p75", "p95")
 
 
@@ -244,7 +245,7 @@ def _other_cells(record):
 def _interval_cells(records):
     """Mean of the cases' means, and its bootstrap interval."""
     errors = [np.array(record.tre_mm) for record in records if record.tre_mm]
-    if len(errors) < 2:
+    if len(errors) < _INTERVAL_CASES:
         return {}
     by_case = np.array([values.mean() for values in errors])
     low, high = statistics.bootstrap_interval(by_case)

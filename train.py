@@ -63,7 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--validation", help="manifest.json of pairs that are only measured")
     parser.add_argument("--workdir", default=None, type=Path, help="default: runs/NAME OF CONFIG")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
+    )
     logging.getLogger("absl").setLevel(logging.WARNING)
 
     try:

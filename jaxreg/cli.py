@@ -7,18 +7,19 @@ python -m jaxreg demo --out DIR
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxreg"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(*, arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, or 1 after a line that says what is wrong."""
     options = _parser().parse_args(arguments)
     _keep_compiled_programs()
     try:
         return options.run(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"jaxreg: {' '.join(str(error).split())}", file=sys.stderr)
     except MemoryError:
         print(

@@ -98,7 +98,7 @@ class Registration:
         """Seconds by stage."""
         return self.summary["seconds"]
 
-    def warp(self, image: Volume | None = None) -> Volume:
+    def warp(self, *, image: Volume | None = None) -> Volume:
         """The moving image (or another one in its world) on the fixed grid, linear; air outside."""
         return warp_volume(image or self.moving, self.displacement, fill=AIR_HU)
 
@@ -299,7 +299,7 @@ def _refine_stage(fixed, moving, fixed_mask, frame, matrix, start) -> Displaceme
 
 def _certified(field: DisplacementField) -> tuple[DisplacementField, dict[str, Any]]:
     """The field, repaired where a cell could fold, and what the repair did."""
-    repaired, report = repair(field.to_voxels())
+    repaired, report = repair(field.to_voxels(), spacing_mm=field.spacing_mm)
     if report.cells:
         field = DisplacementField.from_voxels(repaired, field.affine)
     return field, report._asdict()

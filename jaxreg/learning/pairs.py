@@ -140,18 +140,24 @@ def prepare_phantoms(folder: Path, seeds: Sequence[int], *, grid: Shape) -> list
 def prepare_manifest(folder: Path, manifest: Path, *, grid: Shape) -> list[Path]:
     """Files of the pairs that a manifest lists; those that exist already are kept.
 
+    Keypoints are those of the manifest, or its landmarks where it has none (do not evaluate on
+    these then); labels are its labels or masks, or lungs found automatically.
+
     Raises:
         ValueError: the manifest is not right; the text lists all that is wrong.
     """
 
     def make(entry):
-        points = entry.points()
+        pair = entry.load()
+        points = pair.keypoints or pair.landmarks
+        none = np.zeros((0, 3))
         return prepare(
-            entry.fixed_volume(),
-            entry.moving_volume(),
-            entry.fixed_labels_volume(),
-            entry.moving_labels_volume(),
-            *(points if points is not None else (np.zeros((0, 3)), np.zeros((0, 3)))),
+            pair.fixed,
+            pair.moving,
+            pair.fixed_labels or pair.fixed_mask,
+            pair.moving_labels or pair.moving_mask,
+            points.fixed if points else none,
+            points.moving if points else none,
             grid=grid,
         )
 
@@ -179,20 +185,23 @@ class _Files:
         return read_pair(self.paths[index])
 
 
-def batches(paths: Sequence[Path], *, seed: int, batch: int) -> grain.DatasetIterator:
-    """Endless batches in an order that depends on the seed alone, each epoch shuffled anew.
+def batches(
+    paths: Sequence[Path], *, seed: int, batch: int, epochs: int
+) -> grain.DatasetIterator:
+    """Batches in an order that depends on the seed alone, each epoch shuffled anew.
 
     Args:
         paths: files of prepared pairs.
         seed: of the order.
-        batch: pairs a batch.
+        batch: pairs a batch; what is left over at the very end is dropped.
+        epochs: passes over the files.
 
     Returns:
         Iterator over `Pair` with a leading batch axis; get_state and set_state keep the place.
     """
-    source = grain.MapDataset.source(_Files(paths)).seed(seed).shuffle().repeat().batch(batch)
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-    return iter(source.to_iter_dataset(options))
+    source = grain.MapDataset.source(_Files(paths)).seed(seed).shuffle().repeat(epochs)
+    batched = source.batch(batch, drop_remainder=True)
+    return iter(batched.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 
 
 def label_count(paths: Sequence[Path]) -> int:

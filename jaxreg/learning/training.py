@@ -144,7 +144,7 @@ def make_step(
         )
         update, moments = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, update)
-        measured = {"loss": loss, **terms, "gradient": optax.global_norm(gradient)}
+        measured = {"loss": loss, **terms, "gradient": optax.tree.norm(gradient)}
         return State(params, moments, state.step + 1), measured
 
     return jax.jit(step, donate_argnums=0)
@@ -194,7 +194,7 @@ def make_validation(
     return jax.jit(measure)
 
 
-def _check_finite(level: int, first_step: int, interval: list[dict[str, float]]) -> None:
+def _check_finite(level: int, first_step: int, interval: list[dict[str, np.ndarray]]) -> None:
     for offset, measured in enumerate(interval):
         for name, value in measured.items():
             if not np.isfinite(value):
@@ -232,8 +232,8 @@ class _Log:
 
 
 def level_steps(config: Config, level: int, pairs: int) -> int:
-    """Number of steps of a level: epochs times pairs over the batch, rounded up."""
-    return -(-config.training.epochs[level - 1] * pairs // config.training.batch)
+    """Number of steps of a level: epochs times pairs over the batch, rounded down."""
+    return config.training.epochs[level - 1] * pairs // config.training.batch
 
 
 def train_level(
@@ -269,7 +269,12 @@ def train_level(
     checkpoint.claim(workdir, level, config)
     state = initial_state(config, level, params=coarser.get(f"level_{level + 1}"))
     steps = level_steps(config, level, len(train))
-    stream = batches(train, seed=config.training.seed + level, batch=config.training.batch)
+    stream = batches(
+        train,
+        seed=config.training.seed + level,
+        batch=config.training.batch,
+        epochs=config.training.epochs[level - 1],
+    )
     step_function = make_step(config, level, labels=labels)
     measure = make_validation(config, level)
     held_out = [read_pair(path) for path in validation]

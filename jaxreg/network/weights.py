@@ -4,6 +4,7 @@ The header holds the version of this layout, the version of jaxreg that wrote it
 settings. A file is read only when every array is there in the shape that its settings imply.
 """
 
+import functools
 import json
 import zipfile
 from importlib import metadata
@@ -20,6 +21,7 @@ from jaxreg.data.atomic import replacing
 from jaxreg.network.cascade import Params, init_level
 
 FORMAT_VERSION = 1
+SHIPPED = Path(__file__).parents[1] / "weights" / "lung.npz"
 _HEADER = "header"
 
 
@@ -78,9 +80,15 @@ def load_weights(path: str | Path) -> tuple[dict[str, Any], NetworkConfig]:
     return unflatten_dict(flat, sep="/"), config
 
 
+@functools.cache
+def load_shipped() -> tuple[dict[str, Any], NetworkConfig]:
+    """Returns the parameters that ship with the package, and their network settings."""
+    return load_weights(SHIPPED)
+
+
 def _read(path):
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, AttributeError) as error:
         raise ValueError(
@@ -112,7 +120,7 @@ def _config_of(path, arrays):
 
 def _check_shapes(name, arrays, config):
     """Refuses arrays that are not those of the settings."""
-    tree = jax.eval_shape(lambda key: init_level(key, config), jax.random.key(0))
+    tree = jax.eval_shape(functools.partial(init_level, config=config), jax.random.key(0))
     levels = {f"level_{level}": tree for level in range(1, config.levels + 1)}
     expected = {path: leaf.shape for path, leaf in flatten_dict(levels, sep="/").items()}
     for path in sorted(expected.keys() ^ arrays.keys()):

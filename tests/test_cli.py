@@ -1,0 +1,127 @@
+import gzip
+import json
+import re
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+
+from jaxreg.cli import main
+from jaxreg.data.nifti import write_volume
+from jaxreg.data.phantom import phantom_pair
+from jaxreg.data.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair")
+    pair = phantom_pair(3, shape=(60, 48, 52), spacing_mm=(6.0, 6.0, 6.0))
+    for name in ("fixed", "moving"):
+        write_volume(folder / f"{name}.nii.gz", getattr(pair, name))
+        labels = getattr(pair, f"{name}_labels")
+        write_volume(folder / f"{name}_mask.nii.gz", labels)
+    return folder
+
+
+def run(*arguments):
+    return main(arguments=[str(a) for a in arguments])
+
+
+def test_register_writes_its_files(files, tmp_path, capsys):
+    status = run(
+        "register", files / "fixed.nii.gz", files / "moving.nii.gz",
+        "--fixed-mask", files / "fixed_mask.nii.gz", "--moving-mask", files / "moving_mask.nii.gz",
+        "--method", "affine", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 0
+    assert "correlation in the lungs" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["method"] == "affine"
+    assert (tmp_path / "out" / "report.png").stat().st_size > 10_000
+
+
+def bad(files, tmp_path, kind):
+    """The arguments of a call that cannot succeed."""
+    fixed, moving, out = files / "fixed.nii.gz", files / "moving.nii.gz", tmp_path / "out"
+    image = nibabel.load(fixed)
+    broken = tmp_path / "broken.nii.gz"
+    data = image.get_fdata(dtype=np.float32)
+    more = []
+    match kind:
+        case "missing":
+            fixed = tmp_path / "no.nii.gz"
+        case "nan":
+            data[3, 4, 5] = np.nan
+        case "constant":
+            data[:] = -700.0
+        case "2-D":
+            data = data[:, :, 3]
+        case "4-D":
+            data = np.stack([data, data], axis=-1)
+        case "truncated":
+            broken.write_bytes(fixed.read_bytes()[:5000])
+        case "not an image":
+            broken.write_bytes(gzip.compress(b"hello" * 100))
+        case "empty mask" | "other grid":
+            mask = np.zeros(image.shape if kind == "empty mask" else (9, 9, 9), np.uint8)
+            write_volume(tmp_path / "mask.nii.gz", Volume(mask, image.affine))
+            more = ["--fixed-mask", tmp_path / "mask.nii.gz"]
+        case "no lungs":
+            data = np.where(data < -300.0, 40.0, data).astype(np.float32)
+            data[:4] = -1000.0
+        case "tiny":
+            data = data[:4, :4, :4]
+        case "weights":
+            (tmp_path / "w.npz").write_bytes(b"not weights")
+            more = ["--weights", tmp_path / "w.npz", "--method", "cascade"]
+        case "out":
+            (tmp_path / "file").write_text("")
+            out = tmp_path / "file" / "out"
+    if kind in ("nan", "constant", "2-D", "4-D", "no lungs", "tiny"):
+        nibabel.save(nibabel.Nifti1Image(data, image.affine), broken)
+    if broken.exists():
+        fixed = broken
+    return ["register", fixed, moving, "--out", out, *more], out
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "no.nii.gz"),
+        ("nan", "NaN"),
+        ("constant", "expected a CT image, got the value -700 in every voxel"),
+        ("2-D", "2-D|3-D"),
+        ("4-D", "4-D|3-D"),
+        ("truncated", "broken.nii.gz"),
+        ("not an image", "broken.nii.gz"),
+        ("empty mask", "fixed_mask: expected lungs, got no voxel above 0"),
+        ("other grid", "fixed and fixed_mask: expected one grid"),
+        ("no lungs", "fixed: .*lung"),
+        ("tiny", "fixed: .*lung"),
+        ("weights", "w.npz: expected"),
+        ("out", "--out: expected a folder that can be written"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_no_file(files, tmp_path, capsys, kind, words):
+    arguments, out = bad(files, tmp_path, kind)
+    assert run(*arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and printed.err.startswith("jaxreg: ")
+    assert re.search(words, printed.err), printed.err
+    assert not out.exists() or not list(out.iterdir()), "something was left half-done"
+
+
+def test_unknown_command_shows_the_usage():
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxreg", "align"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "usage: jaxreg" in done.stderr
+
+
+def test_import_is_light():
+    heavy = ("jax", "flax", "orbax", "matplotlib")
+    code = f"import sys, jaxreg; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

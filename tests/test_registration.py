@@ -1,0 +1,239 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+import jaxreg
+from jaxreg.config import NetworkConfig
+from jaxreg.data.nifti import read_displacement, read_volume, write_volume
+from jaxreg.data.phantom import phantom_pair
+from jaxreg.data.volume import DisplacementField, Volume, resample
+from jaxreg.network.cascade import init_level
+from jaxreg.registration import METHODS, register, register_volumes
+
+CONFIG = NetworkConfig(grid=(16, 16, 16), levels=2, widths=(3, 5), convs=1)
+SHAPE = (19, 14, 17)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """An untrained cascade with a head a hundred times as large, so that it moves something."""
+    levels = {f"level_{i}": init_level(jax.random.key(i), CONFIG) for i in (1, 2)}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: 100.0 * leaf if "head" in jax.tree_util.keystr(path) else leaf, levels
+    )
+
+
+def images(seed):
+    rng = np.random.default_rng(seed)
+    return (rng.normal(-600.0, 300.0, (2, *SHAPE))).astype(np.float32)
+
+
+def test_register_returns_voxels_of_the_images_grid_under_jit(params):
+    fixed, moving = images(0)
+    u = jax.jit(lambda f, m: register(f, m, params=params, config=CONFIG))(fixed, moving)
+    assert u.shape == (*SHAPE, 3) and u.dtype == jnp.float32
+    assert 1e-3 < float(jnp.abs(u).max()) < 20.0
+    again = jax.jit(lambda f, m: register(f, m, params=params, config=CONFIG))(fixed, moving)
+    assert np.array_equal(u, again)
+
+
+def test_register_under_vmap_equals_one_by_one(params):
+    fixed, moving = np.stack([images(1)[0], images(2)[0]]), np.stack([images(1)[1], images(2)[1]])
+    batched = jax.vmap(lambda f, m: register(f, m, params=params, config=CONFIG))(fixed, moving)
+    for i in range(2):
+        single = register(fixed[i], moving[i], params=params, config=CONFIG)
+        assert np.allclose(batched[i], single, atol=1e-4)
+
+
+def test_gradient_through_register_equals_a_finite_difference(params):
+    fixed, moving = images(3)
+    direction = np.random.default_rng(4).normal(size=SHAPE).astype(np.float32)
+
+    @jax.jit
+    def size(step):
+        u = register(fixed, moving + step * direction, params=params, config=CONFIG)
+        return jnp.mean(u**2)
+
+    slope = float(jax.jit(jax.grad(size))(0.0))
+    h = 2.0  # HU: small beside the image, large beside float32 rounding
+    assert slope != 0.0
+    assert slope == pytest.approx(float(size(h) - size(-h)) / (2 * h), rel=0.05)
+
+
+def test_register_refuses_two_grids():
+    with pytest.raises(ValueError, match=r"share a grid .*\(19, 14, 17\) and \(4, 14, 17\)"):
+        register(images(0)[0], images(0)[1][:4], params={}, config=CONFIG)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A phantom whose lungs moved by up to 15 mm, 5 mm voxels, patient shifted by 40 mm."""
+    return phantom_pair(
+        7, shape=(72, 56, 64), spacing_mm=(5.0, 5.0, 5.0), moving_shift_mm=(40.0, -10.0, 25.0)
+    )
+
+
+def landmark_error(result, pair):
+    mapped = result.map_points(pair.fixed_landmarks)
+    return np.linalg.norm(mapped - pair.moving_landmarks, axis=1).mean()
+
+
+@pytest.fixture(scope="module")
+def classical(pair):
+    return register_volumes(pair.fixed, pair.moving, method="classical")
+
+
+def test_every_method_without_weights_reduces_the_error(pair, classical):
+    errors = {
+        method: landmark_error(register_volumes(pair.fixed, pair.moving, method=method), pair)
+        for method in ("initial", "affine")
+    }
+    errors["classical"] = landmark_error(classical, pair)
+    assert errors["initial"] > 20.0
+    assert errors["affine"] < 0.3 * errors["initial"]
+    assert errors["classical"] < 1.5 < errors["affine"]
+
+
+def test_cascade_method_uses_the_params_given(pair, params):
+    zero = jax.tree.map(jnp.zeros_like, params)
+    still = register_volumes(pair.fixed, pair.moving, method="cascade", params=zero, config=CONFIG)
+    affine = register_volumes(pair.fixed, pair.moving, method="affine")
+    assert np.allclose(still.displacement.data, affine.displacement.data, atol=1e-3)
+    other = register_volumes(
+        pair.fixed, pair.moving, method="cascade", params=params, config=CONFIG
+    )
+    assert np.abs(other.displacement.data - affine.displacement.data).max() > 0.1
+    assert other.summary["certificate"]["uncertified"] == 0
+
+
+def test_summary_says_what_was_done(classical):
+    summary = json.loads(json.dumps(classical.summary))  # plain numbers and words only
+    assert summary["method"] == "classical"
+    assert summary["correlation_after"] > summary["correlation_before"]
+    assert summary["certificate"]["uncertified"] == 0
+    assert set(summary["seconds"]) >= {"masks", "prealignment", "refinement", "certificate"}
+    assert set(summary["versions"]) == {"jaxreg", "jax", "python", "device"}
+
+
+def test_inverse_brings_landmarks_back(pair, classical):
+    inverse, error = classical.inverse()
+    back = inverse.transform_points(classical.map_points(pair.fixed_landmarks))
+    assert np.linalg.norm(back - pair.fixed_landmarks, axis=1).max() < 0.2
+    assert inverse.shape == pair.moving.shape
+    lungs = pair.moving_labels.data > 0
+    assert error.data[lungs].max() < 0.05
+
+
+def test_labels_are_warped_without_new_values(pair, classical):
+    warped = classical.warp_labels(pair.moving_labels)
+    assert set(np.unique(warped.data)) <= set(range(6))
+    same = (warped.data > 0) & (pair.fixed_labels.data > 0)
+    either = (warped.data > 0) | (pair.fixed_labels.data > 0)
+    assert same.sum() / either.sum() > 0.85
+
+
+ORIENTATIONS = {
+    "LPS": np.diag([-1.0, -1.0, 1.0]),
+    "RAS": np.eye(3),
+    "oblique": np.array([[0.96, 0.28, 0.0], [-0.28, 0.96, 0.0], [0.0, 0.0, 1.0]])
+    @ np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]),
+}
+
+
+def turned(volume, rotation, spacing, shape):
+    """The volume on a grid with axes `rotation`, around the same middle."""
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * np.array(spacing)
+    middle = volume.world_from_voxel((np.array(volume.shape) - 1) / 2)
+    affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return resample(volume, affine, shape, fill=-1024.0)
+
+
+@pytest.mark.parametrize("name", ORIENTATIONS)
+def test_written_field_means_the_same_to_itk(name, pair, tmp_path):
+    rotation = ORIENTATIONS[name]
+    fixed = turned(pair.fixed, rotation, (6.0, 5.0, 7.0), (64, 68, 62))
+    moving = turned(pair.moving, ORIENTATIONS["LPS"], (5.5, 6.0, 5.0), (70, 54, 66))
+    result = register_volumes(fixed, moving, method="affine")
+    # a deformation on top, so that the field is not affine
+    wave = np.sin(np.indices((*fixed.shape, 3)).sum(axis=0) / 9.0).astype(np.float32)
+    field = DisplacementField(result.displacement.data + 4.0 * wave, fixed.affine)
+    result = dataclasses.replace(result, displacement=field)
+    assert landmark_error(result, pair) < 8.0  # whichever way the axes run
+    result.save(tmp_path)
+
+    written = sitk.ReadImage(str(tmp_path / "displacement.nii.gz"))
+    transform = sitk.DisplacementFieldTransform(sitk.Cast(written, sitk.sitkVectorFloat64))
+    lps = np.array([-1.0, -1.0, 1.0])
+    for point, ours in zip(
+        pair.fixed_landmarks[:40], result.map_points(pair.fixed_landmarks[:40]), strict=True
+    ):
+        theirs = np.array(transform.TransformPoint((point * lps).tolist())) * lps
+        assert np.allclose(theirs, ours, atol=1e-3)
+
+    write_volume(tmp_path / "moving.nii.gz", moving)
+    image = sitk.Cast(sitk.ReadImage(str(tmp_path / "moving.nii.gz")), sitk.sitkFloat32)
+    reference = sitk.ReadImage(str(tmp_path / "warped.nii.gz"))
+    transform = sitk.DisplacementFieldTransform(sitk.Cast(written, sitk.sitkVectorFloat64))
+    theirs = sitk.Resample(image, reference, transform, sitk.sitkLinear, -1024.0)
+    theirs = sitk.GetArrayFromImage(theirs).transpose(2, 1, 0)
+    ours = read_volume(tmp_path / "warped.nii.gz").data
+    # float32 coordinates: 1e-3 voxel where neighbours differ by 1000 HU; the rim rounds either way
+    assert np.mean(np.abs(ours - theirs) > 2.0) < 1e-3
+
+
+def test_saved_files_are_read_back(classical, tmp_path):
+    classical.save(tmp_path / "new" / "folder")
+    names = {p.name for p in (tmp_path / "new" / "folder").iterdir()}
+    assert names == {
+        *("warped.nii.gz", "displacement.nii.gz", "jacobian.nii.gz", "report.png", "summary.json")
+    }
+    field = read_displacement(tmp_path / "new" / "folder" / "displacement.nii.gz")
+    assert np.allclose(field.data, classical.displacement.data, atol=1e-4)
+    jacobian = read_volume(tmp_path / "new" / "folder" / "jacobian.nii.gz")
+    assert np.allclose(jacobian.data, classical.jacobian_determinant().data, atol=1e-4)
+
+
+def cube(value=1, shape=(20, 22, 24)):
+    data = np.zeros(shape, np.uint8)
+    data[5:10, 6:15, 7:17] = value
+    return Volume(data, np.diag([5.0, 5.0, 5.0, 1.0]))
+
+
+def noise_ct(shape=(20, 22, 24)):
+    data = np.random.default_rng(0).normal(-700.0, 100.0, shape)
+    return Volume(data, np.diag([5.0, 5.0, 5.0, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "best"}, "method: expected one of initial, affine, .*, got 'best'"),
+        ({"fixed": Volume(np.full((20, 22, 24), -700.0), np.eye(4))}, "fixed: expected a CT image"),
+        ({"moving": Volume(noise_ct().data + 1000.0, np.eye(4))}, "moving: expected Hounsfield"),
+        ({"fixed_mask": cube(0)}, "fixed_mask: expected lungs, got no voxel above 0"),
+        ({"moving_mask": cube(1, (20, 22, 25))}, "moving and moving_mask: expected one grid"),
+        ({"fixed_mask": None}, "fixed: "),  # noise has no lungs
+    ],
+)
+def test_bad_input_is_refused_in_words(change, words):
+    given = {
+        "fixed": noise_ct(),
+        "moving": noise_ct(),
+        "fixed_mask": cube(),
+        "moving_mask": cube(),
+    } | change
+    with pytest.raises(ValueError, match=words):
+        register_volumes(given.pop("fixed"), given.pop("moving"), **given)
+
+
+def test_public_names_are_there():
+    assert set(METHODS) == {"initial", "affine", "cascade", "classical", "full"}
+    assert all(getattr(jaxreg, name) is not None for name in jaxreg.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = jaxreg.nothing

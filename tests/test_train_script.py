@@ -1,0 +1,110 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_pairs import write_pairs
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = """
+from jaxreg.config import Config, NetworkConfig, TrainingConfig
+config = Config(
+    network=NetworkConfig(grid=(32, 32, 32), levels=3, widths=(4, 8), convs=1),
+    training=TrainingConfig(epochs=(4, 4, {epochs}), pairs=4, validation_pairs=1,
+                            log_every=2, checkpoint_every=4),
+)
+"""
+
+
+def command(tmp_path, workdir, *more):
+    return [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "--config",
+        str(tmp_path / "config.py"),
+        "--workdir",
+        str(workdir),
+        *more,
+    ]
+
+
+def prepare(tmp_path, workdir, epochs=4):
+    (tmp_path / "config.py").write_text(CONFIG.format(epochs=epochs))
+    write_pairs(workdir / "pairs", range(4))
+    write_pairs(workdir / "pairs", [10_000_000])
+
+
+def final_arrays(workdir):
+    with np.load(workdir / "weights.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
+@pytest.mark.slow
+def test_killed_and_restarted_run_ends_with_the_same_bits(tmp_path):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    prepare(tmp_path, straight, epochs=10)
+    prepare(tmp_path, broken, epochs=10)
+    done = subprocess.run(
+        command(tmp_path, straight, "--level", "1..3"), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    process = subprocess.Popen(
+        command(tmp_path, broken, "--level", "1..3"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 300
+    while not (broken / "level_3" / "checkpoints" / "8").is_dir():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (broken / "weights.npz").exists(), "the run ended before it was killed"
+
+    done = subprocess.run(
+        command(tmp_path, broken, "--level", "1..3"), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "resumed after step" in done.stderr
+    one, other = final_arrays(straight), final_arrays(broken)
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    logs = [(w / "level_3" / "log.jsonl").read_text().splitlines() for w in (straight, broken)]
+    steps = [[json.loads(line)["step"] for line in log] for log in logs]
+    assert steps[0] == steps[1], "the log of a resumed run has each interval once"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--level", "4"), "--level: expected 1 to 3, got"),
+        (("--level", "two"), "expected a level or a range like 1..3, got 'two'"),
+        (("--level", "1"), "level 3: expected a trained level in"),
+        (("--data", "nowhere.json"), "nowhere.json"),
+    ],
+)
+def test_wrong_calls_end_with_one_line(tmp_path, more, words):
+    prepare(tmp_path, tmp_path / "run")
+    done = subprocess.run(
+        command(tmp_path, tmp_path / "run", *more), capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert words in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_misspelt_setting_is_named(tmp_path):
+    prepare(tmp_path, tmp_path / "run")
+    (tmp_path / "config.py").write_text(
+        "from jaxreg.config import Config, LossConfig\n"
+        "config = Config(loss=LossConfig(smoothnes=1.0))\n"
+    )
+    done = subprocess.run(command(tmp_path, tmp_path / "run"), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "smoothnes" in done.stderr and "Traceback" not in done.stderr

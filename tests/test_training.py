@@ -1,0 +1,182 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from training_pairs import GRID, blob_pair, write_pairs
+
+from jaxreg.config import Config, LossConfig, NetworkConfig, TrainingConfig
+from jaxreg.learning import checkpoint
+from jaxreg.learning.augmentation import Pair
+from jaxreg.learning.pairs import batches
+from jaxreg.learning.training import (
+    displacement_at,
+    example_at,
+    initial_state,
+    make_step,
+    train_level,
+)
+
+CONFIG = Config(
+    network=NetworkConfig(grid=GRID, levels=3, widths=(4, 8), convs=1),
+    loss=LossConfig(),
+    training=TrainingConfig(
+        epochs=(1, 2, 3), pairs=2, validation_pairs=1, log_every=1, checkpoint_every=2
+    ),
+)
+
+
+def batch_of(*seeds):
+    pairs = [blob_pair(seed) for seed in seeds]
+    return Pair(*(jnp.stack(arrays) for arrays in zip(*pairs, strict=True)))
+
+
+def leaves_equal(a, b):
+    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A work folder in which levels 3 and 2 are trained, and the parameters of both."""
+    workdir = tmp_path_factory.mktemp("trained")
+    paths = write_pairs(workdir / "pairs", (0, 1))
+    data = dict(workdir=workdir, train=paths, validation=paths[:1], labels=2)
+    params = {3: train_level(CONFIG, 3, **data)}
+    before = snapshot(workdir / "level_3")
+    params[2] = train_level(CONFIG, 2, **data)
+    assert snapshot(workdir / "level_3") == before, "training level 2 touched level 3"
+    return workdir, data, params
+
+
+def snapshot(folder):
+    return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("level", [3, 2, 1])
+def test_loss_falls_at_every_level(level):
+    config = dataclasses.replace(
+        CONFIG, training=dataclasses.replace(CONFIG.training, augment=False, learning_rate=3e-3)
+    )
+    coarser = {f"level_{c}": initial_state(config, c).params for c in range(3, level, -1)}
+    step, state = make_step(config, level, labels=2), initial_state(config, level)
+    batch, losses = batch_of(0), []
+    for _ in range(25):
+        state, measured = step(state, coarser, batch)
+        losses.append(float(measured["loss"]))
+    assert losses[-1] < 0.9 * losses[0]
+    assert int(state.step) == 25
+
+
+def test_example_at_a_level_keeps_millimetres():
+    pair = blob_pair(3)
+    for level in (1, 2, 3):
+        example = example_at(pair, level, labels=2)
+        assert example.fixed.shape == tuple(n // 2 ** (level - 1) for n in GRID)
+        extent = np.array(example.fixed.shape) * np.asarray(example.spacing_mm)
+        assert np.allclose(extent, np.array(GRID) * pair.spacing_mm)
+        # millimetres from the outer corner of the grid, which all levels share
+        corner_mm = (np.asarray(example.fixed_keypoints) + 0.5) * np.asarray(example.spacing_mm)
+        assert np.allclose(corner_mm, (pair.fixed_keypoints + 0.5) * pair.spacing_mm, atol=1e-3)
+        assert np.allclose(example.fixed_labels.sum(axis=-1), example.mask)
+
+
+def test_only_the_level_in_training_is_differentiated():
+    coarser = {"level_3": initial_state(CONFIG, 3).params}
+    params = initial_state(CONFIG, 2).params
+    pair = jax.tree.map(jnp.asarray, blob_pair(0))
+
+    def size(params, coarser):
+        return jnp.sum(displacement_at(params, coarser, pair, 2, config=CONFIG) ** 2)
+
+    own, frozen = jax.jit(jax.grad(size, argnums=(0, 1)))(params, coarser)
+    assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(own)) > 0
+    assert all(float(jnp.abs(g).max()) == 0 for g in jax.tree.leaves(frozen))
+
+
+def test_finer_level_starts_from_the_coarser_ones_parameters(trained):
+    _, _, params = trained
+    state = initial_state(CONFIG, 2, params=params[3])
+    assert leaves_equal(state.params, params[3])
+    assert not leaves_equal(initial_state(CONFIG, 2).params, params[3])
+
+
+def test_log_has_every_term_and_the_validation(trained):
+    workdir, _, _ = trained
+    lines = [
+        json.loads(line) for line in (workdir / "level_3" / "log.jsonl").read_text().splitlines()
+    ]
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    names = {"similarity", "smoothness", "volume", "masks", "keypoints", "gradient"}
+    assert all(names <= set(line) for line in lines if "loss" in line)
+    checks = [line for line in lines if "validation_tre_mm" in line]
+    assert [line["step"] for line in checks] == [2, 4, 6]
+    assert all(0 <= line["validation_folds"] <= 1 for line in checks)
+
+
+def test_a_finished_level_is_not_trained_again(trained):
+    workdir, data, params = trained
+    before = snapshot(workdir / "level_2" / "checkpoints")
+    again = train_level(CONFIG, 2, **data)
+    assert leaves_equal(again, params[2])
+    assert snapshot(workdir / "level_2" / "checkpoints") == before
+
+
+def test_missing_coarser_level_is_refused(tmp_path):
+    paths = write_pairs(tmp_path / "pairs", (0,))
+    with pytest.raises(
+        ValueError, match="level 3: expected a trained level in .*level_3, got none"
+    ):
+        train_level(CONFIG, 2, workdir=tmp_path, train=paths, validation=paths, labels=2)
+    assert not (tmp_path / "level_2").exists()
+
+
+def test_unfinished_coarser_level_is_refused(trained):
+    workdir, data, _ = trained
+    longer = data | {"train": data["train"] * 2}  # twice the pairs: twice the steps
+    with pytest.raises(ValueError, match="level 3: expected 12 training steps in .*, got 6"):
+        train_level(CONFIG, 2, **longer)
+
+
+def test_coarser_level_of_other_settings_is_refused(trained):
+    _, data, _ = trained
+    other = dataclasses.replace(CONFIG, loss=LossConfig(smoothness=7.0))
+    with pytest.raises(ValueError, match="loss.smoothness was .*, is 7.0.*--workdir"):
+        train_level(other, 2, **data)
+
+
+def test_damaged_checkpoint_is_refused(trained, tmp_path):
+    workdir, _, _ = trained
+    with checkpoint.manager(tmp_path, 3) as checkpoints:
+        state = initial_state(CONFIG, 3)
+        checkpoint.save(checkpoints, 1, state, {"next_index": 1})
+        for file in (tmp_path / "level_3" / "checkpoints" / "1").rglob("*"):
+            if file.is_file():
+                file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        with pytest.raises(ValueError, match="expected a checkpoint of this network at step 1"):
+            checkpoint.restore(checkpoints, 1, state)
+
+
+def test_not_finite_term_stops_with_step_and_name(tmp_path):
+    paths = write_pairs(tmp_path / "pairs", (0,))
+    pair = blob_pair(0)
+    pair.fixed[3, 4, 5] = np.nan
+    np.savez_compressed(paths[0], **pair._asdict())
+    words = r"level 3: expected finite terms, got \w+ = nan at step 1"
+    with pytest.raises(FloatingPointError, match=words):
+        train_level(CONFIG, 3, workdir=tmp_path, train=paths, validation=paths, labels=2)
+    assert not list((tmp_path / "level_3").glob("checkpoints/[0-9]*"))
+
+
+def test_order_of_pairs_is_kept_by_its_position(tmp_path):
+    paths = write_pairs(tmp_path, range(5))
+    stream = batches(paths, seed=1, batch=2, epochs=4)
+    first = [next(stream).spacing_mm.shape for _ in range(3)]
+    assert first == [(2, 3)] * 3
+    position = stream.get_state()
+    expected = [next(stream).fixed for _ in range(4)]
+    other = batches(paths, seed=1, batch=2, epochs=4)
+    other.set_state(position)
+    assert all(np.array_equal(next(other).fixed, e) for e in expected)

@@ -1,0 +1,40 @@
+"""Tiny training pairs for tests: blobs that moved, on the grid of configs/smoke.py."""
+
+import json
+
+import numpy as np
+import scipy.ndimage
+
+from jaxreg.learning.augmentation import Pair
+from jaxreg.learning.pairs import KEYPOINTS
+
+GRID = (32, 32, 32)
+
+
+def blob_pair(seed):
+    """Smooth noise and its shift by about two voxels; two lungs; keypoints everywhere."""
+    rng = np.random.default_rng(seed)
+    texture = scipy.ndimage.gaussian_filter(rng.normal(size=GRID), 2.0, mode="wrap")
+    fixed = (400.0 * texture / texture.std() - 600.0).astype(np.float32)
+    shift = rng.uniform(1.0, 3.0, 3)
+    moving = scipy.ndimage.shift(fixed, shift, order=1, mode="grid-wrap").astype(np.float32)
+    labels = np.zeros(GRID, np.uint8)
+    labels[4:14, 6:26, 5:27], labels[18:28, 6:26, 5:27] = 1, 2
+    points = rng.uniform(6, 25, (KEYPOINTS, 3)).astype(np.float32)
+    moved_labels = scipy.ndimage.shift(labels, shift, order=0)
+    weights, spacing = np.ones(KEYPOINTS, np.float32), np.array([8.0, 7.0, 9.0], np.float32)
+    return Pair(
+        *(fixed, moving, labels, moved_labels, points, points + shift.astype(np.float32)),
+        *(weights, spacing),
+    )
+
+
+def write_pairs(folder, seeds, name="phantom"):
+    """Writes prepared pairs as train.py would, and returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "grid.json").write_text(json.dumps(GRID))
+    paths = []
+    for seed in seeds:
+        paths.append(folder / f"{name}_{seed}.npz")
+        np.savez_compressed(paths[-1], **blob_pair(seed)._asdict())
+    return paths

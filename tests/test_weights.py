@@ -13,9 +13,9 @@ from jaxreg.network.weights import load_weights, save_weights
 CONFIG = NetworkConfig(grid=(8, 8, 8), levels=2, widths=(2, 3), convs=1)
 
 
-@pytest.fixture
-def params(key):
-    keys = jax.random.split(key, CONFIG.levels)
+@pytest.fixture(scope="module")
+def params():
+    keys = jax.random.split(jax.random.key(0), CONFIG.levels)
     return {f"level_{i + 1}": init_level(k, CONFIG) for i, k in enumerate(keys)}
 
 

@@ -7,6 +7,7 @@ all levels have trees of one structure, so a finer level may start as a copy of 
 Images are in HU, displacements in voxels; conventions stand in `jaxreg.fields.deformation`.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from jaxreg.shapes import AnyArray, Displacement, Image
 Params = Mapping[str, Any]
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def init_level(key: jax.Array, config: NetworkConfig) -> Params:
     """Parameters of an untrained level, whose displacement is nearly zero.
 
@@ -35,7 +37,7 @@ def init_level(key: jax.Array, config: NetworkConfig) -> Params:
     """
     smallest = 2 ** (len(config.widths) - 1)
     images = jnp.zeros((smallest, smallest, smallest, 2))
-    return jax.jit(_unet(config).init)(key, images)["params"]
+    return _unet(config).init(key, images)["params"]
 
 
 def level_displacement(
@@ -55,7 +57,9 @@ def level_displacement(
     return _unet(config).apply({"params": params}, jnp.stack([fixed, warped], axis=-1))
 
 
-def cascade(params: Params, fixed: Image, moving: Image, config: NetworkConfig) -> Displacement:
+def cascade(
+    params: Params, fixed: Image, moving: Float[AnyArray, "A B C"], config: NetworkConfig
+) -> Displacement:
     """Displacement found by the levels in `params`, on the network grid and in its voxels.
 
     Args:

@@ -22,12 +22,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from jaxreg.classical.similarity import gradient_mm, linearised_lncc, standardise
 from jaxreg.classical.solver import DIAGONAL, Field, double, halve, solve
-from jaxreg.fields.interpolation import resize
-from jaxreg.shapes import AnyArray, Displacement, Image, Mask, Shape, Spacing
+from jaxreg.fields.interpolation import resize, sample
+from jaxreg.shapes import AnyArray, Displacement, Image, Mask, Points, Shape, Spacing
 
 CLIP_HU = (-1000.0, 0.0)  # air to water: lungs and their vessels, not bone or contrast
 COARSEST_MM = 12.0  # voxel size of the first level, at most
@@ -36,6 +37,7 @@ RADIUS = 2  # of the LNCC window, voxels of a level
 SMOOTHNESS = 1.0  # weight of curvature
 DAMPING = 1e-4  # 1/mm^2, on the step: keeps it finite where nothing is to be seen
 LONGEST_STEP = 0.8  # voxels of u's grid; below 1 neighbours cannot change places at once
+KEYPOINT_MM3 = 100.0  # a keypoint weighs as that much lung whose standardised slope is 1/mm
 MOST_STEPS = 15  # Gauss-Newton steps a level
 SMALLEST_STEP = 0.005  # voxels of u's grid, root mean square in the mask: converged
 
@@ -50,6 +52,13 @@ class _Level(NamedTuple):
     spacing_mm: Float[AnyArray, "3"]
 
 
+class _Pulls(NamedTuple):
+    """Keypoints: places from the corner of the grid and displacements, both mm, (N, 3)."""
+
+    places_mm: Points
+    shifts_mm: Points
+
+
 def refine(
     fixed: Image,
     moving: Image,
@@ -57,6 +66,7 @@ def refine(
     *,
     spacing_mm: Spacing,
     initial: Displacement | None = None,
+    keypoints: tuple[Points, Points] | None = None,
 ) -> Displacement:
     """Displacement that aligns a pair, by optimisation on the pair itself.
 
@@ -69,6 +79,8 @@ def refine(
         mask: where the images must agree, nonzero in the lungs of the fixed image, (X, Y, Z).
         spacing_mm: voxel size along each axis, mm.
         initial: displacement to start from, voxels, (X, Y, Z, 3); zero if None.
+        keypoints: points of the fixed image and those of the moving one to which they belong,
+            voxels of this grid, (N, 3) each; they pull with KEYPOINT_MM3.
 
     Returns:
         u in voxels, (X, Y, Z, 3).
@@ -86,10 +98,12 @@ def refine(
     fixed, moving = (jnp.clip(jnp.asarray(image), *CLIP_HU) for image in (fixed, moving))
     mask = (jnp.asarray(mask) > 0).astype(jnp.float32)
     u = None if initial is None else jnp.moveaxis(initial * spacing[None, None, None], -1, 0)
+    points = (np.zeros((0, 3), np.float32),) * 2 if keypoints is None else keypoints
+    pulls = _Pulls((points[0] + 0.5) * spacing[None], (points[1] - points[0]) * spacing[None])
     for level_shape in level_shapes(shape, spacing_mm):
         coarse = tuple(n // 2 for n in level_shape)
         u = jnp.zeros((3, *coarse)) if u is None else _resize_field(u, coarse)
-        u = _run_level(fixed, moving, mask, u, spacing, shape=level_shape)
+        u = _run_level(fixed, moving, mask, pulls, u, spacing, shape=level_shape)
     return _finish(u, spacing, shape=shape)
 
 
@@ -118,19 +132,21 @@ def level_shapes(shape: Shape, spacing_mm: Spacing) -> list[Shape]:
 
 
 @functools.partial(jax.jit, static_argnames="shape")
-def _run_level(fixed, moving, mask, u, spacing_mm, *, shape: Shape) -> Field:
+def _run_level(fixed, moving, mask, pulls, u, spacing_mm, *, shape: Shape) -> Field:
     """Gauss-Newton on the grid `shape` until the steps are small."""
     scale = jnp.array([old / new for old, new in zip(fixed.shape, shape, strict=True)])
     spacing_mm = spacing_mm * scale
-    standardised = standardise(resize(fixed, shape), radius=RADIUS)
+    standardised = standardise(_smooth(resize(fixed, shape)), radius=RADIUS)
     slopes = gradient_mm(standardised, spacing_mm=spacing_mm)
-    level = _Level(standardised, slopes, resize(moving, shape), resize(mask, shape), spacing_mm)
+    level = _Level(
+        standardised, slopes, _smooth(resize(moving, shape)), resize(mask, shape), spacing_mm
+    )
     weight = halve(level.mask)
     tolerance = SMALLEST_STEP * 2 * jnp.prod(spacing_mm) ** (1 / 3)
 
     def body(state):
         u, count, _ = state
-        v = _step(level, u)
+        v = _step(level, pulls, u)
         size = jnp.sqrt(jnp.sum(v**2 * weight[None]) / jnp.maximum(jnp.sum(weight), 1e-6))
         return _compose_small(u, v, 2 * spacing_mm), count + 1, size
 
@@ -146,7 +162,7 @@ def _finish(u, spacing_mm, *, shape: Shape) -> Displacement:
     return jnp.moveaxis(_resize_field(u, shape), 0, -1) / spacing_mm[None, None, None]
 
 
-def _step(level: _Level, u: Field) -> Field:
+def _step(level: _Level, pulls: _Pulls, u: Field) -> Field:
     """One Gauss-Newton step v in mm, at most LONGEST_STEP long."""
     spacing_mm = 2 * level.spacing_mm
     displaced = double(u) / level.spacing_mm[:, None, None, None]
@@ -154,14 +170,52 @@ def _step(level: _Level, u: Field) -> Field:
     residual, slopes = linearised_lncc(
         level.fixed, level.fixed_slopes, warped, radius=RADIUS, spacing_mm=level.spacing_mm
     )
-    weighted = slopes * level.mask[None]
+    weighted = slopes * (level.mask * _inside(displaced))[None]
     b = jnp.stack([halve(row * residual) for row in weighted])
     pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
     a = jnp.stack([halve(weighted[i] * slopes[j]) for i, j in pairs])
+    strength, force = _pull(pulls, u, spacing_mm)
+    a, b = a + (DAMPING + strength)[None] * DIAGONAL, b + force
     weight = SMOOTHNESS * jnp.prod(spacing_mm) ** (2 / 3)
-    v = solve(a + DAMPING * DIAGONAL, b, u, weight=weight, spacing_mm=spacing_mm)
+    v = solve(a, b, u, weight=weight, spacing_mm=spacing_mm)
     length = jnp.sqrt(jnp.sum((v / spacing_mm[:, None, None, None]) ** 2, axis=0))
     return v / jnp.maximum(1.0, length / LONGEST_STEP)[None]
+
+
+def _pull(pulls, u, spacing_mm):
+    """Part of the keypoints in the system, in the voxel of u nearest to each.
+
+    The sum over points of KEYPOINT_MM3 |shift - u(place)|^2 / 2, in units of a voxel's volume.
+    """
+    shape = u.shape[1:]
+    places = pulls.places_mm / spacing_mm[None] - 0.5
+    missing = pulls.shifts_mm - sample(jnp.moveaxis(u, 0, -1), places)
+    nearest = jnp.round(places).astype(jnp.int32)
+    x, y, z = (jnp.clip(nearest[:, axis], 0, n - 1) for axis, n in enumerate(shape))
+    weight = KEYPOINT_MM3 / jnp.prod(spacing_mm)
+    strength = jnp.zeros(shape).at[x, y, z].add(weight)
+    return strength, jnp.zeros_like(u).at[:, x, y, z].add(weight * missing.T)
+
+
+def _inside(displaced):
+    """1 where x + u(x) lies in the moving image, else 0; u in voxels, (3, X, Y, Z)."""
+    shape = displaced.shape[1:]
+    inside = jnp.ones(shape, bool)
+    for axis, size in enumerate(shape):
+        place = displaced[axis] + jax.lax.broadcasted_iota(jnp.float32, shape, axis)
+        inside &= (place >= 0) & (place <= size - 1)
+    return inside.astype(jnp.float32)
+
+
+def _smooth(image):
+    """Binomial smoothing, [1, 2, 1] / 4 along each axis: halves the noise, keeps the vessels."""
+    for axis in range(3):
+        size = image.shape[axis]
+        pad = [(int(a == axis),) * 2 for a in range(3)]
+        padded = jnp.pad(image, pad, mode="edge")
+        far = [jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in (0, 2)]
+        image = 0.5 * image + 0.25 * (far[0] + far[1])
+    return image
 
 
 def _resize_field(u, shape):

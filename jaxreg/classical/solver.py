@@ -125,14 +125,14 @@ def _inverse(a):
     return jnp.stack(cofactors) / (xx * c_xx + xy * c_xy + xz * c_xz)[None]
 
 
-def halve(image: Float[AnyArray, "*C X Y Z"]) -> Float[AnyArray, "*C x y z"]:
+def halve(image: Float[AnyArray, "*C X Y Z"]) -> Float[AnyArray, "*C X//2 Y//2 Z//2"]:
     """Mean of each 2x2x2 voxels of the last three axes, whose sizes are even."""
     image = image[..., 0::2, :, :] + image[..., 1::2, :, :]
     image = image[..., 0::2, :] + image[..., 1::2, :]
     return 0.125 * (image[..., 0::2] + image[..., 1::2])
 
 
-def double(field: Field) -> Field:
+def double(field: Field) -> Float[AnyArray, "3 2*X 2*Y 2*Z"]:
     """Field on voxels of half the size, linear; beyond the outermost centres the edge value."""
     for axis in (3, 2, 1):
         size = field.shape[axis]

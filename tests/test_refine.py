@@ -1,0 +1,150 @@
+"""Refinement on pairs whose true displacement is known, and on images without content."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from jaxreg.classical import refine as module
+from jaxreg.classical.refine import level_shapes, refine
+from jaxreg.fields.certificate import uncertified_cells
+
+SHAPE = (44, 36, 40)
+SPACING = (1.5, 2.0, 1.8)
+MASK = np.zeros(SHAPE, bool)
+MASK[6:-6, 6:-6, 6:-6] = True
+
+
+def texture(points, *, seed=0):
+    """A smooth random image in HU of structures of some 6 mm, at any points (..., 3) in voxels."""
+    noise = np.random.default_rng(seed).normal(size=(60, 60, 60))
+    smooth = ndimage.gaussian_filter(noise, 1.5)
+    places = np.moveaxis(points, -1, 0) + 8.0
+    return -700 + 150 * ndimage.map_coordinates(smooth / smooth.std(), places, order=3)
+
+
+def grid():
+    return np.stack(np.indices(SHAPE), axis=-1).astype(float)
+
+
+def bend(points):
+    """Displacement in voxels at any points: up to 5 mm, with a part that is constant."""
+    bump = np.sin(np.pi * points / (np.array(SHAPE) - 1)).prod(axis=-1, keepdims=True)
+    return bump * np.array([2.0, -1.5, 3.0]) + np.array([0.5, 0.8, -0.6])
+
+
+TRUTH = bend(grid())
+
+
+def pair():
+    """Fixed and moving image, moving(x + bend(x)) = fixed(x)."""
+    points = grid()
+    for _ in range(30):
+        points = grid() - bend(points)
+    return texture(grid()).astype(np.float32), texture(points).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def found():
+    fixed, moving = pair()
+    return np.asarray(refine(fixed, moving, MASK, spacing_mm=SPACING))
+
+
+def error_mm(u):
+    return np.linalg.norm((u - TRUTH) * SPACING, axis=-1)[MASK]
+
+
+def test_known_displacement_is_found_to_a_fraction_of_a_voxel(found):
+    assert error_mm(np.zeros_like(found)).mean() > 2.5
+    assert error_mm(found).mean() < 0.25
+    assert np.percentile(error_mm(found), 95) < 0.5
+    assert not uncertified_cells(found).any()
+
+
+def test_brightness_and_contrast_make_little_difference(found):
+    fixed, moving = pair()
+    other = refine(fixed, 0.9 * moving - 50, MASK, spacing_mm=SPACING)
+    assert error_mm(np.asarray(other)).mean() < 1.5 * error_mm(found).mean()
+
+
+def test_start_close_to_the_solution_is_kept(found):
+    fixed, moving = pair()
+    again = refine(fixed, moving, MASK, spacing_mm=SPACING, initial=found)
+    assert error_mm(np.asarray(again)).mean() < 0.25
+
+
+def test_identical_images_stay_where_they_are():
+    fixed, _ = pair()
+    u = refine(fixed, fixed, MASK, spacing_mm=SPACING)
+    assert np.abs(u).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("fixed", "moving", "mask"),
+    [
+        (np.full(SHAPE, -1000.0), np.full(SHAPE, -1000.0), MASK),
+        (np.full(SHAPE, -3024.0), texture(grid()), MASK),
+        (texture(grid()), texture(grid(), seed=1), np.zeros(SHAPE)),
+    ],
+    ids=["flat", "flat fixed", "empty mask"],
+)
+def test_no_content_gives_no_displacement(fixed, moving, mask):
+    u = refine(fixed.astype(np.float32), moving.astype(np.float32), mask, spacing_mm=SPACING)
+    np.testing.assert_allclose(u, 0.0, atol=1e-3)
+
+
+def test_result_is_the_same_bit_for_bit_and_under_jit(found):
+    fixed, moving = pair()
+    again = refine(fixed, moving, MASK, spacing_mm=SPACING)
+    assert np.array_equal(again, found)
+    jitted = jax.jit(lambda f, m: refine(f, m, MASK, spacing_mm=SPACING))(fixed, moving)
+    np.testing.assert_allclose(jitted, found, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "finest", "count"),
+    [
+        ((200, 160, 208), (1.5, 1.5, 1.5), (200, 160, 208), 4),
+        ((201, 158, 208), (1.5, 1.5, 1.5), (208, 160, 208), 4),
+        ((128, 128, 30), (1.0, 1.0, 8.0), (64, 64, 120), 3),
+        ((7, 6, 5), (20.0, 20.0, 20.0), (8, 8, 8), 1),
+    ],
+)
+def test_levels_are_multiples_of_8_nearly_cubic_and_twice_as_fine_each(
+    shape, spacing, finest, count
+):
+    shapes = level_shapes(shape, spacing)
+    assert shapes[-1] == finest and len(shapes) == count
+    assert all(n % 8 == 0 for level in shapes for n in level)
+
+
+def test_composition_of_a_small_step_is_that_of_the_fields_module():
+    from jaxreg.fields.deformation import compose
+
+    random = np.random.default_rng(0)
+    u, v = (random.uniform(-0.9, 0.9, (3, 8, 7, 6)).astype(np.float32) for _ in range(2))
+    spacing = jnp.array([1.0, 2.0, 3.0])
+    scale = spacing[:, None, None, None]
+    expected = compose(jnp.moveaxis(u, 0, -1), jnp.moveaxis(v, 0, -1))
+    found = module._compose_small(u * scale, v * scale, spacing) / scale
+    np.testing.assert_allclose(jnp.moveaxis(found, 0, -1), expected, atol=1e-5)
+
+
+def test_keypoints_pull_where_the_images_say_nothing():
+    """In flat images four points alone make the field; it passes through them nearly."""
+    flat = np.full(SHAPE, -800.0, np.float32)
+    points = np.array([[10, 9, 11], [30, 25, 12], [12, 26, 28], [32, 8, 30.5]], np.float32)
+    shifts = np.array([[1, 0, 2], [1, 0.5, 2], [0.5, 0, 1], [1, -0.5, 2]], np.float32)
+    u = refine(flat, flat, MASK, spacing_mm=SPACING, keypoints=(points, points + shifts))
+    x, y, z = np.round(points).astype(int).T
+    np.testing.assert_allclose(np.asarray(u)[x, y, z], shifts, atol=0.15)
+
+
+def test_grids_that_differ_are_refused():
+    image = np.zeros(SHAPE, np.float32)
+    unchecked = inspect.unwrap(refine)  # jaxtyping would speak first here, but not at a user's
+    with pytest.raises(ValueError, match=r"must share a grid: got shapes \(44, 36, 40\), \(43"):
+        unchecked(image, image[:-1], MASK, spacing_mm=SPACING)

@@ -23,6 +23,7 @@ SpacingArray = Float[AnyArray, "3"]
 DIAGONAL = np.array([1, 0, 0, 1, 0, 1], np.float32)[:, None, None, None]
 STEPS = 8  # of conjugate gradients on the finest grid
 STEPS_COARSE = 20  # on each coarser one
+STEPS_COARSEST = 50  # on the coarsest, which has nothing to start from
 COARSEST_VOXELS = 8  # no grid has fewer along an axis
 
 
@@ -48,6 +49,8 @@ def _solve(a, b, u, weight, spacing_mm, *, steps):
     if all(n % 2 == 0 and n >= 2 * COARSEST_VOXELS for n in shape):
         coarse = (halve(a), halve(b), halve(u), weight, 2 * spacing_mm)
         v = double(_solve(*coarse, steps=STEPS_COARSE))
+    else:
+        steps = STEPS_COARSEST
 
     links = _links(shape, spacing_mm)
 

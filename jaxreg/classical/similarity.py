@@ -71,7 +71,8 @@ def standardise(image: Image, *, radius: int) -> Image:
 
 def gradient_mm(image: Image, *, spacing_mm: Float[AnyArray, "3"]) -> Float[AnyArray, "3 X Y Z"]:
     """Central differences (one-sided at the border) per millimetre, (3, X, Y, Z)."""
-    return jnp.stack([jnp.gradient(image, axis=axis) / spacing_mm[axis] for axis in range(3)])
+    slopes = jnp.stack([jnp.asarray(jnp.gradient(image, axis=axis)) for axis in range(3)])
+    return slopes / spacing_mm[:, None, None, None]
 
 
 def linearised_lncc(

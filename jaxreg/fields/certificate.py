@@ -141,10 +141,10 @@ def repair(u: Displacement, *, spacing_mm: Spacing = (1.0, 1.0, 1.0)) -> tuple[n
 def _coefficients(u):
     """The 27 coefficients of u, (3, X, Y, Z), as a list of (X-1, Y-1, Z-1)."""
     edges = [_edges(u, axis) for axis in range(3)]
-    binary = list(itertools.product((0, 1), repeat=2))
+    binary = [(i, j) for i in range(2) for j in range(2)]
     # cross[a, j, k]: mean of e_y[i2, k] x e_z[i3, j] over i2 + i3 = a; shared by e_x.
     cross = {
-        (a, j, k): _mean(_cross(edges[1][i, k], edges[2][a - i, j]) for i in _split(a))
+        (a, j, k): _mean_vector(_cross(edges[1][i, k], edges[2][a - i, j]) for i in _split(a))
         for a in range(3)
         for j, k in binary
     }
@@ -179,7 +179,7 @@ def _edges(u, axis):
             component = jax.lax.slice_in_dim(component, place, stop, axis=other)
         return component
 
-    return {places: [at(c, places) for c in edge] for places in itertools.product((0, 1), repeat=2)}
+    return {(i, j): [at(c, (i, j)) for c in edge] for i in range(2) for j in range(2)}
 
 
 def _cross(a, b):
@@ -190,11 +190,14 @@ def _dot(a, b):
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
+def _mean_vector(vectors):
+    """Mean of vectors, each a list of three arrays."""
+    return [_mean(components) for components in zip(*vectors, strict=True)]
+
+
 def _mean(items):
-    """Mean of one to four arrays, or of lists of three arrays component by component."""
+    """Mean of one to four arrays."""
     items = list(items)
-    if isinstance(items[0], list):
-        return [_mean(components) for components in zip(*items, strict=True)]
     return sum(items[1:], items[0]) * (1.0 / len(items))
 
 
@@ -222,7 +225,8 @@ def _boxes(bad, radius) -> list[tuple[slice, ...]]:
     block = 4 * radius
     coarse = np.zeros([-(-n // block) for n in bad.shape], bool)
     coarse[tuple(np.argwhere(bad).T // block)] = True
-    groups, _ = ndimage.label(coarse, np.ones((3, 3, 3)))
+    groups = np.empty(coarse.shape, np.int32)
+    ndimage.label(coarse, np.ones((3, 3, 3)), output=groups)
     return [
         tuple(
             slice(max(0, s.start * block - block), min(n + 1, s.stop * block + block + 1))

@@ -54,7 +54,7 @@ def prepare_data(
 
 def main(arguments: list[str] | None = None) -> int:
     """Trains the levels asked for; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Trains the cascade, coarsest level first.")
     parser.add_argument(
         "--level", type=parse_levels, default=None, help="3, or 1..3 (default: all)"
     )
@@ -64,9 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workdir", default=None, type=Path, help="default: runs/NAME OF CONFIG")
     options = parser.parse_args(arguments)
     logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
+        level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True
     )
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    logging.getLogger("jaxreg").setLevel(logging.INFO)
 
     try:
         config = load_config(options.config)
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
                 finer = {"level_1": params}
                 coarser = coarser_params(config, 1, workdir=workdir, pairs=len(train))
                 save_weights(workdir / "weights.npz", {**coarser, **finer}, config.network)
-                logging.info("wrote %s", workdir / "weights.npz")
+                logging.getLogger("jaxreg").info("wrote %s", workdir / "weights.npz")
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1

@@ -12,6 +12,12 @@ config = Config(
     network=NetworkConfig(grid=(96, 80, 96), levels=3, widths=(16, 32, 64, 128), convs=2),
     loss=LossConfig(smoothness=1.0, volume=0.1, keypoints=(0.02, 0.02, 0.02)),
     training=TrainingConfig(
-        epochs=(8, 16, 20), pairs=32, validation_pairs=2, log_every=16, checkpoint_every=128
+        epochs=(8, 40, 100),
+        pairs=32,
+        validation_pairs=2,
+        learning_rate=2e-3,
+        decay=0.02,
+        log_every=32,
+        checkpoint_every=256,
     ),
 )

@@ -61,7 +61,7 @@ def _keep_compiled_programs() -> None:
     """Compiled programs stay on disk, so that a second run starts at once."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(CACHE))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

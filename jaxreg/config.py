@@ -122,7 +122,8 @@ class TrainingConfig:
     Attributes:
         epochs: passes over the training pairs, per level.
         batch: pairs a step.
-        learning_rate: of Adam.
+        learning_rate: of Adam, at the start of a level.
+        decay: share of it that is left at the end of the level (cosine); 1 keeps it, as the paper.
         seed: of the initial weights, the order of pairs and the augmentation.
         pairs: number of generated pairs, where the data is the phantom.
         validation_pairs: generated pairs kept apart.
@@ -134,6 +135,7 @@ class TrainingConfig:
     epochs: tuple[int, ...] = (25, 25, 25)
     batch: int = 1
     learning_rate: float = 1e-3
+    decay: float = 1.0
     seed: int = 0
     pairs: int = 64
     validation_pairs: int = 4

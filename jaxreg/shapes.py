@@ -21,5 +21,5 @@ Coordinates: TypeAlias = Float[AnyArray, "*points 3"]
 Scalar: TypeAlias = Float[AnyArray, ""]
 Matrix: TypeAlias = Shaped[AnyArray, "4 4"]
 Number: TypeAlias = float | int
-Shape: TypeAlias = tuple[int, int, int]
+Shape: TypeAlias = tuple[int, ...]  # (X, Y, Z)
 Spacing: TypeAlias = tuple[Number, Number, Number] | Float[AnyArray, "3"]  # mm along X, Y, Z

@@ -9,11 +9,9 @@ from training_pairs import GRID, blob_pair, write_pairs
 
 from jaxreg.config import Config, LossConfig, NetworkConfig, TrainingConfig
 from jaxreg.learning import checkpoint
-from jaxreg.learning.augmentation import Pair
-from jaxreg.learning.pairs import batches
+from jaxreg.learning.pairs import batches, example_at
 from jaxreg.learning.training import (
     displacement_at,
-    example_at,
     initial_state,
     make_step,
     train_level,
@@ -28,9 +26,8 @@ CONFIG = Config(
 )
 
 
-def batch_of(*seeds):
-    pairs = [blob_pair(seed) for seed in seeds]
-    return Pair(*(jnp.stack(arrays) for arrays in zip(*pairs, strict=True)))
+def example(seed, level):
+    return example_at(blob_pair(seed), level=level, labels=2)
 
 
 def leaves_equal(a, b):
@@ -60,8 +57,8 @@ def test_loss_falls_at_every_level(level):
         CONFIG, training=dataclasses.replace(CONFIG.training, augment=False, learning_rate=3e-3)
     )
     coarser = {f"level_{c}": initial_state(config, c).params for c in range(3, level, -1)}
-    step, state = make_step(config, level, labels=2), initial_state(config, level)
-    batch, losses = batch_of(0), []
+    step, state = make_step(config, level, steps=100), initial_state(config, level)
+    batch, losses = jax.tree.map(lambda a: a[None], example(0, level)), []
     for _ in range(25):
         state, measured = step(state, coarser, batch)
         losses.append(float(measured["loss"]))
@@ -72,7 +69,7 @@ def test_loss_falls_at_every_level(level):
 def test_example_at_a_level_keeps_millimetres():
     pair = blob_pair(3)
     for level in (1, 2, 3):
-        example = example_at(pair, level, labels=2)
+        example = example_at(pair, level=level, labels=2)
         assert example.fixed.shape == tuple(n // 2 ** (level - 1) for n in GRID)
         extent = np.array(example.fixed.shape) * np.asarray(example.spacing_mm)
         assert np.allclose(extent, np.array(GRID) * pair.spacing_mm)
@@ -85,10 +82,9 @@ def test_example_at_a_level_keeps_millimetres():
 def test_only_the_level_in_training_is_differentiated():
     coarser = {"level_3": initial_state(CONFIG, 3).params}
     params = initial_state(CONFIG, 2).params
-    pair = jax.tree.map(jnp.asarray, blob_pair(0))
 
     def size(params, coarser):
-        return jnp.sum(displacement_at(params, coarser, pair, 2, config=CONFIG) ** 2)
+        return jnp.sum(displacement_at(params, coarser, example(0, 2), 2, config=CONFIG) ** 2)
 
     own, frozen = jax.jit(jax.grad(size, argnums=(0, 1)))(params, coarser)
     assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(own)) > 0
@@ -172,11 +168,11 @@ def test_not_finite_term_stops_with_step_and_name(tmp_path):
 
 def test_order_of_pairs_is_kept_by_its_position(tmp_path):
     paths = write_pairs(tmp_path, range(5))
-    stream = batches(paths, seed=1, batch=2, epochs=4)
+    stream = batches(paths, 2, labels=2, seed=1, batch=2, epochs=4)
     first = [next(stream).spacing_mm.shape for _ in range(3)]
     assert first == [(2, 3)] * 3
     position = stream.get_state()
     expected = [next(stream).fixed for _ in range(4)]
-    other = batches(paths, seed=1, batch=2, epochs=4)
+    other = batches(paths, 2, labels=2, seed=1, batch=2, epochs=4)
     other.set_state(position)
     assert all(np.array_equal(next(other).fixed, e) for e in expected)

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import scipy.ndimage
 
-from jaxreg.learning.augmentation import Pair
-from jaxreg.learning.pairs import KEYPOINTS
+from jaxreg.learning.pairs import KEYPOINTS, Pair
 
 GRID = (32, 32, 32)
 

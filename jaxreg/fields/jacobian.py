@@ -6,10 +6,18 @@ Stencil: second-order central differences inside, first-order one-sided at the b
 u is in voxels of an orthogonal grid, since the spacings cancel.
 """
 
+from typing import cast
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from jaxreg.shapes import AnyArray, Displacement, Image, Mask
+
+
+def _slopes(u: Displacement) -> list[jax.Array]:
+    """du/dx, du/dy, du/dz, each (X, Y, Z, 3)."""
+    return [cast(jax.Array, jnp.gradient(u, axis=axis)) for axis in range(3)]
 
 
 def jacobian(u: Displacement) -> Float[AnyArray, "X Y Z 3 3"]:
@@ -21,8 +29,7 @@ def jacobian(u: Displacement) -> Float[AnyArray, "X Y Z 3 3"]:
     Returns:
         Matrices, (X, Y, Z, 3, 3).
     """
-    slopes = [jnp.gradient(u, axis=axis) for axis in range(3)]
-    return jnp.stack(slopes, axis=-1) + jnp.eye(3, dtype=u.dtype)[None, None, None]
+    return jnp.stack(_slopes(u), axis=-1) + jnp.eye(3, dtype=u.dtype)[None, None, None]
 
 
 def jacobian_determinant(u: Displacement) -> Image:
@@ -35,7 +42,7 @@ def jacobian_determinant(u: Displacement) -> Image:
         Determinant, (X, Y, Z).
     """
     # Written out: jnp.linalg.det goes through an LU factorisation for each voxel.
-    dx, dy, dz = (jnp.gradient(u, axis=axis) for axis in range(3))
+    dx, dy, dz = _slopes(u)
     a, d, g = 1.0 + dx[..., 0], dx[..., 1], dx[..., 2]
     b, e, h = dy[..., 0], 1.0 + dy[..., 1], dy[..., 2]
     c, f, i = dz[..., 0], dz[..., 1], 1.0 + dz[..., 2]

@@ -52,7 +52,7 @@ def pyramid(image: Image, *, levels: int) -> list[Float[AnyArray, "_ _ _"]]:
     Returns:
         List of images; element l-1 is level l of the cascade.
     """
-    images = [jnp.asarray(image)]
+    images: list[AnyArray] = [jnp.asarray(image)]
     for _ in range(levels - 1):
         images.append(halve(images[-1]))
     return images

@@ -5,12 +5,16 @@ one .npz file, so that an epoch reads small arrays. `batches` is a grain dataset
 on the seed alone, and the place in it is part of a checkpoint.
 """
 
+import functools
 import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import grain
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.classical.affine import prealign
@@ -20,13 +24,39 @@ from jaxreg.data.frame import labels_to_frame, lung_frame, points_to_frame, to_f
 from jaxreg.data.manifest import read_manifest
 from jaxreg.data.phantom import phantom_pair
 from jaxreg.data.volume import Volume
-from jaxreg.learning.augmentation import Pair
+from jaxreg.fields.pyramid import halve
+from jaxreg.losses import Example
 from jaxreg.shapes import Shape
 
 KEYPOINTS = 1024  # places for keypoints in a prepared pair; more are thinned, fewer filled up
+CACHE_BYTES = 2 * 2**30  # of examples kept in memory
 VALIDATION_SEED = 10_000_000  # phantoms for validation count from here, for tests from twice that
 
 log = logging.getLogger(__name__)
+
+
+class Pair(NamedTuple):
+    """A prepared training pair on the network grid, as it is kept in a file.
+
+    Attributes:
+        fixed: HU, (X, Y, Z).
+        moving: HU on the same lattice, (X, Y, Z).
+        fixed_labels: 0 background, 1..K, (X, Y, Z); nonzero is lung.
+        moving_labels: the same of the moving image.
+        fixed_keypoints: voxels, (N, 3).
+        moving_keypoints: where they went, voxels, (N, 3).
+        keypoint_weights: 1, or 0 for places that only fill up the array, (N,).
+        spacing_mm: millimetres a voxel, (3,).
+    """
+
+    fixed: np.ndarray
+    moving: np.ndarray
+    fixed_labels: np.ndarray
+    moving_labels: np.ndarray
+    fixed_keypoints: np.ndarray
+    moving_keypoints: np.ndarray
+    keypoint_weights: np.ndarray
+    spacing_mm: np.ndarray
 
 
 def prepare(
@@ -172,34 +202,83 @@ def read_pair(path: Path) -> Pair:
     return pair._replace(fixed=pair.fixed.astype(np.float32), moving=pair.moving.astype(np.float32))
 
 
-class _Files:
-    """Random access source for grain."""
+@functools.partial(jax.jit, static_argnames=("level", "labels"))
+def example_at(pair: Pair, *, level: int, labels: int) -> Example:
+    """The pair as a level sees it: everything on 1/2^(level-1) of the network grid.
 
-    def __init__(self, paths: Sequence[Path]):
+    Args:
+        pair: on the network grid.
+        level: 1 is the network grid itself.
+        labels: K; the label maps become shares of K labels.
+
+    Returns:
+        Images, shares and keypoints on the grid of the level.
+    """
+    names = jnp.arange(1, labels + 1)[None, None, None]
+    images = [
+        pair.fixed,
+        pair.moving,
+        (pair.fixed_labels[..., None] == names).astype(jnp.float32),
+        (pair.moving_labels[..., None] == names).astype(jnp.float32),
+    ]
+    for _ in range(level - 1):
+        images = [halve(image) for image in images]
+    fixed, moving, fixed_shares, moving_shares = images
+    scale = 2.0 ** (level - 1)
+    # voxel i of the coarse grid is centred at scale * i + (scale - 1) / 2 of the fine one
+    centre = (scale - 1.0) / 2.0
+    return Example(
+        fixed=fixed,
+        moving=moving,
+        mask=jnp.sum(fixed_shares, axis=-1),
+        fixed_labels=fixed_shares,
+        moving_labels=moving_shares,
+        fixed_keypoints=(pair.fixed_keypoints - centre) / scale,
+        moving_keypoints=(pair.moving_keypoints - centre) / scale,
+        keypoint_weights=jnp.asarray(pair.keypoint_weights),
+        spacing_mm=pair.spacing_mm * scale,
+    )
+
+
+def read_example(path: Path, level: int, *, labels: int) -> Example:
+    """A prepared pair as a level sees it, in host memory."""
+    return jax.device_get(example_at(read_pair(path), level=level, labels=labels))
+
+
+class _Examples:
+    """Random access source for grain; as many examples as fit in `CACHE_BYTES` are kept."""
+
+    def __init__(self, paths: Sequence[Path], level: int, labels: int):
         self.paths = list(paths)
+        read = functools.partial(read_example, level=level, labels=labels)
+        size = sum(array.nbytes for array in read(self.paths[0]))
+        self.read = functools.lru_cache(maxsize=CACHE_BYTES // size)(read)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index) -> Pair:
-        return read_pair(self.paths[index])
+    def __getitem__(self, index) -> Example:
+        return self.read(self.paths[index])
 
 
 def batches(
-    paths: Sequence[Path], *, seed: int, batch: int, epochs: int
+    paths: Sequence[Path], level: int, *, labels: int, seed: int, batch: int, epochs: int
 ) -> grain.DatasetIterator:
     """Batches in an order that depends on the seed alone, each epoch shuffled anew.
 
     Args:
         paths: files of prepared pairs.
+        level: whose grid the examples are on.
+        labels: K, number of labels.
         seed: of the order.
         batch: pairs a batch; what is left over at the very end is dropped.
         epochs: passes over the files.
 
     Returns:
-        Iterator over `Pair` with a leading batch axis; get_state and set_state keep the place.
+        Iterator over `Example` with a leading batch axis; get_state and set_state keep the place.
     """
-    source = grain.MapDataset.source(_Files(paths)).seed(seed).shuffle().repeat(epochs)
+    files = _Examples(paths, level, labels)
+    source = grain.MapDataset.source(files).seed(seed).shuffle().repeat(epochs)
     batched = source.batch(batch, drop_remainder=True)
     return iter(batched.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 

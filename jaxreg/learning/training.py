@@ -6,6 +6,7 @@ coarser one. Random numbers are derived from (seed, level, step), so a run that 
 resumed draws the same ones.
 """
 
+import dataclasses
 import json
 import logging
 import time
@@ -19,14 +20,13 @@ import numpy as np
 import optax
 
 from jaxreg.config import Config
-from jaxreg.fields.deformation import compose, resize_displacement, warp
 from jaxreg.fields.jacobian import fold_count, jacobian_determinant
-from jaxreg.fields.pyramid import halve
 from jaxreg.learning import checkpoint
-from jaxreg.learning.augmentation import Pair, augment
-from jaxreg.learning.pairs import batches, read_pair
+from jaxreg.learning.augmentation import augment
+from jaxreg.learning.pairs import batches, read_example
 from jaxreg.losses import Example, keypoint, total
-from jaxreg.network.cascade import cascade, init_level, level_displacement
+from jaxreg.network.cascade import cascade, init_level
+from jaxreg.shapes import Displacement
 
 log = logging.getLogger(__name__)
 
@@ -47,89 +47,57 @@ class State(NamedTuple):
     step: jax.Array
 
 
-def example_at(pair: Pair, level: int, *, labels: int) -> Example:
-    """The pair as the loss sees it at a level: everything on 1/2^(level-1) of the network grid.
-
-    Args:
-        pair: on the network grid.
-        level: 1 is the network grid itself.
-        labels: K; the label maps become shares of K labels.
-
-    Returns:
-        Images, shares and keypoints on the grid of the level.
-    """
-    names = jnp.arange(1, labels + 1)[None, None, None]
-    fixed, moving = pair.fixed, pair.moving
-    fixed_shares = (pair.fixed_labels[..., None] == names).astype(jnp.float32)
-    moving_shares = (pair.moving_labels[..., None] == names).astype(jnp.float32)
-    for _ in range(level - 1):
-        fixed, moving, fixed_shares, moving_shares = (
-            halve(image) for image in (fixed, moving, fixed_shares, moving_shares)
-        )
-    scale = 2.0 ** (level - 1)
-    return Example(
-        fixed=fixed,
-        moving=moving,
-        mask=jnp.sum(fixed_shares, axis=-1),
-        fixed_labels=fixed_shares,
-        moving_labels=moving_shares,
-        # voxel i of the coarse grid is centred at scale * i + (scale - 1) / 2 of the fine one
-        fixed_keypoints=(pair.fixed_keypoints - (scale - 1.0) / 2.0) / scale,
-        moving_keypoints=(pair.moving_keypoints - (scale - 1.0) / 2.0) / scale,
-        keypoint_weights=pair.keypoint_weights,
-        spacing_mm=pair.spacing_mm * scale,
-    )
-
-
 def displacement_at(
-    params: Params, coarser: Mapping[str, Params], pair: Pair, level: int, *, config: Config
-) -> jax.Array:
+    params: Params, coarser: Mapping[str, Params], example: Example, level: int, *, config: Config
+) -> Displacement:
     """Composed displacement of the levels L..level on the grid of `level`, in its voxels.
 
-    The coarser levels are not differentiated.
+    On that grid the level in training is the finest, so the cascade runs there with its levels
+    counted anew: level c becomes c - level + 1. (The paper warps on the network grid and brings the
+    result down; the images here were brought down before, which costs 8 times less a level.) The
+    coarser levels are not differentiated.
 
     Args:
         params: of `level`.
         coarser: parameters of the levels above it, {"level_3": ...}.
-        pair: on the network grid.
+        example: the pair on the grid of the level.
         level: the finest level used.
         config: settings.
 
     Returns:
         Displacement, (x, y, z, 3).
     """
-    found = cascade(coarser, pair.fixed, pair.moving, config.network) if coarser else None
-    fixed, warped = pair.fixed, pair.moving
-    if found is not None:
-        found = jax.lax.stop_gradient(found)
-        warped = warp(pair.moving, found)
-    for _ in range(level - 1):
-        fixed, warped = halve(fixed), halve(warped)
-    v = level_displacement(params, fixed, warped, config.network)
-    return v if found is None else compose(resize_displacement(found, v.shape[:3]), v)
+    levels = {f"level_{c - level + 1}": coarser[f"level_{c}"] for c in _coarser(config, level)}
+    levels = jax.lax.stop_gradient(levels) | {"level_1": params}
+    network = dataclasses.replace(config.network, levels=len(levels))
+    return cascade(levels, example.fixed, example.moving, network)
+
+
+def _coarser(config: Config, level: int) -> range:
+    """Levels above `level`, coarsest first."""
+    return range(config.network.levels, level, -1)
 
 
 def make_step(
-    config: Config, level: int, *, labels: int
-) -> Callable[[State, Mapping[str, Params], Pair], tuple[State, dict[str, jax.Array]]]:
+    config: Config, level: int, *, steps: int
+) -> Callable[[State, Mapping[str, Params], Example], tuple[State, dict[str, jax.Array]]]:
     """The training step of a level: a pure jitted function that takes over its state.
 
     Args:
         config: settings.
         level: in training.
-        labels: K.
+        steps: of the whole training of the level, over which the learning rate falls.
 
     Returns:
         step(state, coarser, batch) -> (state, {"loss", each unweighted term, "gradient"}), where
-        the batch is a `Pair` with a leading axis.
+        the batch is an `Example` on the grid of the level with a leading axis.
     """
-    optimiser = optax.adam(config.training.learning_rate)
+    optimiser = _adam(config, steps)
 
-    def loss_of_pair(params, coarser, key, pair):
+    def loss_of_pair(params, coarser, key, example):
         if config.training.augment:
-            pair = augment(key, pair, labels=labels)
-        u = displacement_at(params, coarser, pair, level, config=config)
-        example = example_at(pair, level, labels=labels)
+            example = augment(key, example)
+        u = displacement_at(params, coarser, example, level, config=config)
         return total(u, example, config=config.loss, level=level)
 
     def loss_of_batch(params, coarser, keys, batch):
@@ -150,6 +118,12 @@ def make_step(
     return jax.jit(step, donate_argnums=0)
 
 
+def _adam(config: Config, steps: int) -> optax.GradientTransformation:
+    settings = config.training
+    rate = optax.cosine_decay_schedule(settings.learning_rate, max(steps, 1), settings.decay)
+    return optax.adam(rate)
+
+
 def initial_state(config: Config, level: int, *, params: Params | None = None) -> State:
     """State before the first step: from given parameters, or new ones drawn from the seed."""
     if params is None:
@@ -157,38 +131,29 @@ def initial_state(config: Config, level: int, *, params: Params | None = None) -
         params = init_level(key, config.network)
     # a copy: the step takes over its state, the caller's parameters must stay
     params = jax.tree.map(jnp.array, params)
-    optimiser = optax.adam(config.training.learning_rate)
-    return State(params, optimiser.init(params), jnp.zeros((), jnp.int32))
+    return State(params, _adam(config, 1).init(params), jnp.zeros((), jnp.int32))
 
 
 def make_validation(
     config: Config, level: int
-) -> Callable[[Params, Mapping[str, Params], Pair], dict[str, jax.Array]]:
+) -> Callable[[Params, Mapping[str, Params], Example], dict[str, jax.Array]]:
     """Jitted measures of a pair that is not trained on, with the levels L..level.
 
     Returns:
-        measure(params, coarser, pair) -> {"tre_mm": mean keypoint error as root mean square,
+        measure(params, coarser, example) -> {"tre_mm": keypoint error, root mean square,
         "initial_mm": the same without registration, "folds": share of lung voxels with det <= 0 by
         central differences}.
     """
 
-    def measure(params, coarser, pair):
-        u = displacement_at(params, coarser, pair, level, config=config)
-        example = example_at(pair, level, labels=1)
-        lungs = example_at(
-            pair._replace(
-                fixed_labels=(pair.fixed_labels > 0).astype(jnp.uint8),
-                moving_labels=(pair.moving_labels > 0).astype(jnp.uint8),
-            ),
-            level,
-            labels=1,
-        ).mask
+    def measure(params, coarser, example):
+        u = displacement_at(params, coarser, example, level, config=config)
         points = (example.fixed_keypoints, example.moving_keypoints, example.keypoint_weights)
-        folds = fold_count(jacobian_determinant(u), lungs > 0.5)
+        lungs = example.mask > 0.5
+        folds = fold_count(jacobian_determinant(u), lungs)
         return {
             "tre_mm": jnp.sqrt(keypoint(u, *points, spacing_mm=example.spacing_mm)),
             "initial_mm": jnp.sqrt(keypoint(0.0 * u, *points, spacing_mm=example.spacing_mm)),
-            "folds": folds / jnp.maximum(jnp.sum(lungs > 0.5), 1),
+            "folds": folds / jnp.maximum(jnp.sum(lungs), 1),
         }
 
     return jax.jit(measure)
@@ -205,7 +170,7 @@ def _check_finite(level: int, first_step: int, interval: list[dict[str, np.ndarr
                 )
 
 
-def _shard(batch: Pair) -> Pair:
+def _shard(batch: Example) -> Example:
     """The batch spread over all local devices, if there is more than one."""
     devices = jax.devices()
     if len(devices) == 1:
@@ -271,13 +236,15 @@ def train_level(
     steps = level_steps(config, level, len(train))
     stream = batches(
         train,
+        level,
+        labels=labels,
         seed=config.training.seed + level,
         batch=config.training.batch,
         epochs=config.training.epochs[level - 1],
     )
-    step_function = make_step(config, level, labels=labels)
+    step_function = make_step(config, level, steps=steps)
     measure = make_validation(config, level)
-    held_out = [read_pair(path) for path in validation]
+    held_out = [read_example(path, level, labels=labels) for path in validation]
 
     with checkpoint.manager(workdir, level) as checkpoints:
         done = checkpoints.latest_step() or 0
@@ -330,7 +297,7 @@ def coarser_params(config: Config, level: int, *, workdir: Path, pairs: int) -> 
         ValueError: one of them is missing, unfinished, or was trained with other settings.
     """
     params = {}
-    for coarse in range(config.network.levels, level, -1):
+    for coarse in _coarser(config, level):
         template = initial_state(config, coarse)
         steps = level_steps(config, coarse, pairs)
         state = checkpoint.finished_params(workdir, coarse, config, template, steps)

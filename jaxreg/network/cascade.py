@@ -9,7 +9,7 @@ Images are in HU, displacements in voxels; conventions stand in `jaxreg.fields.d
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,8 @@ def level_displacement(
     Returns:
         Displacement, (X, Y, Z, 3).
     """
-    return _unet(config).apply({"params": params}, jnp.stack([fixed, warped], axis=-1))
+    images = jnp.stack([fixed, warped], axis=-1)
+    return cast(Displacement, _unet(config).apply({"params": params}, images))
 
 
 def cascade(

@@ -1,18 +1,18 @@
 """Refinement: registration of one pair by Gauss-Newton steps, coarse to fine.
 
-Minimised over the displacement u in millimetres, on grids of halving voxel size h,
+Minimised over the displacement u in millimetres, level by level, h being the voxel size of u,
 
     mean over the mask of (1 - LNCC^2) / 2  +  SMOOTHNESS h^2 / 2  mean of |Laplace u|^2
 
 (curvature regularisation, Fischer and Modersitzki 2003, as in Ruehaak et al. 2017 and Hering et
 al. 2021, here with Gauss-Newton and LNCC instead of L-BFGS and NGF). The weight grows as h^2
 because the squared slopes of a standardised image fall so; the shortest wave the data decide then
-stays a fixed number of voxels. u lives on a grid of twice the voxel size. Each step solves
+stays a fixed number of voxels. The images of a level have voxels of h / 2. Each step solves
 
     (A + S) v = b - S u,   A = mean of J J^T and b = mean of J r in each voxel of u, S smoothness,
 
-by conjugate gradients, and y <- y o (id + v): the composition of small smooth steps
-stays one-to-one. Internally fields are (3, X, Y, Z) in millimetres.
+and y <- y o (id + v): the composition of small smooth steps stays one-to-one. Keypoints add springs
+to A and b. Internally fields are (3, X, Y, Z) in millimetres.
 """
 
 import functools
@@ -124,7 +124,7 @@ def level_shapes(shape: Shape, spacing_mm: Spacing) -> list[Shape]:
     count = 1 + max(0, math.floor(math.log2(COARSEST_MM / finest) + 0.01))
     extent = [n * float(s) for n, s in zip(shape, spacing_mm, strict=True)]
     voxels = [finest * 2**level for level in reversed(range(count))]
-    # An image that is as fine as the level already keeps its size where this is even.
+    # An image as fine as the level keeps its shape if that is a multiple already.
     return [
         tuple(MULTIPLE * max(1, math.ceil(e / (MULTIPLE * h) - 0.01)) for e in extent)
         for h in voxels

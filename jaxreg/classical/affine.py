@@ -31,6 +31,7 @@ _LOWEST_HU, _HIGHEST_HU = -1000.0, 200.0
 _POINTS = 25_000  # per level at most
 _ARM_MM = 100.0  # turns angles, logarithms of scales and shears into millimetres
 _LIMITS_MM = np.repeat([60.0, 80.0, 45.0, 25.0], 3)  # rotation, shift, scales, shears
+_REMNANT = 0.5  # logarithm of the ratio of volumes
 _OVERLAP_LOSS = 0.02  # Dice coefficient of the lungs that a stage may cost
 
 
@@ -59,13 +60,13 @@ def prealign(
     levels = [_level(fixed, moving, fixed_lungs, moving_lungs, mm) for mm in _LEVELS_MM]
     scores = {name: levels[0].ncc(_matrix(p, *centres)) for name, p in candidates.items()}
     stage = max(scores, key=lambda name: scores[name])
-    best = parameters = candidates[stage]
+    best = candidates[stage]
     for name, free, used in (("rigid", 6, levels[:2]), ("affine", 12, levels)):
+        parameters = best
         for level in used:
             parameters = _fit(level, parameters, free, centres)
-        if not _helps(levels[-1], _matrix(parameters, *centres), _matrix(best, *centres)):
-            break
-        best, stage = parameters, name
+        if _helps(levels[-1], _matrix(parameters, *centres), _matrix(best, *centres)):
+            best, stage = parameters, name
     return _matrix(best, *centres), stage
 
 
@@ -76,7 +77,6 @@ class _Level:
     points: np.ndarray  # (4, N) world mm and a row of ones, in and around the fixed lungs
     values: np.ndarray  # (N,) HU
     in_lung: np.ndarray  # (N,) bool
-    lung_mm3: tuple[float, float]  # fixed, moving
     moving: np.ndarray  # (X, Y, Z) HU
     moving_lung: np.ndarray  # (X, Y, Z) share of lung in the voxel
     gradient: tuple[np.ndarray, ...]  # of `moving`, HU per voxel
@@ -87,6 +87,11 @@ class _Level:
         # einsum, here and below: threads of a BLAS cost more than they save on such arrays
         return np.einsum("ij,jn->in", (self.voxel_from_world @ matrix)[:3], self.points)
 
+    def inside(self, voxels: np.ndarray) -> np.ndarray:
+        """Whether voxel coordinates (3, N) lie in the moving image, (N,)."""
+        last = np.array(self.moving.shape)[:, None] - 1
+        return np.all((voxels >= -0.5) & (voxels <= last + 0.5), axis=0)
+
     def ncc(self, matrix: np.ndarray) -> float:
         """NCC over the points that land in the moving image; -1 if less than a quarter does."""
         return self.ncc_and_slope(matrix)[0]
@@ -94,8 +99,7 @@ class _Level:
     def ncc_and_slope(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
         """NCC and its derivative by the first three rows of `matrix`, (3, 4)."""
         voxels = self.voxels(matrix)
-        last = np.array(self.moving.shape)[:, None] - 1
-        inside = np.all((voxels >= -0.5) & (voxels <= last + 0.5), axis=0)
+        inside = self.inside(voxels)
         if inside.mean() < 0.25:
             return -1.0, np.zeros((3, 4))
         voxels = voxels[:, inside]
@@ -108,18 +112,19 @@ class _Level:
         return float(ncc), self.voxel_from_world[:3, :3].T @ slope
 
     def overlap(self, matrix: np.ndarray) -> float:
-        """Dice coefficient of the fixed lungs and the mapped moving lungs."""
-        share = _sample(self.moving_lung, self.voxels(matrix)[:, self.in_lung]).mean()
-        fixed_mm3, moving_mm3 = self.lung_mm3
-        both = fixed_mm3 + moving_mm3 / np.linalg.det(matrix[:3, :3])
-        return float(2 * share * fixed_mm3 / both)
+        """Dice coefficient of the lungs over the points that land in the moving image."""
+        voxels = self.voxels(matrix)
+        inside = self.inside(voxels)
+        share = _sample(self.moving_lung, voxels[:, inside])
+        in_lung = self.in_lung[inside]
+        return float(2 * share[in_lung].sum() / max(in_lung.sum() + share.sum(), 1.0))
 
 
 def _common_lungs(fixed_mask: Volume, moving_mask: Volume) -> tuple[Volume, Volume]:
     """Boolean masks of the lungs to align.
 
-    Where the labels differ, one mask lacks a lung (take the labels that both have) or does not
-    tell the lungs apart (take all): whichever makes the volumes more alike.
+    All of both masks, or the lung of one label, whichever makes the volumes more alike: a mask may
+    lack a lung, have little of it, or not tell right from left.
     """
     masks = (fixed_mask, moving_mask)
     for mask, name in zip(masks, ("fixed_mask", "moving_mask"), strict=True):
@@ -129,12 +134,13 @@ def _common_lungs(fixed_mask: Volume, moving_mask: Volume) -> tuple[Volume, Volu
                 "Pass another mask, or none to have the lungs found."
             )
     first, second = (np.unique(mask.data[mask.data != 0]) for mask in masks)
-    common = np.intersect1d(first, second)
-    everything = _pair(masks, np.union1d(first, second))
-    if np.array_equal(first, second) or not len(common):
-        return everything
-    shared = _pair(masks, common)
-    return min(everything, shared, key=lambda p: abs(np.log(_volume_mm3(p[0]) / _volume_mm3(p[1]))))
+    chances = [_pair(masks, np.union1d(first, second))]
+    chances += [_pair(masks, np.array([label])) for label in np.intersect1d(first, second)]
+    # With the same labels in both masks, only a lung cut to a remnant is worth leaving out.
+    bias = _REMNANT if np.array_equal(first, second) else 0.0
+    costs = [abs(np.log(_volume_mm3(f) / _volume_mm3(m))) + bias for f, m in chances]
+    costs[0] -= bias
+    return chances[int(np.argmin(costs))]
 
 
 def _pair(masks: tuple[Volume, Volume], labels: np.ndarray) -> tuple[Volume, Volume]:
@@ -152,10 +158,11 @@ def _starts(
 ) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
     """Centroids of the lungs, and parameters of the maps that need no fit."""
     reduced = [_reduce(lungs, _LEVELS_MM[-1]) for lungs in (fixed_lungs, moving_lungs)]
-    points = [transform(affine, np.argwhere(lungs >= 0.5)) for lungs, affine in reduced]
+    points = [transform(a, np.argwhere(lungs >= lungs.max() / 2)) for lungs, a in reduced]
     centres = (points[0].mean(0), points[1].mean(0))
     centroids, moments, identity = np.zeros((3, 12))
-    moments[6:9] = _ARM_MM * np.log(points[1].std(0) / points[0].std(0))
+    extents_mm = [p.std(0) + 1.0 for p in points]  # a mask may be one voxel thick
+    moments[6:9] = _ARM_MM * np.log(extents_mm[1] / extents_mm[0])
     identity[3:6] = centres[0] - centres[1]
     starts = {"centroids": centroids, "moments": moments, "identity": identity}
     return centres, {n: p for n, p in starts.items() if np.all(np.abs(p) < 0.9 * _LIMITS_MM)}
@@ -188,7 +195,6 @@ def _level(
         points=np.vstack([transform(affine, chosen).T, np.ones(len(chosen))]),
         values=values[at].astype(np.float64),
         in_lung=lung[at],
-        lung_mm3=(_volume_mm3(fixed_lungs), _volume_mm3(moving_lungs)),
         moving=image,
         moving_lung=_reduce(moving_lungs, spacing_mm)[0],
         gradient=tuple(np.gradient(np.pad(image, 1, mode="edge"))),
@@ -241,4 +247,4 @@ def _fit(
 def _helps(level: _Level, new: np.ndarray, old: np.ndarray) -> bool:
     """Whether a map has a higher NCC than another and about its overlap of the lungs."""
     gain = level.overlap(new) - level.overlap(old)
-    return level.ncc(new) > level.ncc(old) and gain > -_OVERLAP_LOSS
+    return bool(level.ncc(new) > level.ncc(old) and gain > -_OVERLAP_LOSS)

@@ -182,8 +182,9 @@ def _aerated_components(
     names = _large(components, spacing_mm)
     inside = _medians(hu, np.where(enclosed, components, 0), names)
     outside = _medians(hu, np.where(enclosed, 0, components), names)
-    share = _medians(enclosed.astype(np.float32), components, names)
-    cut = names[(share > 0.5) & (inside > _GAS_HU) & (outside > _GAS_HU)]
+    share = np.bincount(components[enclosed], minlength=components.max() + 1)[names]
+    share = share / np.bincount(components.ravel())[names]
+    cut = names[(share > 0.1) & (inside > _GAS_HU) & (outside > _GAS_HU)]
     air = air & (enclosed | np.isin(components, cut))
     components = _labelled(air)
     names = _large(components, spacing_mm)

@@ -21,8 +21,8 @@ from jaxreg.data.frame import labels_to_frame, lung_frame, to_frame
 from jaxreg.data.nifti import read_volume
 from jaxreg.data.warping import field_on_grid
 from jaxreg.fields.certificate import repair, uncertified_cells
+from jaxreg.registration import FRAME
 
-FRAME_MM = 1.5
 # Best figure of any peer on each pair (PEERS.md): vessels' mean and 95th percentile, random points.
 BEST_PEER = {
     "a0001_m3": (0.66, 2.10, 0.95),
@@ -58,7 +58,7 @@ def run(folder, *, masks):
     else:
         lungs = [lung_mask(fixed), lung_mask(moving)]
     matrix = np.asarray(prealign(fixed, moving, *lungs)[0])
-    frame = lung_frame(*lungs, matrix, spacing_mm=FRAME_MM)
+    frame = lung_frame(*lungs, matrix, shape=FRAME)
     pair = to_frame(fixed, frame), to_frame(moving, frame, matrix=matrix)
     inside = labels_to_frame(lungs[0], frame) > 0
     for _ in range(2):

@@ -31,7 +31,7 @@ from jaxreg.fields.interpolation import resize, sample
 from jaxreg.shapes import AnyArray, Displacement, Image, Mask, Points, Shape, Spacing
 
 CLIP_HU = (-1000.0, 0.0)  # air to water: lungs and their vessels, not bone or contrast
-COARSEST_MM = 12.0  # voxel size of the first level, at most
+COARSEST = 16  # voxels along the shortest axis of the first level, at least
 MULTIPLE = 8  # of each level's shape in voxels: halved once for u, twice in the solver
 RADIUS = 2  # of the LNCC window, voxels of a level
 SMOOTHNESS = 1.0  # weight of curvature
@@ -100,34 +100,30 @@ def refine(
     u = None if initial is None else jnp.moveaxis(initial * spacing[None, None, None], -1, 0)
     points = (np.zeros((0, 3), np.float32),) * 2 if keypoints is None else keypoints
     pulls = _Pulls((points[0] + 0.5) * spacing[None], (points[1] - points[0]) * spacing[None])
-    for level_shape in level_shapes(shape, spacing_mm):
+    for level_shape in level_shapes(shape):
         coarse = tuple(n // 2 for n in level_shape)
         u = jnp.zeros((3, *coarse)) if u is None else _resize_field(u, coarse)
         u = _run_level(fixed, moving, mask, pulls, u, spacing, shape=level_shape)
     return _finish(u, spacing, shape=shape)
 
 
-def level_shapes(shape: Shape, spacing_mm: Spacing) -> list[Shape]:
-    """Shapes of the levels, coarsest first; each even and with nearly cubic voxels.
+def level_shapes(shape: Shape) -> list[Shape]:
+    """Shapes of the levels, coarsest first, over one extent.
 
-    The finest voxel has the volume of the image's own; each coarser one is twice as long, up to
-    COARSEST_MM.
+    Each is half of the next, rounded up to what the solver can halve; the finest is the images'
+    own. They depend on the shape alone, so that one set of compiled programs serves all pairs that
+    are brought to one shape.
 
     Args:
-        shape: of the images.
-        spacing_mm: of the images, mm.
+        shape: of the images; their voxels should be nearly cubic.
 
     Returns:
         Shapes (X, Y, Z).
     """
-    finest = math.prod(float(s) for s in spacing_mm) ** (1 / 3)
-    count = 1 + max(0, math.floor(math.log2(COARSEST_MM / finest) + 0.01))
-    extent = [n * float(s) for n, s in zip(shape, spacing_mm, strict=True)]
-    voxels = [finest * 2**level for level in reversed(range(count))]
-    # An image as fine as the level keeps its shape if that is a multiple already.
+    count = 1 + max(0, math.floor(math.log2(min(shape) / COARSEST)))
     return [
-        tuple(MULTIPLE * max(1, math.ceil(e / (MULTIPLE * h) - 0.01)) for e in extent)
-        for h in voxels
+        tuple(MULTIPLE * math.ceil(n / (MULTIPLE * 2**level)) for n in shape)
+        for level in reversed(range(count))
     ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxreg.data.grid import Grid, transform
 from jaxreg.data.volume import Volume, resample
-from jaxreg.shapes import Number, Shape
+from jaxreg.shapes import Shape
 
 AIR_HU = -1024.0  # least value of a CT; scanners pad the outside of their field of view below it
 MARGIN_MM = 12.0  # around the lungs, so that their surface has an outside to be compared with
@@ -39,12 +39,7 @@ def lung_box(mask: Volume, *, matrix: np.ndarray | None = None) -> np.ndarray:
 
 
 def lung_frame(
-    fixed_mask: Volume,
-    moving_mask: Volume,
-    matrix: np.ndarray,
-    *,
-    shape: Shape | None = None,
-    spacing_mm: Number | tuple[Number, Number, Number] | None = None,
+    fixed_mask: Volume, moving_mask: Volume, matrix: np.ndarray, *, shape: Shape
 ) -> Grid:
     """Frame around the lungs of both images.
 
@@ -52,24 +47,15 @@ def lung_frame(
         fixed_mask: lungs of the fixed image.
         moving_mask: lungs of the moving image.
         matrix: (4, 4), prealignment, fixed world to moving world, RAS mm.
-        shape: number of voxels; then the voxel size follows from the box.
-        spacing_mm: voxel size; then the number of voxels follows from the box. Give one of both.
+        shape: number of voxels; their size follows from the box.
 
     Returns:
-        The frame, box and a margin of `MARGIN_MM` on each side.
+        The grid of the frame: the box with a margin of `MARGIN_MM` on each side.
     """
     boxes = [lung_box(fixed_mask), lung_box(moving_mask, matrix=np.linalg.inv(matrix))]
     lower = np.min([box[0] for box in boxes], axis=0) - MARGIN_MM
     upper = np.max([box[1] for box in boxes], axis=0) + MARGIN_MM
-    extent = upper - lower
-    if shape is None:
-        assert spacing_mm is not None, "lung_frame needs a shape or a spacing"
-        spacing = np.broadcast_to(np.asarray(spacing_mm, np.float64), (3,))
-        count = np.maximum(np.ceil(extent / spacing).astype(int), 1)
-        lower = lower - (count * spacing - extent) / 2.0  # the rest on both sides alike
-        shape = (int(count[0]), int(count[1]), int(count[2]))
-    else:
-        spacing = extent / np.array(shape)
+    spacing = (upper - lower) / np.array(shape)
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = lower + spacing / 2.0
     return Grid(shape, affine)

@@ -95,6 +95,15 @@ def test_vmap_over_kernels(key):
     np.testing.assert_allclose(both[1], -conv3d(x, w), atol=1e-5)
 
 
+def test_bfloat16_rounds_operands_and_results_only(key):
+    case = _case(key, (13, 5, 11), 16, 8)
+    rough = _with_gradients(conv3d, *(a.astype(jnp.bfloat16) for a in case))
+    exact = _with_gradients(conv3d, *case)
+    for one, other in zip(rough, exact, strict=True):
+        assert one.dtype == jnp.bfloat16
+        assert _relative(one.astype(jnp.float32), other) < 6e-3
+
+
 def test_result_is_bit_identical_from_run_to_run(key):
     x, w, dy = _case(key, (22, 50, 70), 8, 8)
     first = _with_gradients(conv3d, x, w, dy)

@@ -160,14 +160,15 @@ def _sliced(x, w):
     if math.prod(x.shape[:3]) <= _SMALL:
         return _stock(x, w)
     at_once, steps = _plan(x.shape)
-    padded = _padded(x, at_once * steps)
-    kernels = [_combine(row, w) for row in _G]
+    # float32 throughout: sums of slices would lose most of bfloat16's eight bits.
+    padded = _padded(x, at_once * steps).astype(jnp.float32)
+    kernels = [_combine(row, w.astype(jnp.float32)) for row in _G]
 
     def one_step(step):
         products = [
             _conv2d(d, g) for d, g in zip(_tile_inputs(padded, step, at_once), kernels, strict=True)
         ]
-        y = jnp.stack([_combine(row, products) for row in _A], axis=1)
+        y = jnp.stack([_combine(row, products) for row in _A], axis=1).astype(x.dtype)
         return y.reshape(at_once * _TILE, *y.shape[2:])
 
     y = lax.map(one_step, jnp.arange(steps))
@@ -194,9 +195,10 @@ def _sliced_weights(x, dy):
     if math.prod(x.shape[:3]) <= _SMALL:
         return _stock_weights(x, dy)
     at_once, steps = _plan(x.shape)
-    padded = _padded(x, at_once * steps)
+    padded = _padded(x, at_once * steps).astype(jnp.float32)
     size = at_once * _TILE
     gradient = jnp.pad(dy, ((0, steps * size - dy.shape[0]), (0, 0), (0, 0), (0, 0)))
+    gradient = gradient.astype(jnp.float32)
 
     def one_step(total, step):
         part = lax.dynamic_slice_in_dim(gradient, step * size, size, 0)
@@ -207,6 +209,6 @@ def _sliced_weights(x, dy):
         ]
         return [t + p for t, p in zip(total, products, strict=True)], None
 
-    zero = jnp.zeros((3, 3, x.shape[-1], dy.shape[-1]), x.dtype)
+    zero = jnp.zeros((3, 3, x.shape[-1], dy.shape[-1]))
     total, _ = lax.scan(one_step, [zero] * _READ, jnp.arange(steps))
-    return jnp.stack([_combine(row, total) for row in _G.T])
+    return jnp.stack([_combine(row, total) for row in _G.T]).astype(x.dtype)

@@ -6,11 +6,13 @@ convolution up; a 1x1x1 convolution to three channels at the end. Arrays are cha
 unbatched (use `jax.vmap`). Only the convolutions run in the precision asked for.
 """
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 from jaxreg.network.conv import conv3d
@@ -83,10 +85,12 @@ class _Block(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (self.width,))
         offset = self.param("offset", nn.initializers.zeros, (self.width,))
         # Convolving each part with its share of the kernel spares the concatenation.
-        y, first = 0.0, 0
-        for part, count in zip(parts, features, strict=True):
-            y += _convolve(part, kernel[..., first : first + count, :], self.precision)
-            first += count
+        shares = jnp.split(kernel, np.cumsum(features)[:-1], axis=3)
+        convolved = [
+            _convolve(part, share, self.precision)
+            for part, share in zip(parts, shares, strict=True)
+        ]
+        y = functools.reduce(jnp.add, convolved)
         return nn.relu(instance_norm(y, scale, offset))
 
 

@@ -50,9 +50,11 @@ def save_weights(
         "jaxreg": metadata.version("jaxreg"),
         "network": json.loads(to_json(config)),
     }
-    stored = {name: a.astype(np.float16) if half else a for name, a in arrays.items()}
+    stored: dict[str, Any] = {_HEADER: np.array(json.dumps(header))}
+    for name, array in arrays.items():
+        stored[name] = array.astype(np.float16) if half else array
     with replacing(path) as temporary:
-        np.savez_compressed(temporary, **{_HEADER: np.array(json.dumps(header))}, **stored)
+        np.savez_compressed(temporary, **stored)
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Any], NetworkConfig]:
@@ -122,7 +124,8 @@ def _check_shapes(name, arrays, config):
     """Refuses arrays that are not those of the settings."""
     tree = jax.eval_shape(functools.partial(init_level, config=config), jax.random.key(0))
     levels = {f"level_{level}": tree for level in range(1, config.levels + 1)}
-    expected = {path: leaf.shape for path, leaf in flatten_dict(levels, sep="/").items()}
+    leaves: dict[str, Any] = dict(flatten_dict(levels, sep="/"))
+    expected = {path: leaf.shape for path, leaf in leaves.items()}
     for path in sorted(expected.keys() ^ arrays.keys()):
         there, wanted = ("absent", "present") if path in expected else ("present", "absent")
         raise ValueError(

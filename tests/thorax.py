@@ -4,8 +4,8 @@ import numpy as np
 
 from jaxreg.data.volume import Volume, transform
 
-SPACING = (3.0, 3.4, 4.0)
-SHAPE = (112, 88, 72)
+SPACING = (4.0, 4.4, 5.0)
+SHAPE = (84, 68, 58)
 RIGHT, LEFT = 1, 2
 
 

@@ -154,6 +154,9 @@ class TrainingConfig:
         _check(all(e >= 0 for e in self.epochs), "epochs", ">= 0 a level", self.epochs, "Use 25.")
 
 
+PER_LEVEL = ("loss.keypoints", "loss.volume_threshold", "training.epochs")  # finest first
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """All settings of a training: network, loss, training.
@@ -171,11 +174,9 @@ class Config:
     def __post_init__(self):
         """Refuses per-level settings that do not match the number of levels."""
         levels = self.network.levels
-        for name, values in (
-            ("loss.keypoints", self.loss.keypoints),
-            ("loss.volume_threshold", self.loss.volume_threshold),
-            ("training.epochs", self.training.epochs),
-        ):
+        for name in PER_LEVEL:
+            group, key = name.split(".")
+            values = getattr(getattr(self, group), key)
             _check(
                 len(values) == levels,
                 name,

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from jaxreg.classical.affine import prealign
 from jaxreg.classical.lungs import lung_mask
@@ -29,15 +30,15 @@ from jaxreg.fields.interpolation import resize
 from jaxreg.fields.jacobian import fold_count, jacobian_determinant
 from jaxreg.network.cascade import cascade
 from jaxreg.network.weights import load_shipped
-from jaxreg.shapes import Displacement, Image
+from jaxreg.shapes import AnyArray, Displacement
 
 FRAME = (192, 160, 192)  # on which a pair is refined: about 1.5 mm in a grown person's lungs
 METHODS = ("initial", "affine", "cascade", "classical", "full")
 
 
 def register(
-    fixed: Image,
-    moving: Image,
+    fixed: Float[AnyArray, "..."],
+    moving: Float[AnyArray, "..."],
     *,
     params: Mapping[str, Any] | None = None,
     config: NetworkConfig | None = None,

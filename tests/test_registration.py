@@ -44,9 +44,13 @@ def test_register_returns_voxels_of_the_images_grid_under_jit(params):
 
 def test_register_under_vmap_equals_one_by_one(params):
     fixed, moving = np.stack([images(1)[0], images(2)[0]]), np.stack([images(1)[1], images(2)[1]])
-    batched = jax.vmap(lambda f, m: register(f, m, params=params, config=CONFIG))(fixed, moving)
+
+    def run(f, m):
+        return register(f, m, params=params, config=CONFIG)
+
+    batched = jax.jit(jax.vmap(run))(fixed, moving)
     for i in range(2):
-        single = register(fixed[i], moving[i], params=params, config=CONFIG)
+        single = jax.jit(run)(fixed[i], moving[i])
         assert np.allclose(batched[i], single, atol=1e-4)
 
 
@@ -72,9 +76,13 @@ def test_register_refuses_two_grids():
 
 @pytest.fixture(scope="module")
 def pair():
-    """A phantom whose lungs moved by up to 15 mm, 5 mm voxels, patient shifted by 40 mm."""
+    """A phantom that held its breath twice, 5 mm voxels, patient shifted by 40 mm."""
     return phantom_pair(
-        7, shape=(72, 56, 64), spacing_mm=(5.0, 5.0, 5.0), moving_shift_mm=(40.0, -10.0, 25.0)
+        7,
+        shape=(72, 56, 64),
+        spacing_mm=(5.0, 5.0, 5.0),
+        moving_shift_mm=(40.0, -10.0, 25.0),
+        motion="breath-hold",
     )
 
 
@@ -96,7 +104,7 @@ def test_every_method_without_weights_reduces_the_error(pair, classical):
     errors["classical"] = landmark_error(classical, pair)
     assert errors["initial"] > 20.0
     assert errors["affine"] < 0.3 * errors["initial"]
-    assert errors["classical"] < 1.5 < errors["affine"]
+    assert errors["classical"] < 0.5 * errors["affine"], errors
 
 
 def test_cascade_method_uses_the_params_given(pair, params):

@@ -11,7 +11,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from jaxreg.config import Config, from_json, to_json
+from jaxreg.config import PER_LEVEL, Config, from_json, to_json
 from jaxreg.data.atomic import replacing
 
 KEPT = 2
@@ -79,7 +79,7 @@ def claim(workdir: Path, level: int, config: Config) -> None:
     """
     path = level_folder(workdir, level) / "config.json"
     if path.is_file():
-        _require_same(path, config)
+        _require_same(path, config, level)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as target:
@@ -108,7 +108,7 @@ def finished_params(workdir: Path, level: int, config: Config, template: Any, st
         raise ValueError(
             f"level {level}: expected a trained level in {path.parent}, got none. {fix}"
         )
-    _require_same(path, config)
+    _require_same(path, config, level)
     with manager(workdir, level) as checkpoints:
         step = checkpoints.latest_step() or 0
         if step < steps:
@@ -119,8 +119,8 @@ def finished_params(workdir: Path, level: int, config: Config, template: Any, st
         return restore(checkpoints, step, template)[0]
 
 
-def _require_same(path: Path, config: Config) -> None:
-    stored, given = (_flat(c) for c in (from_json(path.read_text()), config))
+def _require_same(path: Path, config: Config, level: int) -> None:
+    stored, given = (_settings(c, level) for c in (from_json(path.read_text()), config))
     other = [f"{k} was {stored[k]}, is {given[k]}" for k in given if stored[k] != given[k]]
     if other:
         raise ValueError(
@@ -129,9 +129,11 @@ def _require_same(path: Path, config: Config) -> None:
         )
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    return {
+def _settings(config: Config, level: int) -> dict[str, Any]:
+    """Settings that the training of a level depends on, by dotted name."""
+    settings = {
         f"{group}.{name}": value
         for group, values in dataclasses.asdict(config).items()
         for name, value in values.items()
     }
+    return settings | {name: settings[name][level - 1] for name in PER_LEVEL}

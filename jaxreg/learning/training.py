@@ -191,7 +191,7 @@ class _Log:
         path.write_text("".join(line + "\n" for line in kept))
         self.path = path
 
-    def write(self, **values: float) -> None:
+    def write(self, **values: float | int) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
 

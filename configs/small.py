@@ -12,7 +12,7 @@ config = Config(
     network=NetworkConfig(grid=(96, 80, 96), levels=3, widths=(16, 32, 64, 128), convs=2),
     loss=LossConfig(smoothness=1.0, volume=0.1, keypoints=(0.02, 0.02, 0.02)),
     training=TrainingConfig(
-        epochs=(3, 20, 100),
+        epochs=(6, 20, 100),
         pairs=32,
         validation_pairs=2,
         learning_rate=2e-3,

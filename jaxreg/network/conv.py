@@ -3,7 +3,7 @@
 Contract: channels last and unbatched (use `jax.vmap`), stride 1, zero padding, so that the output
 has the spatial shape of the input. As usual in networks, "convolution" is a correlation:
 
-    y[p, f] = b[f] + sum_{d, c} w[d + 1, c, f] x[p + d, c],   d in {-1, 0, 1}^3.
+    y[p, f] = sum_{d, c} w[d + 1, c, f] x[p + d, c],   d in {-1, 0, 1}^3.
 
 On a GPU or TPU this is `jax.lax.conv_general_dilated`. XLA's CPU backend is some ten times slower
 at that than the machine allows (it has fast two-dimensional convolutions and matrix products), so
@@ -67,27 +67,22 @@ _STEP_VOXELS = 32768
 
 
 def conv3d(
-    x: Float[AnyArray, "X Y Z C"],
-    w: Float[AnyArray, "k k k C F"],
-    b: Float[AnyArray, " F"] | None = None,
+    x: Float[AnyArray, "X Y Z C"], w: Float[AnyArray, "k k k C F"]
 ) -> Float[AnyArray, "X Y Z F"]:
     """Convolution of stride 1 with zero padding; see the module docstring.
 
     Args:
         x: features, (X, Y, Z, C), any size.
         w: kernel, (k, k, k, C, F), k = 1 or 3.
-        b: bias, (F,).
 
     Returns:
         Features, (X, Y, Z, F).
     """
     if w.shape[0] == 1:
-        y = x @ w[0, 0, 0]
-    elif w.shape[0] == 3:
-        y = _conv(x, w)
-    else:
-        raise ValueError(f"w: expected a kernel of size 1 or 3, got {w.shape[:3]}. Use 3.")
-    return y if b is None else y + b[None, None, None]
+        return x @ w[0, 0, 0]
+    if w.shape[0] == 3:
+        return _conv(x, w)
+    raise ValueError(f"w: expected a kernel of size 1 or 3, got {w.shape[:3]}. Use 3.")
 
 
 @jax.custom_vjp

@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             if level == 1:
                 finer = {"level_1": params}
-                coarser = coarser_params(config, 1, workdir=workdir, pairs=len(train))
+                coarser = coarser_params(config, 1, workdir=workdir)
                 save_weights(workdir / "weights.npz", {**coarser, **finer}, config.network)
                 logging.getLogger("jaxreg").info("wrote %s", workdir / "weights.npz")
     except (ValueError, OSError, FloatingPointError) as error:

@@ -18,7 +18,7 @@ _HOME = {
     "NetworkConfig": "config",
     "load_weights": "network.weights",
 }
-__all__ = [*_HOME]  # noqa: PLE0604
+__all__ = [*_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):

@@ -10,8 +10,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxreg"
-
 
 def main(*, arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, or 1 after a line that says what is wrong."""
@@ -21,11 +19,10 @@ def main(*, arguments: Sequence[str] | None = None) -> int:
         return options.run(options)
     except (ValueError, OSError, ImportError) as error:
         print(f"jaxreg: {' '.join(str(error).split())}", file=sys.stderr)
-    except MemoryError:
-        print(
-            "jaxreg: out of memory. Crop the images to the chest, or resample them to 1.5 mm.",
-            file=sys.stderr,
-        )
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print("jaxreg: out of memory. Crop the images to the chest.", file=sys.stderr)
     return 1
 
 
@@ -62,7 +59,8 @@ def _keep_compiled_programs() -> None:
     import jax
 
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(CACHE))
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "jaxreg"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

@@ -38,7 +38,9 @@ class NetworkConfig:
     precision: str = "float32"
 
     def __post_init__(self):
-        """Refuses what no network can be built from."""
+        """Refuses what no network can be built from; lists become tuples, which jit can compare."""
+        object.__setattr__(self, "grid", tuple(self.grid))
+        object.__setattr__(self, "widths", tuple(self.widths))
         _check(len(self.grid) == 3, "grid", "three sizes", self.grid, "Give (X, Y, Z).")
         _check(self.levels >= 1, "levels", "at least 1", self.levels, "Use 3, as the paper.")
         _check(
@@ -239,7 +241,7 @@ def load_config(path: str | Path) -> Config:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (TypeError, ValueError, SyntaxError, NameError) as error:
+    except (TypeError, ValueError, SyntaxError, NameError, ImportError, AttributeError) as error:
         raise ValueError(f"config: {path}: {error}") from error
     config = getattr(module, "config", None)
     if not isinstance(config, Config):

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import json
 import platform
 import time
@@ -29,7 +28,7 @@ from jaxreg.fields.deformation import resize_displacement
 from jaxreg.fields.interpolation import resize
 from jaxreg.fields.jacobian import fold_count, jacobian_determinant
 from jaxreg.network.cascade import cascade
-from jaxreg.network.weights import load_shipped
+from jaxreg.network.weights import load_shipped, weights_digest
 from jaxreg.shapes import AnyArray, Displacement
 
 FRAME = (192, 160, 192)  # on which a pair is refined: about 1.5 mm in a grown person's lungs
@@ -53,7 +52,7 @@ def register(
         fixed: HU, (X, Y, Z), any size.
         moving: HU, (X, Y, Z), on the same grid.
         params: of the networks, {"level_1": ..., ...}; None means those that ship with the package.
-        config: of the networks; None means that of the shipped ones.
+        config: of the networks, static under `jax.jit`; None means that of the shipped ones.
 
     Returns:
         u in voxels, (X, Y, Z, 3): fixed voxel x corresponds to x + u(x) in the moving image.
@@ -66,10 +65,7 @@ def register(
             f"fixed and moving must share a grid (X, Y, Z): got shapes {fixed.shape} and "
             f"{moving.shape}. Resample one, or use jaxreg.register_volumes."
         )
-    if params is None or config is None:
-        shipped_params, shipped_config = load_shipped()
-        params = shipped_params if params is None else params
-        config = shipped_config if config is None else config
+    params, config = _networks(params, config)
     u = cascade(params, resize(fixed, config.grid), resize(moving, config.grid), config)
     return resize_displacement(u, fixed.shape)
 
@@ -210,10 +206,16 @@ def register_volumes(
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}.")
     check_ct(fixed, "fixed")
     check_ct(moving, "moving")
-    clock = _Clock()
+    clock, given = _Clock(), (fixed_mask, moving_mask)
     with clock.stage("masks"):
         fixed_mask = _lungs(fixed, fixed_mask, "fixed")
         moving_mask = _lungs(moving, moving_mask, "moving")
+        if any(mask is not None and _one_label(mask) for mask in given):
+            # a mask that does not tell right from left says nothing of a missing lung
+            fixed_mask, moving_mask = (
+                Volume((mask.data > 0).astype(np.uint8), mask.affine)
+                for mask in (fixed_mask, moving_mask)
+            )
     matrix, stage = np.eye(4), "none"
     if method != "initial":
         with clock.stage("prealignment"):
@@ -221,8 +223,7 @@ def register_volumes(
 
     frame, u = fixed.grid, np.zeros((1, 1, 1, 3), np.float32)  # no deformation on any grid
     if method in ("cascade", "full"):
-        if params is None or config is None:
-            params, config = load_shipped()
+        params, config = _networks(params, config)
         with clock.stage("cascade"):
             frame = lung_frame(fixed_mask, moving_mask, matrix, shape=config.grid)
             u = _cascade_stage(fixed, moving, frame, matrix, params, config)
@@ -242,7 +243,14 @@ def register_volumes(
         measures = _measures(registration)
     summary = {
         "method": method,
+        "settings": {
+            "fixed_mask": "found" if given[0] is None else "given",
+            "moving_mask": "found" if given[1] is None else "given",
+            "network": None if config is None else dataclasses.asdict(config),
+            "weights": None if params is None else weights_digest(params),
+        },
         "prealignment": stage,
+        "prealignment_matrix": matrix.tolist(),
         "fixed_grid": str(fixed.grid),
         "moving_grid": str(moving.grid),
         **measures,
@@ -270,7 +278,7 @@ def _lungs(image: Volume, mask: Volume | None, name: str) -> Volume:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     require_same_grid(image, mask, (name, f"{name}_mask"))
-    if not np.any(mask.data):
+    if not np.any(mask.data > 0):
         raise ValueError(
             f"{name}_mask: expected lungs, got no voxel above 0. Leave the mask away to have the "
             "lungs found automatically."
@@ -278,12 +286,26 @@ def _lungs(image: Volume, mask: Volume | None, name: str) -> Volume:
     return mask
 
 
+def _one_label(mask: Volume) -> bool:
+    return len(np.unique(mask.data[mask.data > 0])) == 1
+
+
 def _cascade_stage(fixed, moving, frame, matrix, params, config) -> Displacement:
     """Displacement by the networks in voxels of the frame."""
-    u = jax.jit(functools.partial(register, config=config))(
-        to_frame(fixed, frame), to_frame(moving, frame, matrix=matrix), params=params
-    )
-    return jax.block_until_ready(u)
+    pair = to_frame(fixed, frame), to_frame(moving, frame, matrix=matrix)
+    return jax.block_until_ready(_register(*pair, params=params, config=config))
+
+
+_register = jax.jit(register, static_argnames="config")
+
+
+def _networks(params, config) -> tuple[Mapping[str, Any], NetworkConfig]:
+    """The networks given; each of both that is missing is that of the shipped ones."""
+    if params is None or config is None:
+        shipped_params, shipped_config = load_shipped()
+        params = shipped_params if params is None else params
+        config = shipped_config if config is None else config
+    return params, config
 
 
 def _refine_stage(fixed, moving, fixed_mask, frame, matrix, start) -> Displacement:

@@ -1,5 +1,10 @@
 import dataclasses
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -129,11 +134,57 @@ def test_missing_coarser_level_is_refused(tmp_path):
     assert not (tmp_path / "level_2").exists()
 
 
-def test_unfinished_coarser_level_is_refused(trained):
+def test_unfinished_coarser_level_is_refused(trained, tmp_path):
     workdir, data, _ = trained
-    longer = data | {"train": data["train"] * 2}  # twice the pairs: twice the steps
+    shutil.copytree(workdir / "level_3", tmp_path / "level_3")
+    plan = json.loads((tmp_path / "level_3" / "plan.json").read_text())
+    assert plan["steps"] == 6
+    (tmp_path / "level_3" / "plan.json").write_text(json.dumps(plan | {"steps": 12}))
     with pytest.raises(ValueError, match="level 3: expected 12 training steps in .*, got 6"):
-        train_level(CONFIG, 2, **longer)
+        train_level(CONFIG, 2, **data | {"workdir": tmp_path})
+
+
+def test_resuming_with_other_pairs_is_refused(trained):
+    _, data, _ = trained
+    with pytest.raises(ValueError, match="expected the pairs that this level was begun with"):
+        train_level(CONFIG, 2, **data | {"train": data["train"][:1]})
+
+
+def test_how_often_is_logged_may_change(trained):
+    _, data, params = trained
+    often = dataclasses.replace(CONFIG.training, log_every=5, checkpoint_every=3)
+    again = train_level(dataclasses.replace(CONFIG, training=often), 2, **data)
+    assert leaves_equal(again, params[2])
+
+
+def test_a_batch_split_over_devices_gives_the_same_step(tmp_path):
+    """In a process of its own, since the number of devices is settled when JAX starts."""
+    code = f"""
+import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]
+import jax, numpy as np
+from test_training import CONFIG, example
+from jaxreg.learning.training import _placements, initial_state, make_step
+batch = jax.tree.map(lambda *a: np.stack(a), *(example(seed % 3, 3) for seed in range(8)))
+found = []
+for size in (8, 1):
+    split, everywhere = _placements(size)
+    assert len(split.device_set) == size
+    state = jax.device_put(initial_state(CONFIG, 3), everywhere)
+    state, measured = make_step(CONFIG, 3, steps=9)(state, {{}}, jax.device_put(batch, split))
+    found.append(jax.device_get((state.params, measured)))
+(params, measured), (other, again) = found
+for name in measured:
+    np.testing.assert_allclose(measured[name], again[name], rtol=1e-4)
+# Adam's first step is the sign of the gradient: where that is nothing but rounding it may turn
+same = [np.abs(a - b) < 1e-5 for a, b in zip(*map(jax.tree.leaves, (params, other)))]
+assert np.mean(np.concatenate([s.ravel() for s in same])) > 0.98
+print("the same on", len(jax.devices()), "devices")
+"""
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | flags
+    )
+    assert done.stdout.strip() == "the same on 8 devices", done.stderr[-2000:]
 
 
 def test_coarser_level_of_other_settings_is_refused(trained):

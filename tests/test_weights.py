@@ -8,7 +8,8 @@ import pytest
 
 from jaxreg.config import NetworkConfig
 from jaxreg.network.cascade import init_level
-from jaxreg.network.weights import load_weights, save_weights
+from jaxreg.network.weights import load_shipped, load_weights, save_weights
+from jaxreg.registration import register
 
 CONFIG = NetworkConfig(grid=(8, 8, 8), levels=2, widths=(2, 3), convs=1)
 
@@ -46,6 +47,33 @@ def test_damaged_file(tmp_path, params, content):
     path.write_bytes(whole[: len(whole) // 2] if content is None else content)
     with pytest.raises(ValueError, match=r"w.npz: expected a whole .npz file.*Copy it again"):
         load_weights(path)
+
+
+def test_a_flipped_byte_is_noticed_or_harmless(tmp_path, params):
+    save_weights(tmp_path / "w.npz", params, CONFIG)
+    whole = (tmp_path / "w.npz").read_bytes()
+    refused = 0
+    for place in np.linspace(0, len(whole) - 1, 150).astype(int):
+        broken = bytearray(whole)
+        broken[place] ^= 0xFF
+        (tmp_path / "b.npz").write_bytes(bytes(broken))
+        try:
+            loaded, _ = load_weights(tmp_path / "b.npz")
+        except ValueError as error:
+            assert "b.npz" in str(error)
+            refused += 1
+        else:  # a date or a comment in the archive
+            assert jax.tree.all(jax.tree.map(np.array_equal, loaded, dict(params)))
+    assert refused > 100
+
+
+def test_shipped_weights_serve_jitted_functions_of_any_shape():
+    """Loading within a trace must not keep that trace's arrays."""
+    load_shipped.cache_clear()
+    for shape in ((40, 33, 36), (34, 40, 32)):
+        image = jax.ShapeDtypeStruct(shape, np.float32)
+        assert jax.eval_shape(register, image, image).shape == (*shape, 3)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(load_shipped()[0]))
 
 
 def _rewrite(path, **changes):

@@ -58,7 +58,7 @@ def lung_frame(
     spacing = (upper - lower) / np.array(shape)
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = lower + spacing / 2.0
-    return Grid(shape, affine)
+    return Grid((shape[0], shape[1], shape[2]), affine)
 
 
 def to_frame(image: Volume, frame: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:

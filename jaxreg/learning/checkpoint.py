@@ -6,8 +6,9 @@ WORKDIR/level_3/log.jsonl        one line an interval
 """
 
 import dataclasses
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 
@@ -15,6 +16,8 @@ from jaxreg.config import PER_LEVEL, Config, from_json, to_json
 from jaxreg.data.atomic import replacing
 
 KEPT = 2
+# Settings that may change between a run and its resumption: they do not change what is trained.
+FREE = {"training.log_every", "training.checkpoint_every", "training.validation_pairs"}
 
 
 def level_folder(workdir: Path, level: int) -> Path:
@@ -71,22 +74,46 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any) -> tup
     return kept["state"], kept["position"]
 
 
-def claim(workdir: Path, level: int, config: Config) -> None:
-    """Writes the settings of a level, or checks that they are those it was begun with.
+class Plan(NamedTuple):
+    """What a level is trained on.
+
+    Attributes:
+        steps: number of steps after which it is finished.
+        pairs: names of the prepared pairs, in order.
+    """
+
+    steps: int
+    pairs: list[str]
+
+
+def claim(workdir: Path, level: int, config: Config, plan: Plan) -> None:
+    """Writes the settings and the plan of a level, or checks that it was begun with the same.
 
     Raises:
-        ValueError: the level was begun with other settings; the text names them.
+        ValueError: the level was begun with other settings, named in the text, or other pairs.
     """
-    path = level_folder(workdir, level) / "config.json"
+    folder = level_folder(workdir, level)
+    path = folder / "config.json"
     if path.is_file():
         _require_same(path, config, level)
+        if _plan(folder).pairs != plan.pairs:
+            raise ValueError(
+                f"{folder}: expected the pairs that this level was begun with, got others. "
+                "Use the former --data, or a new --workdir."
+            )
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "plan.json") as target:
+        target.write_text(json.dumps(plan._asdict()))
     with replacing(path) as target:
         target.write_text(to_json(config))
 
 
-def finished_params(workdir: Path, level: int, config: Config, template: Any, steps: int) -> Any:
+def _plan(folder: Path) -> Plan:
+    return Plan(**json.loads((folder / "plan.json").read_text()))
+
+
+def finished_state(workdir: Path, level: int, config: Config, template: Any) -> Any:
     """State of a level whose training is finished.
 
     Args:
@@ -94,7 +121,6 @@ def finished_params(workdir: Path, level: int, config: Config, template: Any, st
         level: the level wanted.
         config: settings that it must have been trained with.
         template: a state of the same structure.
-        steps: number of steps after which it is finished.
 
     Returns:
         The state.
@@ -102,19 +128,18 @@ def finished_params(workdir: Path, level: int, config: Config, template: Any, st
     Raises:
         ValueError: not begun, not finished, or trained with other settings.
     """
-    path = level_folder(workdir, level) / "config.json"
+    folder = level_folder(workdir, level)
+    path = folder / "config.json"
     fix = f"Train it first: python train.py --level {level} --workdir {workdir}, same --config."
     if not path.is_file():
-        raise ValueError(
-            f"level {level}: expected a trained level in {path.parent}, got none. {fix}"
-        )
+        raise ValueError(f"level {level}: expected a trained level in {folder}, got none. {fix}")
     _require_same(path, config, level)
+    steps = _plan(folder).steps
     with manager(workdir, level) as checkpoints:
         step = checkpoints.latest_step() or 0
         if step < steps:
             raise ValueError(
-                f"level {level}: expected {steps} training steps in {path.parent}, got {step}. "
-                + fix
+                f"level {level}: expected {steps} training steps in {folder}, got {step}. {fix}"
             )
         return restore(checkpoints, step, template)[0]
 
@@ -136,4 +161,5 @@ def _settings(config: Config, level: int) -> dict[str, Any]:
         for group, values in dataclasses.asdict(config).items()
         for name, value in values.items()
     }
-    return settings | {name: settings[name][level - 1] for name in PER_LEVEL}
+    settings |= {name: settings[name][level - 1] for name in PER_LEVEL}
+    return {name: value for name, value in settings.items() if name not in FREE}

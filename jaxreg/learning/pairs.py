@@ -5,7 +5,9 @@ one .npz file, so that an epoch reads small arrays. `batches` is a grain dataset
 on the seed alone, and the place in it is part of a checkpoint.
 """
 
+import dataclasses
 import functools
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -19,15 +21,17 @@ import numpy as np
 
 from jaxreg.classical.affine import prealign
 from jaxreg.classical.lungs import lung_mask
+from jaxreg.data import manifest as manifests
 from jaxreg.data.atomic import replacing
 from jaxreg.data.frame import labels_to_frame, lung_frame, points_to_frame, to_frame
 from jaxreg.data.manifest import read_manifest
 from jaxreg.data.phantom import phantom_pair
-from jaxreg.data.volume import Volume
+from jaxreg.data.volume import Volume, check_ct
 from jaxreg.fields.pyramid import halve
 from jaxreg.losses import Example
 from jaxreg.shapes import Shape
 
+MOST_LABELS = 16  # each costs two images of memory in training
 KEYPOINTS = 1024  # places for keypoints in a prepared pair; more are thinned, fewer filled up
 CACHE_BYTES = 2 * 2**30  # of examples kept in memory
 VALIDATION_SEED = 10_000_000  # phantoms for validation count from here, for tests from twice that
@@ -83,8 +87,16 @@ def prepare(
     Returns:
         The pair as arrays of the host; images are float32, label maps uint8.
     """
+    check_ct(fixed, "fixed")
+    check_ct(moving, "moving")
     fixed_labels = lung_mask(fixed) if fixed_labels is None else fixed_labels
     moving_labels = lung_mask(moving) if moving_labels is None else moving_labels
+    for labels, name in ((fixed_labels, "fixed_labels"), (moving_labels, "moving_labels")):
+        if not 0 <= labels.data.min() <= labels.data.max() <= MOST_LABELS:
+            raise ValueError(
+                f"{name}: expected labels from 0 to {MOST_LABELS}, got {labels.data.min()} to "
+                f"{labels.data.max()}. Renumber them, or leave them out to use the lungs."
+            )
     matrix, _ = prealign(fixed, moving, fixed_labels, moving_labels)
     frame = lung_frame(fixed_labels, moving_labels, matrix, shape=grid)
     chosen = np.linspace(0, len(fixed_points) - 1, min(KEYPOINTS, len(fixed_points))).astype(int)
@@ -151,7 +163,10 @@ def _prepare_all(
         if path.is_file():
             continue
         log.info("preparing pair %d of %d: %s", number, len(makers), name)
-        pair = make()
+        try:
+            pair = make()
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         arrays = pair._replace(
             fixed=np.round(pair.fixed).astype(np.int16),
             moving=np.round(pair.moving).astype(np.int16),
@@ -191,8 +206,18 @@ def prepare_manifest(folder: Path, manifest: Path, *, grid: Shape) -> list[Path]
             grid=grid,
         )
 
-    makers = [(entry.id, lambda entry=entry: make(entry)) for entry in read_manifest(manifest)]
+    entries = read_manifest(manifest)
+    makers = [(_entry_name(entry), lambda entry=entry: make(entry)) for entry in entries]
     return _prepare_all(folder, makers, grid)
+
+
+def _entry_name(entry: manifests.Pair) -> str:
+    """Name for the file of a pair that changes with each of the files it is made from."""
+    digest = hashlib.sha256()
+    for path in (p for p in dataclasses.astuple(entry) if isinstance(p, Path)):
+        status = path.stat()
+        digest.update(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
+    return f"pair_{digest.hexdigest()[:16]}"
 
 
 def read_pair(path: Path) -> Pair:

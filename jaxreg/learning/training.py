@@ -9,6 +9,7 @@ resumed draws the same ones.
 import dataclasses
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import optax
 
 from jaxreg.config import Config
+from jaxreg.data.atomic import replacing
 from jaxreg.fields.jacobian import fold_count, jacobian_determinant
 from jaxreg.learning import checkpoint
 from jaxreg.learning.augmentation import augment
@@ -110,7 +112,7 @@ def make_step(
         (loss, terms), gradient = jax.value_and_grad(loss_of_batch, has_aux=True)(
             state.params, coarser, keys, batch
         )
-        update, moments = optimiser.update(gradient, state.optimiser, state.params)
+        update, moments = optimiser.update(gradient, state.optimiser)
         params = optax.apply_updates(state.params, update)
         measured = {"loss": loss, **terms, "gradient": optax.tree.norm(gradient)}
         return State(params, moments, state.step + 1), measured
@@ -130,8 +132,8 @@ def initial_state(config: Config, level: int, *, params: Params | None = None) -
         key = jax.random.fold_in(jax.random.key(config.training.seed), 1000 + level)
         params = init_level(key, config.network)
     # a copy: the step takes over its state, the caller's parameters must stay
-    params = jax.tree.map(jnp.array, params)
-    return State(params, _adam(config, 1).init(params), jnp.zeros((), jnp.int32))
+    own: Params = jax.tree.map(jnp.array, params)
+    return State(own, _adam(config, 1).init(own), jnp.zeros((), jnp.int32))
 
 
 def make_validation(
@@ -170,14 +172,15 @@ def _check_finite(level: int, first_step: int, interval: list[dict[str, np.ndarr
                 )
 
 
-def _shard(batch: Example) -> Example:
-    """The batch spread over all local devices, if there is more than one."""
-    devices = jax.devices()
-    if len(devices) == 1:
-        return batch
-    mesh = jax.make_mesh((len(devices),), ("batch",))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
-    return jax.device_put(batch, sharding)
+def _placements(batch: int) -> tuple[jax.sharding.NamedSharding, jax.sharding.NamedSharding]:
+    """Where a batch and the parameters go: split over as many devices as divide it, on each."""
+    count = math.gcd(batch, len(jax.devices()))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:count]), ("batch",))
+    spec = jax.sharding.PartitionSpec
+    return (
+        jax.sharding.NamedSharding(mesh, spec("batch")),
+        jax.sharding.NamedSharding(mesh, spec()),
+    )
 
 
 class _Log:
@@ -188,17 +191,13 @@ class _Log:
         if path.is_file():
             lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
             kept = [line for line in lines if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in kept))
+        with replacing(path) as target:
+            target.write_text("".join(line + "\n" for line in kept))
         self.path = path
 
     def write(self, **values: float | int) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
-
-
-def level_steps(config: Config, level: int, pairs: int) -> int:
-    """Number of steps of a level: epochs times pairs over the batch, rounded down."""
-    return config.training.epochs[level - 1] * pairs // config.training.batch
 
 
 def train_level(
@@ -230,10 +229,11 @@ def train_level(
         ValueError: a coarser level is missing or of other settings, or so is a former run.
         FloatingPointError: a term is not finite; the text names the step and the term.
     """
-    coarser = coarser_params(config, level, workdir=workdir, pairs=len(train))
-    checkpoint.claim(workdir, level, config)
+    coarser = coarser_params(config, level, workdir=workdir)
+    steps = config.training.epochs[level - 1] * len(train) // config.training.batch
+    names = [path.name for path in train]
+    checkpoint.claim(workdir, level, config, checkpoint.Plan(steps, names))
     state = initial_state(config, level, params=coarser.get(f"level_{level + 1}"))
-    steps = level_steps(config, level, len(train))
     stream = batches(
         train,
         level,
@@ -252,10 +252,13 @@ def train_level(
             state, position = checkpoint.restore(checkpoints, done, state)
             stream.set_state(position)
             log.info("level %d: resumed after step %d of %d", level, done, steps)
+        split, everywhere = _placements(config.training.batch)
+        state, coarser = jax.device_put((state, coarser), everywhere)
         records = _Log(checkpoint.level_folder(workdir, level) / "log.jsonl", done)
         interval, first, began = [], done, time.monotonic()
         while done < steps:
-            state, measured = step_function(state, coarser, _shard(next(stream)))
+            batch = jax.device_put(next(stream), split)
+            state, measured = step_function(state, coarser, batch)
             done += 1
             interval.append(measured)
             saving = done % config.training.checkpoint_every == 0 or done == steps
@@ -290,7 +293,7 @@ def _report(level: int, done: int, steps: int, rate: float, mean: Mapping[str, f
     )
 
 
-def coarser_params(config: Config, level: int, *, workdir: Path, pairs: int) -> dict[str, Params]:
+def coarser_params(config: Config, level: int, *, workdir: Path) -> dict[str, Params]:
     """Parameters of the finished levels above `level`, {"level_3": ...}.
 
     Raises:
@@ -299,7 +302,6 @@ def coarser_params(config: Config, level: int, *, workdir: Path, pairs: int) -> 
     params = {}
     for coarse in _coarser(config, level):
         template = initial_state(config, coarse)
-        steps = level_steps(config, coarse, pairs)
-        state = checkpoint.finished_params(workdir, coarse, config, template, steps)
+        state = checkpoint.finished_state(workdir, coarse, config, template)
         params[f"level_{coarse}"] = state.params
     return params

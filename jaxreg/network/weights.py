@@ -5,14 +5,15 @@ settings. A file is read only when every array is there in the shape that its se
 """
 
 import functools
+import hashlib
 import json
 import zipfile
+import zlib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -23,6 +24,11 @@ from jaxreg.network.cascade import Params, init_level
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parents[1] / "weights" / "lung.npz"
 _HEADER = "header"
+# What numpy and zipfile raise for damaged archives, depending on where the damage is.
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError),
+    *(ValueError, AttributeError, KeyError, NotImplementedError, RuntimeError),
+)
 
 
 def save_weights(
@@ -78,8 +84,17 @@ def load_weights(path: str | Path) -> tuple[dict[str, Any], NetworkConfig]:
     arrays = _read(path)
     config = _config_of(path, arrays)
     _check_shapes(f"weights {path}", arrays, config)
-    flat = {name: jnp.asarray(value, jnp.float32) for name, value in arrays.items()}
+    # host arrays: a JAX array made while another function is traced would belong to that trace
+    flat = {name: value.astype(np.float32) for name, value in arrays.items()}
     return unflatten_dict(flat, sep="/"), config
+
+
+def weights_digest(params: Params) -> str:
+    """Returns twelve characters that tell these parameters from others, for records."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:12]
 
 
 @functools.cache
@@ -92,7 +107,7 @@ def _read(path):
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, AttributeError) as error:
+    except DAMAGED as error:
         raise ValueError(
             f"weights {path}: expected a whole .npz file, got a damaged or foreign one ({error}). "
             "Copy it again, or train it anew."

@@ -10,7 +10,7 @@ from jaxreg.config import Config, LossConfig, NetworkConfig, TrainingConfig
 
 config = Config(
     network=NetworkConfig(grid=(96, 80, 96), levels=3, widths=(16, 32, 64, 128), convs=2),
-    loss=LossConfig(smoothness=1.0, volume=0.1, keypoints=(0.02, 0.02, 0.02)),
+    loss=LossConfig(keypoints=(0.02, 0.02, 0.02)),
     training=TrainingConfig(
         epochs=(6, 20, 100),
         pairs=32,

@@ -86,9 +86,9 @@ class LossConfig:
     """
 
     similarity: float = 1.0
-    smoothness: float = 0.1
+    smoothness: float = 1.0
     masks: float = 1.0
-    volume: float = 0.01
+    volume: float = 0.1
     keypoints: tuple[float, ...] = (0.02, 0.02, 0.0)
     volume_threshold: tuple[float, ...] = (0.05, 0.1, 0.2)
     edge: float = 0.0

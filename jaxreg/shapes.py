@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Integer, Num, Shaped
+from jaxtyping import Bool, Float, Integer, Num
 
 AnyArray: TypeAlias = jax.Array | np.ndarray
 
@@ -19,7 +19,6 @@ Displacement: TypeAlias = Float[AnyArray, "X Y Z 3"]  # voxels of its own grid
 Points: TypeAlias = Float[AnyArray, "N 3"]  # voxels, 0-based, between voxels allowed
 Coordinates: TypeAlias = Float[AnyArray, "*points 3"]
 Scalar: TypeAlias = Float[AnyArray, ""]
-Matrix: TypeAlias = Shaped[AnyArray, "4 4"]
 Number: TypeAlias = float | int
 Shape: TypeAlias = tuple[int, ...]  # (X, Y, Z)
 Spacing: TypeAlias = tuple[Number, Number, Number] | Float[AnyArray, "3"]  # mm along X, Y, Z

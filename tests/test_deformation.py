@@ -11,11 +11,9 @@ from jax.test_util import check_grads
 
 from jaxreg.fields.deformation import (
     compose,
-    displacement_norm,
     identity_grid,
     inside,
     invert,
-    mean_displacement,
     resize_displacement,
     target_points,
     transform_points,
@@ -267,10 +265,3 @@ def test_same_bits_every_time():
     first, second = loss(IMAGE), loss(IMAGE)
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
-
-
-def test_lengths():
-    u = constant([3.0, 4.0, 2.0])
-    length_mm = displacement_norm(u, spacing_mm=np.array([2.0, 2.0, 0.0], np.float32))
-    np.testing.assert_allclose(length_mm, 10.0)
-    np.testing.assert_allclose(mean_displacement(u), np.sqrt(29.0), rtol=1e-5)

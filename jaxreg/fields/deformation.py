@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Shaped
 
 from jaxreg.fields.interpolation import resize, sample, sample_nearest
-from jaxreg.shapes import AnyArray, Displacement, Image, Points, Scalar, Shape
+from jaxreg.shapes import AnyArray, Displacement, Image, Points, Shape
 
 
 def identity_grid(shape: Shape) -> Displacement:
@@ -143,21 +143,3 @@ def invert(u: Displacement, *, iterations: int = 50) -> tuple[Displacement, Disp
 
     v = jax.lax.fori_loop(0, iterations, step, -u)
     return v, v + sample(u, grid + v)
-
-
-def displacement_norm(u: Displacement, *, spacing_mm: Shaped[AnyArray, "3"]) -> Image:
-    """Length of each vector in millimetres.
-
-    Args:
-        u: displacement in voxels, (X, Y, Z, 3).
-        spacing_mm: millimetres a voxel along X, Y, Z, (3,).
-
-    Returns:
-        Length in mm, (X, Y, Z).
-    """
-    return jnp.sqrt(jnp.sum((u * jnp.asarray(spacing_mm, u.dtype)[None, None, None]) ** 2, axis=-1))
-
-
-def mean_displacement(u: Displacement) -> Scalar:
-    """Mean length in voxels; a one-number summary for logs."""
-    return jnp.mean(jnp.sqrt(jnp.sum(u**2, axis=-1)))

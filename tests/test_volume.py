@@ -218,6 +218,7 @@ def test_grids_match_up_to_rounding_of_headers(data, affine):
     rounded[:3, 3] += 0.01
     require_same_grid(Volume(data, affine), Volume(data, rounded), ("a", "b"))
     require_same_grid(Grid(SHAPE, affine), Volume(data, affine), ("a", "b"))
+    assert Grid(SHAPE, affine).matches(Grid(SHAPE, rounded))
 
 
 @pytest.mark.parametrize("what", ["shape", "origin", "spacing", "axes"])

@@ -14,23 +14,24 @@ from jaxtyping import Float, Shaped
 from jaxreg.shapes import AnyArray, Coordinates, Shape
 
 
-def _sizes(image, coordinates):
-    """Voxels along each axis, in the type and with the rank of the coordinates, (1, ..., 3)."""
-    return jnp.array(image.shape[:3], coordinates.dtype).reshape(
-        (1,) * (coordinates.ndim - 1) + (3,)
-    )
+def _cell(size, place):
+    """Index of the voxel below each coordinate along one axis, and its place up to the next.
+
+    The last cell of an axis also holds its upper edge; an axis of one voxel has one flat cell.
+    """
+    place = jnp.clip(place, 0.0, size - 1.0)
+    lower = jnp.minimum(place.astype(jnp.int32), max(size - 2, 0))
+    return lower, place - lower
 
 
 def _corners(image, coordinates):
-    """The eight voxels around each point, each (..., C), and its place in that cell, (..., 3)."""
-    size = _sizes(image, coordinates)
-    clamped = jnp.clip(coordinates, 0.0, size - 1.0)
-    # The last cell of an axis also holds its upper edge; an axis of one voxel has one flat cell.
-    lower = jnp.clip(jnp.floor(clamped), 0.0, jnp.maximum(size - 2.0, 0.0))
-    fraction = clamped - lower
-    index = lower.astype(jnp.int32)
-    x, y, z = index[..., 0], index[..., 1], index[..., 2]
+    """The eight voxels around each point, each (..., C), and its place in that cell, three (...).
+
+    The three coordinates are taken apart first: XLA then makes one vectorised pass over the points.
+    """
     n_x, n_y, n_z = image.shape[:3]
+    cells = [_cell(n, coordinates[..., axis]) for axis, n in enumerate(image.shape[:3])]
+    (x, y, z), fractions = zip(*cells, strict=True)
     flat = image.reshape(n_x * n_y * n_z, *image.shape[3:])
     base = (x * n_y + y) * n_z + z
     step = [n_y * n_z * (n_x > 1), n_z * (n_y > 1), 1 * (n_z > 1)]
@@ -40,7 +41,9 @@ def _corners(image, coordinates):
             mode="promise_in_bounds"
         )
 
-    return [[[value(i, j, k) for k in (0, 1)] for j in (0, 1)] for i in (0, 1)], fraction
+    if image.ndim == 4:
+        fractions = [fraction[..., None] for fraction in fractions]
+    return [[[value(i, j, k) for k in (0, 1)] for j in (0, 1)] for i in (0, 1)], fractions
 
 
 def _mix(pair, fraction):
@@ -49,23 +52,14 @@ def _mix(pair, fraction):
 
 
 def _trilinear(image, coordinates):
-    corners, fraction = _corners(image, coordinates)
-    if image.ndim == 4:
-        fraction = fraction[..., None, :]
-    fx, fy, fz = fraction[..., 0], fraction[..., 1], fraction[..., 2]
+    corners, (fx, fy, fz) = _corners(image, coordinates)
     along_yz = [_mix([_mix(c, fz) for c in row], fy) for row in corners]
     return _mix(along_yz, fx)
 
 
 def _trilinear_slopes(image, coordinates):
     """Value of the trilinear interpolant and its three partial derivatives, zero outside."""
-    corners, fraction = _corners(image, coordinates)
-    size = _sizes(image, coordinates)
-    inside = (coordinates >= 0.0) & (coordinates <= size - 1.0)
-    if image.ndim == 4:
-        fraction, inside = fraction[..., None, :], inside[..., None, :]
-    fx, fy, fz = fraction[..., 0], fraction[..., 1], fraction[..., 2]
-
+    corners, (fx, fy, fz) = _corners(image, coordinates)
     along_z = [[_mix(c, fz) for c in row] for row in corners]
     slope_z = [[c[1] - c[0] for c in row] for row in corners]
     along_yz = [_mix(c, fy) for c in along_z]
@@ -76,7 +70,17 @@ def _trilinear_slopes(image, coordinates):
         _mix(slope_y, fx),
         _mix([_mix(c, fy) for c in slope_z], fx),
     )
-    return value, [jnp.where(inside[..., axis], slopes[axis], 0.0) for axis in range(3)]
+    return value, [
+        jnp.where(_within(image, coordinates, axis), slope, 0.0)
+        for axis, slope in enumerate(slopes)
+    ]
+
+
+def _within(image, coordinates, axis):
+    """Where a coordinate lies between the outermost voxel centres, with the rank of the values."""
+    place = coordinates[..., axis]
+    inside = (place >= 0.0) & (place <= image.shape[axis] - 1.0)
+    return inside[..., None] if image.ndim == 4 else inside
 
 
 @functools.partial(jax.custom_jvp)
@@ -135,9 +139,11 @@ def sample_nearest(
     """
     labels = jnp.asarray(labels)
     coordinates = jnp.asarray(coordinates)
-    last = _sizes(labels, coordinates) - 1.0
-    index = jnp.clip(jnp.floor(coordinates + 0.5), 0.0, last).astype(jnp.int32)
-    return labels[index[..., 0], index[..., 1], index[..., 2]]
+    x, y, z = (
+        jnp.clip(jnp.floor(coordinates[..., axis] + 0.5), 0, size - 1).astype(jnp.int32)
+        for axis, size in enumerate(labels.shape)
+    )
+    return labels[x, y, z]
 
 
 def resize(image: Float[AnyArray, "X Y Z *C"], shape: Shape) -> Float[AnyArray, "x y z *C"]:

@@ -181,3 +181,37 @@ def test_labels_are_whole_numbers(tmp_path):
     nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / "a.nii.gz")
     with pytest.raises(ValueError, match=r"a\.nii\.gz: expected whole numbers .* got 2\.5"):
         reading.read_labels(tmp_path / "a.nii.gz")
+
+
+@pytest.fixture
+def vectors(image):
+    """A field of LPS vectors on the oblique grid."""
+    values = np.random.default_rng(1).normal(0, 4, (*SHAPE, 3))
+    field = sitk.GetImageFromArray(np.ascontiguousarray(values.transpose(2, 1, 0, 3)), True)
+    field.CopyInformation(image)
+    return field
+
+
+@pytest.mark.parametrize("name", ["1.mha", "1.mhd", "1.nrrd", "1.nii.gz", "1.nii"])
+def test_a_field_maps_points_as_itk_does(tmp_path, vectors, name):
+    path = tmp_path / name
+    sitk.WriteImage(sitk.Cast(vectors, sitk.sitkVectorFloat32), str(path))
+    assert reading.find_displacement(tmp_path, "1") == path
+    field = reading.read_displacement(path)
+    transform = sitk.DisplacementFieldTransform(sitk.Image(vectors))  # takes its image away
+    for index in [(1.0, 2.0, 3.0), (2.5, 3.25, 1.5)]:
+        lps = np.array(vectors.TransformContinuousIndexToPhysicalPoint(index))
+        expected = np.array(transform.TransformPoint(lps)) * (-1, -1, 1)
+        (found,) = field.transform_points((lps * (-1, -1, 1))[None])
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_fields_that_are_none_are_refused(tmp_path, image, vectors):
+    sitk.WriteImage(image, str(tmp_path / "a.mha"))
+    with pytest.raises(ValueError, match="a.mha: expected a displacement field, three numbers"):
+        reading.read_displacement(tmp_path / "a.mha")
+    with pytest.raises(FileNotFoundError, match="expected one displacement field b .* got none"):
+        reading.find_displacement(tmp_path, "b")
+    sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
+    with pytest.raises(FileNotFoundError, match=r"got a\.mha, a\.nrrd"):
+        reading.find_displacement(tmp_path, "a")

@@ -1,5 +1,7 @@
 """MetaImage (.mha, .mhd), NRRD and DICOM folders, through the optional package SimpleITK.
 
+Displacement fields in ITK's convention are images of LPS vectors in mm.
+
 SimpleITK's arrays are (z, y, x) and its world is LPS; both are turned here, once.
 """
 
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxreg.data.volume import Grid, Volume
+from jaxreg.data.volume import DisplacementField, Grid, Volume
 
 _RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _POSITION, _ORIENTATION = "0020|0032", "0020|0037"  # DICOM tags of a slice
@@ -24,7 +26,8 @@ def read_volume(path: str | os.PathLike) -> Volume:
         image = _read_series(sitk, path) if Path(path).is_dir() else _header(sitk, path).Execute()
     except RuntimeError as error:
         raise ValueError(_broken(path, error)) from error
-    grid = _grid(image, image.GetNumberOfComponentsPerPixel(), path)
+    _require_image(image, image.GetNumberOfComponentsPerPixel(), path)
+    grid = _grid(image)
     data = sitk.GetArrayFromImage(image).T
     try:
         return Volume(np.ascontiguousarray(data, dtype=np.float32), grid.affine)
@@ -37,7 +40,29 @@ def read_grid(path: str | os.PathLike) -> Grid:
     if Path(path).is_dir():
         return read_volume(path).grid
     header = _header(_simpleitk(path), path)
-    return _grid(header, header.GetNumberOfComponents(), path)
+    _require_image(header, header.GetNumberOfComponents(), path)
+    return _grid(header)
+
+
+def read_displacement(path: str | os.PathLike) -> DisplacementField:
+    """Returns the field in a file of LPS vectors in mm, as SimpleITK, ANTs and elastix write it."""
+    sitk = _simpleitk(path)
+    try:
+        image = _header(sitk, path).Execute()
+    except RuntimeError as error:
+        raise ValueError(_broken(path, error)) from error
+    size, components = image.GetSize(), image.GetNumberOfComponentsPerPixel()
+    if len(size) != 3 or components != 3:
+        raise ValueError(
+            f"{path}: expected a displacement field, three numbers per voxel in 3-D, got shape "
+            f"{size} with {components}. Write it with SimpleITK, ANTs, elastix or jaxreg."
+        )
+    vectors = sitk.GetArrayFromImage(image).transpose(2, 1, 0, 3)  # from (z, y, x, c)
+    signs = np.diag(_RAS_FROM_LPS)[:3].astype(np.float32)
+    try:
+        return DisplacementField(vectors.astype(np.float32) * signs, _grid(image).affine)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _header(sitk, path: str | os.PathLike):
@@ -116,18 +141,22 @@ def _require_even_slices(
         )
 
 
-def _grid(header, components: int, path: str | os.PathLike) -> Grid:
-    """The grid of a SimpleITK image, or of a reader that knows the header."""
+def _require_image(header, components: int, path: str | os.PathLike) -> None:
+    """Raises ValueError unless the header is that of a whole 3-D image of numbers."""
     size = tuple(header.GetSize())
     if len(size) != 3 or min(size) < 2 or components != 1:
         raise ValueError(
             f"{path}: expected a 3-D image with one number per voxel, got shape {size} with "
             f"{components}. Give one whole scan: no single slice, series or colour image."
         )
+
+
+def _grid(header) -> Grid:
+    """The grid of a SimpleITK image, or of a reader that knows the header."""
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(header.GetDirection(), (3, 3)) * header.GetSpacing()
     affine[:3, 3] = header.GetOrigin()
-    return Grid(size, _RAS_FROM_LPS @ affine)
+    return Grid(tuple(header.GetSize()), _RAS_FROM_LPS @ affine)
 
 
 def _numbers(text: str) -> np.ndarray:

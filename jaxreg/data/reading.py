@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxreg.data import itk, nifti
-from jaxreg.data.volume import Grid, Volume
+from jaxreg.data.volume import DisplacementField, Grid, Volume
 
 _NIFTI = (".nii", ".nii.gz", ".hdr")
 _ITK = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -33,6 +33,25 @@ def read_labels(path: str | os.PathLike) -> Volume:
 def read_grid(path: str | os.PathLike) -> Grid:
     """Returns the grid of an image, of a file from its header alone."""
     return _reader(path).read_grid(path)
+
+
+def read_displacement(path: str | os.PathLike) -> DisplacementField:
+    """Returns the displacement field in a file in ITK's convention: LPS vectors in mm."""
+    return _reader(path).read_displacement(path)
+
+
+def find_displacement(folder: str | os.PathLike, name: str) -> Path:
+    """Returns the field of a case in a folder: NAME with an ending that can be read."""
+    endings = (".nii.gz", ".nii", *_ITK)
+    paths = [Path(folder) / f"{name}{ending}" for ending in endings]
+    found = [path for path in paths if path.is_file()]
+    if len(found) != 1:
+        raise FileNotFoundError(
+            f"{folder}: expected one displacement field {name} ending in {', '.join(endings)}, got "
+            f"{', '.join(path.name for path in found) or 'none'}. Write it on the fixed image's "
+            "grid, LPS mm, as ITK, ANTs and elastix do."
+        )
+    return found[0]
 
 
 def _reader(path: str | os.PathLike):

@@ -126,6 +126,23 @@ class DisplacementField:
         voxel_from_mm = np.linalg.inv(self.affine[:3, :3]).astype(np.float32)
         return self.data @ voxel_from_mm.T
 
+    def index_shift(self, moving: Grid) -> np.ndarray:
+        """Returns by how many voxels indices change: moving voxel of T(x) minus fixed voxel x.
+
+        Several challenges want this, as they know images without a world: (X, Y, Z, 3), float32.
+        The same as `to_voxels` where both grids agree.
+
+        Args:
+            moving: grid of the moving image.
+        """
+        voxel_from_world = np.linalg.inv(moving.affine)
+        offset = voxel_from_world @ self.affine - np.eye(4)
+        shift = self.data @ voxel_from_world[:3, :3].T.astype(np.float32)
+        for axis, n in enumerate(self.shape):
+            place = np.arange(n).reshape([-1 if a == axis else 1 for a in range(3)])
+            shift += (place[..., None] * offset[:3, axis]).astype(np.float32)
+        return shift + offset[:3, 3].astype(np.float32)
+
     def transform_points(self, points: np.ndarray) -> np.ndarray:
         """Returns T(x) = x + d(x) for world points x of the fixed image, (N, 3), RAS mm.
 

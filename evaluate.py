@@ -1,73 +1,72 @@
 """Scores registrations on data sets with known truth, the published figures beside ours.
 
     python evaluate.py                                   # generated pairs (--phantom)
-    python evaluate.py --dirlab DIR --method affine classical full
+    python evaluate.py --dirlab DIR --method initial affine cascade classical full
     python evaluate.py --dirlab DIR --method initial     # needs the landmark files alone
-    python evaluate.py --manifest pairs.json --weights runs/small/weights.npz --out runs/mine
+    python evaluate.py --manifest pairs.json --fields ants=fields/ants elastix=fields/elastix
+    python evaluate.py --networks voxelmorph=runs/voxelmorph/weights.npz
+    python evaluate.py --ablation runs/ablation          # Table 2 of the paper
+    python evaluate.py --dirlab DIR --export images      # NIfTI and a manifest for other tools
+
+A method is one of jaxreg's own (--method), its cascade with the weights of a file (--networks), or
+an outside tool whose displacement fields lie in a folder (--fields): CASE.nii.gz, .mha or .nrrd on
+the grid of the fixed image, LPS mm, as ITK, ANTs and elastix write them. All are scored alike.
 
 Tables go to the terminal and, as Markdown, CSV and JSON, under --out, with a picture of every
-registration. A run that was stopped goes on with the cases that are missing. A case that fails is
-reported and does not stop the others; the exit status is then 1. Seconds are those of the
-registration alone; the first case of a shape pays for compilation.
+registration; fields in the format of a challenge go under --out/DATASET/submission. A run that was
+stopped goes on with the cases that are missing. A case that fails is reported and does not stop the
+others; the exit status is then 1.
 """
 
 import argparse
-import hashlib
+import dataclasses
 import os
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import jaxreg
-from jaxreg.evaluation import published, results
-from jaxreg.evaluation.cases import (
-    PHANTOM_SEED,
-    PHANTOM_SHAPE,
-    Case,
-    Truth,
-    choose,
-    dirlab_cases,
-    manifest_cases,
-    phantom_cases,
-)
+from jaxreg import methods
+from jaxreg.evaluation import cases, comparisons, published, results, rows, scores
+from jaxreg.evaluation.cost import measured
+from jaxreg.evaluation.export import export_cases
 from jaxreg.evaluation.report import report_picture
 from jaxreg.evaluation.table import markdown, write_table
-from jaxreg.network.weights import load_shipped, load_weights, weights_digest
-from jaxreg.registration import METHODS, register_volumes, versions
+from jaxreg.methods import Method
+from jaxreg.network.weights import load_shipped, load_weights
+from jaxreg.registration import METHODS, versions
 
 DIRLAB = os.environ.get("JAXREG_DIRLAB", "data/dirlab4dct")
 DIRLAB_COPD = os.environ.get("JAXREG_DIRLAB_COPD", "data/dirlabcopd")
+EMPIRE10 = os.environ.get("JAXREG_EMPIRE10", "data/empire10")
 NETWORK_METHODS = {"cascade", "full"}
-FAILURES = (ValueError, OSError, RuntimeError, MemoryError)  # of one case; anything else is ours
-PUBLISHED = {  # by data set: figures of each case, rows of methods
-    "dirlab": (
-        {name: published.DIRLAB_CASES[name] for name in ("initial", "observers", "the paper")},
-        published.DIRLAB,
-    ),
-    "dirlab-copd": (published.DIRLAB_COPD_CASES, published.DIRLAB_COPD),
-}
+FAILURES = (ValueError, OSError, RuntimeError, MemoryError, ImportError)  # of one case
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluates what was asked for; returns the exit status."""
     options = parse(arguments)
+    failures = 0
     try:
-        networks = weights(options)
-        failures = 0
-        for name, source, found in data_sets(options):
-            cases = choose(found, options.cases)
-            settings = {"data set": name, "source": source, "code": code_digest(), **versions()}
-            folder = options.out / name
+        chosen = list(chosen_methods(options))
+        if len({method.name for method in chosen}) < max(1, len(chosen)):
+            raise ValueError("expected methods of different names, got none or one twice. Rename.")
+        for data in data_sets(options):
+            asked = cases.choose(data.cases, options.cases)
+            if options.export:
+                print(f"written {export_cases(options.export / data.name, asked)}")
+                continue
+            folder = options.out / data.name
             (folder / "cases").mkdir(parents=True, exist_ok=True)
-            by_method = {method: [] for method in options.method}
-            for case in cases:
-                print(f"{name} {case.name} ...", file=sys.stderr, flush=True)
-                for record in evaluate(case, options.method, folder, settings, networks):
+            settings = {"data set": data.name, "source": data.source}
+            settings |= {"code": results.code_digest(), **versions()}
+            by_method = {method.name: [] for method in chosen}
+            for case in asked:
+                print(f"{data.name} {case.name} ...", file=sys.stderr, flush=True)
+                for record in evaluate(data, case, chosen, folder, settings):
                     by_method[record.method].append(record)
-            failures += show(name, by_method, folder, settings | {"weights": networks[2]})
-    except (ValueError, OSError) as error:
+            failures += show(data, by_method, folder, settings, ablation=bool(options.ablation))
+    except (ValueError, OSError, ImportError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 1
     return 1 if failures else 0
@@ -79,121 +78,149 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
+    add("--phantom", action="store_true", help="generated pairs; the default")
     add("--dirlab", nargs="?", const=DIRLAB, metavar="DIR", help="DIR-Lab 4DCT (%(const)s)")
     add("--dirlab-copd", nargs="?", const=DIRLAB_COPD, metavar="DIR", help="(%(const)s)")
-    add("--phantom", action="store_true", help="generated pairs; the default")
+    add("--empire10", nargs="?", const=EMPIRE10, metavar="DIR", help="(%(const)s)")
+    add("--learn2reg", metavar="JSON", help="dataset JSON of a task")
+    add("--copdgene", metavar="MANIFEST", help="own pairs with lobes, the paper's Table 1 beside")
     add("--manifest", metavar="JSON", help="own pairs")
-    add("--method", nargs="+", choices=METHODS, default=["initial", "full"])
-    add("--weights", type=Path, metavar="FILE", help="of the networks; those that ship by default")
+    add("--method", nargs="+", choices=METHODS, help="default: initial full")
+    add("--networks", nargs="+", type=named, default=[], metavar="NAME=FILE")
+    add("--fields", nargs="+", type=named, default=[], metavar="NAME=DIR")
+    add("--ablation", type=Path, metavar="DIR", help="the variants of configs/ablation in DIR")
+    add("--weights", type=Path, metavar="FILE", help="of --method; those that ship by default")
     add("--cases", nargs="+", metavar="NAME", help="only these, such as 1 5 10")
+    add("--export", type=Path, metavar="DIR", help="write the cases there and stop")
     add("--out", type=Path, default=Path("runs/evaluation"), metavar="DIR")
     options = parser.parse_args(arguments)
-    options.phantom |= not (options.dirlab or options.dirlab_copd or options.manifest)
+    if options.method is None:
+        others = options.networks or options.fields or options.ablation
+        options.method = [] if options.ablation else ["initial"] if others else ["initial", "full"]
     return options
 
 
-def data_sets(options: argparse.Namespace):
-    """Yields name, source and cases of each data set that was asked for."""
-    if options.dirlab:
-        yield "dirlab", options.dirlab, dirlab_cases(options.dirlab)
-    if options.dirlab_copd:
-        folder = options.dirlab_copd
-        yield "dirlab-copd", folder, dirlab_cases(folder, dataset="copd")
-    if options.manifest:
-        cases = manifest_cases(options.manifest)
-        digest = hashlib.sha256(Path(options.manifest).read_bytes()).hexdigest()[:12]
-        yield "manifest", f"{options.manifest} {digest}", cases
-    if options.phantom:
-        yield "phantom", f"seeds above {PHANTOM_SEED}, {PHANTOM_SHAPE} voxels", phantom_cases()
+def named(text: str) -> tuple[str, Path]:
+    """NAME and path of NAME=PATH; a name is a part of file names and none of our own methods."""
+    name, separator, path = text.partition("=")
+    if not (separator and path and methods.file_name(name) == name != "" and name not in METHODS):
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=PATH with a name of letters, digits, '-', '_' and '.', none of "
+            f"{', '.join(METHODS)}, got '{text}'"
+        )
+    return name, Path(path)
 
 
-def weights(options: argparse.Namespace):
-    """Parameters and settings of the networks, and what identifies them; None without networks."""
-    if not NETWORK_METHODS & set(options.method):
-        return None, None, None
-    params, config = load_weights(options.weights) if options.weights else load_shipped()
-    return params, config, weights_digest(params)
+def data_sets(options: argparse.Namespace) -> Iterator[cases.DataSet]:
+    """Yields the data sets that were asked for."""
+    asked = [name for name in cases.READERS if getattr(options, name)]
+    for name in asked:
+        yield cases.READERS[name](getattr(options, name))
+    if options.phantom or not asked:
+        yield cases.phantom_data()
 
 
-def code_digest() -> str:
-    """Returns what tells this state of the package from others: its records are not reused."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(jaxreg.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+def chosen_methods(options: argparse.Namespace) -> Iterator[Method]:
+    """Yields the methods in the order in which tables show them."""
+    for name in options.method:
+        if name == "initial":
+            yield methods.INITIAL
+        elif name in NETWORK_METHODS:
+            params, config = load_weights(options.weights) if options.weights else load_shipped()
+            yield methods.registering(name, method=name, params=params, config=config)
+        else:
+            yield methods.registering(name, method=name)
+    for name, path in options.networks + (variants(options.ablation) if options.ablation else []):
+        params, config = load_weights(path)
+        yield methods.registering(name, method="cascade", params=params, config=config)
+    for name, folder in options.fields:
+        yield methods.outside(name, folder)
 
 
-def evaluate(case: Case, methods, folder: Path, settings, networks):
+def variants(folder: Path) -> list[tuple[str, Path]]:
+    """Weights of the ablation's variants in a folder; says which are not there yet."""
+    files = [(name, folder / name / "weights.npz") for name in published.ABLATION]
+    missing = [name for name, path in files if not path.is_file()]
+    if missing:
+        command = f"python train.py --config configs/ablation/NAME.py --workdir {folder}/NAME"
+        print(f"not trained yet: {', '.join(missing)}; {command}", file=sys.stderr)
+    return [file for file in files if file[0] not in missing]
+
+
+def evaluate(data: cases.DataSet, case: cases.Case, chosen, folder: Path, settings):
     """Yields a record of each method: the finished one, or a new one, which is written."""
     truth = None
-    *networks, digest = networks
-    for method in methods:
-        used = settings | {"weights": digest if method in NETWORK_METHODS else None}
-        path = folder / "cases" / f"{quote(case.name, safe='')}-{method}.json"
-        record = results.read_record(path, settings=used)
+    for method in chosen:
+        used = settings | {"depends on": method.depends(case.name)}
+        place = folder / "cases" / f"{methods.file_name(case.name)}-{method.name}"
+        file = place.with_name(f"{place.name}.json")
+        record = results.read_record(file, settings=used)
         if record is None:
             try:
                 truth = truth or case.load()
-                record = score(case.name, truth, method, path.with_suffix(".png"), *networks)
+                record = score(data, case.name, truth, method, place)
             except FAILURES as error:
-                record = results.Record(case.name, method, error=" ".join(str(error).split()))
-            results.write_record(path, record, settings=used)
+                text = " ".join(str(error).split()) or type(error).__name__
+                record = results.Record(case.name, method.name, error=text)
+            results.write_record(file, record, settings=used)
         yield record
 
 
-def score(name: str, truth: Truth, method: str, picture: Path, params, config) -> results.Record:
-    """Registers one case by one method, draws it and measures it."""
-    if method == "initial":
-        return results.Record(name, method, truth.fixed_phase, **results.initial_scores(truth))
+def score(data: cases.DataSet, case: str, truth: cases.Truth, method: Method, place: Path):
+    """Returns the record of one case by one method; draws it."""
+    if method.register is None:
+        found = scores.initial_scores(truth)
+        return results.Record(case, method.name, truth.fixed_phase, **found)
     pair = truth.images()
-    began = time.perf_counter()
-    found = register_volumes(
-        pair.fixed,
-        pair.moving,
-        fixed_mask=pair.fixed_mask,
-        moving_mask=pair.moving_mask,
-        method=method,
-        params=params,
-        config=config,
+    with measured() as cost:
+        found = method.register(case, pair)
+    measures: dict[str, Any] = scores.field_scores(
+        truth,
+        pair,
+        found.displacement,
+        lungs=found.fixed_mask,
+        prealignment=found.prealignment,
     )
-    scores: dict[str, Any] = {"seconds": time.perf_counter() - began}
-    scores |= results.fold_scores(found.displacement, found.fixed_mask)
-    if truth.landmarks:
-        mapped = found.map_points(truth.landmarks.fixed)
-        scores |= results.landmark_scores(truth.landmarks, mapped, snap_grid=truth.snap_grid)
-    if pair.fixed_labels and pair.moving_labels:
-        warped_labels = found.warp_labels(pair.moving_labels)
-        scores |= results.overlap_scores(pair.fixed_labels, warped_labels)
-    record = results.Record(name, method, truth.fixed_phase, **scores)
+    if method.timed:
+        measures |= dataclasses.asdict(cost)
+    if data.deliver:
+        target = place.parents[1] / "submission" / method.name
+        measures["challenge"] = data.deliver(target, pair, found.displacement)
+    record = results.Record(case, method.name, truth.fixed_phase, **measures)
     report_picture(
-        picture,
+        place.with_name(f"{place.name}.png"),
         fixed=pair.fixed,
         moving=pair.moving,
         warped=found.warp(),
         determinant=found.jacobian_determinant(),
         mask=found.fixed_mask,
-        title=f"Case {name}: {method}",
+        title=f"Case {case}: {method.name}",
         lines=record.lines(),
     )
     return record
 
 
-def show(name: str, by_method, folder: Path, settings) -> int:
+def show(data: cases.DataSet, by_method, folder: Path, settings, *, ablation: bool) -> int:
     """Prints and writes the tables of a data set; returns the number of failures."""
-    by_case, methods = PUBLISHED.get(name, ({}, ()))
     records = [record for found in by_method.values() for record in found]
     phases = sorted({record.fixed_phase for record in records if record.fixed_phase})
     settings = settings | {"fixed": ", ".join(phases)}
-    for method, found in by_method.items():
-        rows, title = results.case_rows(found, published=by_case), f"{name}, {method}: TRE by case"
-        print(f"\n{title} (fixed: {settings['fixed']})\n\n{markdown(rows)}")
-        write_table(folder / method, rows, title=title, settings=settings)
-    rows, title = results.summary_rows(by_method, published=methods), f"{name}: methods"
-    print(f"\n{title}\n\n{markdown(rows)}\nwritten to {folder}")
-    write_table(folder / "methods", rows, title=title, settings=settings)
+    tables = comparisons.tables(
+        by_method,
+        published=data.published,
+        published_cases=data.published_cases,
+        labels=data.labels,
+        ablation=published.ABLATION if ablation else None,
+    )
+    for file, (title, content) in tables.items():
+        title = f"{data.name}, {title}"
+        print(f"\n{title} (fixed: {settings['fixed']})\n\n{markdown(content)}")
+        write_table(folder / file, content, title=title, settings=settings, legend=rows.LEGEND)
+    print(f"written to {folder}")
     failed = [record for record in records if record.error]
     for record in failed:
-        print(f"evaluate.py: {name} {record.case} {record.method}: {record.error}", file=sys.stderr)
+        text = f"{data.name} {record.case} {record.method}: {record.error}"
+        print(f"evaluate.py: {text}", file=sys.stderr)
     return len(failed)
 
 

@@ -1,53 +1,28 @@
 """evaluate.py on small data in the layouts of the data sets, with known fields."""
 
 import dataclasses
-import importlib.util
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluation_data import SHAPE, known_registration, load_script, rows_of, voxel_displacement
 
+from jaxreg import methods
 from jaxreg.data.dirlab_reference import DATASETS
-from jaxreg.data.landmarks import Landmarks, write_landmarks
-from jaxreg.data.nifti import write_volume
-from jaxreg.data.volume import DisplacementField, Volume
 from jaxreg.evaluation import cases, published, results
-from jaxreg.registration import Registration
 
-ROOT = Path(__file__).resolve().parents[1]
-SHAPE = (22, 18, 14)
 SPACING_MM = (0.97, 0.97, 2.5)  # of case 6
 
 
 @pytest.fixture(scope="module")
 def evaluate():
-    spec = importlib.util.spec_from_file_location("evaluate", ROOT / "evaluate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def voxel_displacement(points):
-    """A linear field, which is sampled exactly: u(x) in voxels, (..., 3)."""
-    slopes = np.array([[0.05, 0.0, 0.01], [0.0, -0.04, 0.0], [0.02, 0.0, 0.06]])
-    return np.array([0.4, -0.9, 1.3]) + points @ slopes.T
+    return load_script()
 
 
 @pytest.fixture
-def registered(evaluate, monkeypatch):
+def registered(monkeypatch):
     """Replaces registration by the known field; holds the methods it was called with."""
     calls = []
-
-    def fake(fixed, moving, *, fixed_mask, moving_mask, method, params, config):
-        calls.append(method)
-        grid = np.stack(np.meshgrid(*map(np.arange, fixed.shape), indexing="ij"), axis=-1)
-        u = voxel_displacement(grid).astype(np.float32)
-        mask = Volume(np.ones(fixed.shape, np.uint8), fixed.affine)
-        field = DisplacementField.from_voxels(u, fixed.affine)
-        return Registration(fixed, moving, field, mask, np.eye(4), {"seconds": {}})
-
-    monkeypatch.setattr(evaluate, "register_volumes", fake)
+    monkeypatch.setattr(methods, "register_volumes", known_registration(calls))
     return calls
 
 
@@ -85,10 +60,6 @@ def by_hand(fixed, moving, *, snapped):
     return np.array(errors)
 
 
-def rows_of(path):
-    return json.loads(path.read_text())["rows"]
-
-
 def test_dirlab_scores_a_known_field_in_both_protocols(
     evaluate, registered, dirlab, tmp_path, capsys
 ):
@@ -96,7 +67,7 @@ def test_dirlab_scores_a_known_field_in_both_protocols(
     arguments = ["--dirlab", str(folder), "--method", "initial", "classical"]
     assert evaluate.main([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert registered == ["classical", "classical"]
-    table = rows_of(tmp_path / "out" / "dirlab" / "classical.json")
+    table = rows_of(tmp_path / "out" / "dirlab" / "cases-classical.json")
     pooled = {}
     for kind, snapped in (("", False), (" snap", True)):
         errors = [by_hand(*points[case], snapped=snapped) for case in (6, 7)]
@@ -110,22 +81,28 @@ def test_dirlab_scores_a_known_field_in_both_protocols(
     assert table[0]["folds %"] == 0.0 and table[0]["uncertified %"] == 0.0
     assert [row["case"] for row in table] == ["6", "7", "all landmarks", "mean of cases"]
 
-    start = rows_of(tmp_path / "out" / "dirlab" / "initial.json")
+    start = rows_of(tmp_path / "out" / "dirlab" / "cases-initial.json")
     moved = [np.linalg.norm((p - q) * SPACING_MM, axis=1).mean() for p, q in points.values()]
     assert [row["TRE mm"] for row in start[:2]] == pytest.approx(moved)
-    assert [row["publ. initial"] for row in start[:2]] == [10.89, 11.03]
+    table_5 = rows_of(tmp_path / "out" / "dirlab" / "tre.json")
+    assert [row["publ. initial"] for row in table_5[:2]] == [10.89, 11.03]
+    assert [row["publ. the paper"] for row in table_5[:2]] == [1.15, 1.05]
+    assert [row["initial mm"] for row in table_5[:2]] == pytest.approx(moved)
+    for kind, errors in (("", False), (" snap", True)):
+        expected = [by_hand(*points[case], snapped=errors).mean() for case in (6, 7)]
+        found = [row[f"classical{kind} mm"] for row in table_5[:2]]
+        assert found == pytest.approx(expected, abs=1e-5)
 
     printed = capsys.readouterr().out
     assert "fixed: T00 (inhale)" in printed
     for entry in published.DIRLAB:
         assert f"published: {entry.method} " in printed
-    for name in ("observers", "the paper"):
-        assert f"publ. {name} |" in printed
+    for name in published.DIRLAB_CASES:
+        assert f" publ. {name} |" in printed
     assert f"{pooled[' snap'].mean():.2f}" in printed
     names = {path.name for path in (tmp_path / "out" / "dirlab").iterdir()}
-    tables = {
-        f"{t}.{e}" for t in ("initial", "classical", "methods") for e in ("md", "csv", "json")
-    }
+    stems = ("cases-initial", "cases-classical", "comparisons", "methods", "tre")
+    tables = {f"{stem}.{ending}" for stem in stems for ending in ("md", "csv", "json")}
     assert names == tables | {"cases"}
     assert (tmp_path / "out" / "dirlab" / "cases" / "6-classical.png").stat().st_size > 10_000
 
@@ -137,9 +114,12 @@ def test_copdgene_starts_from_its_own_spacing(evaluate, tmp_path, capsys):
         np.savetxt(tmp_path / f"copd2_300_{phase}_xyz_r1.txt", points, fmt="%d")
     out = ["--method", "initial", "--out", str(tmp_path / "out")]
     assert evaluate.main(["--dirlab-copd", str(tmp_path), *out]) == 0
-    (row,) = rows_of(tmp_path / "out" / "dirlab-copd" / "initial.json")
+    (row,) = rows_of(tmp_path / "out" / "dirlab-copd" / "cases-initial.json")
     expected = np.linalg.norm((fixed - moving) * (0.645, 0.645, 2.5), axis=1).mean()
-    assert row["TRE mm"] == pytest.approx(expected) and row["publ. initial"] == 21.77
+    assert row["TRE mm"] == pytest.approx(expected)
+    table = rows_of(tmp_path / "out" / "dirlab-copd" / "tre.json")
+    assert table[0]["initial mm"] == pytest.approx(expected)
+    assert (table[0]["publ. initial"], table[0]["publ. observers"]) == (21.77, 1.06)
     assert "fixed: iBH (inhale)" in (printed := capsys.readouterr().out)
     assert "published: Polzin 2016" in printed
 
@@ -165,7 +145,7 @@ def test_a_bad_case_is_reported_and_the_others_are_done(
     assert evaluate.main(arguments) == 1
     assert "dirlab 6 classical: " in (error := capsys.readouterr().err)
     assert "expected 300 landmarks, got 299" in error
-    table = rows_of(tmp_path / "out" / "dirlab" / "classical.json")
+    table = rows_of(tmp_path / "out" / "dirlab" / "cases-classical.json")
     assert [row["case"] for row in table] == ["6", "7"]
     assert "299" in table[0]["error"] and table[1]["TRE mm"] > 0
     path.write_text(whole)  # mended: only the case that failed is done again
@@ -179,7 +159,7 @@ def test_a_run_goes_on_where_it_was_stopped(evaluate, registered, dirlab, tmp_pa
     assert evaluate.main([*arguments, "--cases", "7"]) == 0
     assert evaluate.main(arguments) == 0
     assert registered == ["classical"] * 2  # case 7 once
-    table = tmp_path / "out" / "dirlab" / "classical.csv"
+    table = tmp_path / "out" / "dirlab" / "cases-classical.csv"
     first = table.read_text()
     assert evaluate.main(arguments) == 0
     assert table.read_text() == first and len(registered) == 2
@@ -202,37 +182,14 @@ def test_methods_without_networks_do_not_depend_on_weights(
     assert registered == ["classical", "cascade", "cascade"]
 
 
-def test_manifest_scores_labels_and_landmarks(evaluate, registered, tmp_path):
-    rng = np.random.default_rng(0)
-    affine = np.diag([-2.0, 1.5, 3.0, 1.0])
-    labels = np.zeros(SHAPE, np.int32)
-    labels[4:10, 4:12, 3:10], labels[12:18, 4:12, 3:10] = 1, 2
-    ct = rng.uniform(-1000, 200, SHAPE).astype(np.float32)
-    for name, data in (("ct", ct), ("labels", labels)):
-        write_volume(tmp_path / f"{name}.nii.gz", Volume(data, affine))
-    points = rng.uniform(5, 8, (7, 3))
-    moving = points + np.array([3.0, 0.0, 4.0])[None]
-    marks = Landmarks(points, moving, np.full(7, "vessel"))
-    write_landmarks(tmp_path / "points.csv", marks)
-    pair = {"id": "a/b", "fixed": "ct.nii.gz", "moving": "ct.nii.gz", "landmarks": "points.csv"}
-    pair |= {"fixed_labels": "labels.nii.gz", "moving_labels": "labels.nii.gz"}
-    (tmp_path / "pairs.json").write_text(json.dumps([pair]))
-    arguments = ["--manifest", str(tmp_path / "pairs.json"), "--out", str(tmp_path / "out")]
-    assert evaluate.main([*arguments, "--method", "initial", "affine"]) == 0
-    (start,) = rows_of(tmp_path / "out" / "manifest" / "initial.json")
-    assert start["TRE mm"] == pytest.approx(5.0, abs=1e-3)
-    assert (start["Dice"], start["ASD mm"], start["HD mm"]) == (1.0, 0.0, 0.0)
-    assert "TRE snap mm" not in start
-    (moved,) = rows_of(tmp_path / "out" / "manifest" / "affine.json")
-    assert 0 < moved["Dice"] < 1 and moved["HD mm"] > 0 and moved["seconds"] >= 0
-
-
 def test_the_phantom_is_the_default(evaluate, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cases, "PHANTOM_SHAPE", (32, 26, 30))
     monkeypatch.setattr(cases, "PHANTOM_CASES", 1)
     assert evaluate.main(["--method", "initial", "--out", str(tmp_path)]) == 0
-    (row,) = rows_of(tmp_path / "phantom" / "initial.json")
+    (row,) = rows_of(tmp_path / "phantom" / "cases-initial.json")
     assert row["TRE mm"] > 1 and 0.5 < row["Dice"] < 1
+    labels = [row["label"] for row in rows_of(tmp_path / "phantom" / "labels.json")]
+    assert labels == ["right upper", "right middle", "right lower", "left upper", "left lower"]
     assert "fixed: inhale" in capsys.readouterr().out
 
 

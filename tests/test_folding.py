@@ -29,7 +29,9 @@ def test_summary_is_the_explicit_loop(determinant, mask):
     assert result.folds == sum(value <= 0 for value in values) / len(values) > 0
     assert (result.minimum, result.maximum) == (min(values), max(values))
     np.testing.assert_allclose(
-        [result.p1, result.median, result.p99], np.percentile(values, (1, 50, 99)), rtol=1e-5
+        [result.p1, result.p5, result.median, result.p95, result.p99],
+        np.percentile(values, (1, 5, 50, 95, 99)),
+        rtol=1e-5,
     )
     logs = [np.log(max(value, 1e-9)) for value in values]
     assert result.sd_log == pytest.approx(np.std(logs), rel=1e-5)
@@ -43,18 +45,26 @@ def test_a_determinant_that_is_not_a_number_counts_as_fold(determinant, mask):
     assert folding.determinant_summary(broken, mask).folds == pytest.approx(1 / mask.sum())
 
 
-def test_learn2reg_definition_hides_a_fold_that_the_count_shows():
+def test_learn2reg_folds_are_counted_where_its_code_counts_none():
     u = np.zeros((12, 11, 10, 3), np.float32)
     u[6, 5, 5, 0], u[4, 5, 5, 0] = -2.0, 2.0  # mirrors the line between them
     determinant = np.asarray(jacobian_determinant(u))
     everywhere = np.ones(determinant.shape, bool)
     assert determinant.min() == pytest.approx(-1.0)
     assert folding.determinant_summary(determinant, everywhere).folds > 0
-    expected = [
-        np.log(np.clip(determinant[voxel] + 3, 1e-9, 1e9))
-        for voxel in itertools.product(range(2, 10), range(2, 9), range(2, 8))
-    ]
-    assert folding.learn2reg_sd_log(determinant) == pytest.approx(np.std(expected), rel=1e-5)
+    inner = list(itertools.product(range(2, 10), range(2, 9), range(2, 8)))
+    clipped = {voxel: np.clip(determinant[voxel] + 3, 1e-9, 1e9) for voxel in inner}
+    assert not any(value <= 0 for value in clipped.values())  # the reference code's count
+    result = folding.learn2reg_folding(determinant)
+    assert result.folds == sum(determinant[voxel] <= 0 for voxel in inner) > 0
+    assert result.sd_log == pytest.approx(np.std(np.log(list(clipped.values()))), rel=1e-5)
+
+    mask = np.zeros(determinant.shape, bool)
+    mask[5:9, 3:8, :] = True
+    masked = folding.learn2reg_folding(determinant, mask=mask)
+    logs = [np.log(value) for voxel, value in clipped.items() if mask[voxel]]
+    assert masked.sd_log == pytest.approx(np.std(logs), rel=1e-5)
+    assert masked.folds == result.folds
 
 
 def test_uncertified_share_is_the_explicit_loop(mask):

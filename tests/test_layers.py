@@ -19,6 +19,7 @@ LAYERS = (
     ("network", "classical"),
     ("learning", "evaluation"),
     ("registration",),
+    ("methods",),
     ("jaxreg",),
     ("cli",),
     ("__main__",),

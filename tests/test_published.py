@@ -39,7 +39,7 @@ def test_observers_of_copdgene_average_to_their_mean():
 
 
 def test_the_proposed_ablation_is_the_paper():
-    proposed = published.ABLATION[-1]
+    proposed = published.ABLATION["proposed"]
     paper = published.COPDGENE[-1]
     assert (proposed.dice, proposed.folds) == (paper.dice[0], paper.folds)
     assert proposed.dirlab_tre == published.DIRLAB[16].mean

@@ -7,6 +7,7 @@ those that central differences miss.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -23,7 +24,9 @@ class DeterminantSummary:
         folds: share of voxels with determinant <= 0 by central differences.
         minimum: least determinant.
         p1: 1st percentile.
+        p5: 5th percentile.
         median: 50th percentile.
+        p95: 95th percentile.
         p99: 99th percentile.
         maximum: greatest determinant.
         sd_log: standard deviation of log(max(det, 1e-9)).
@@ -32,7 +35,9 @@ class DeterminantSummary:
     folds: float
     minimum: float
     p1: float
+    p5: float
     median: float
+    p95: float
     p99: float
     maximum: float
     sd_log: float
@@ -46,26 +51,48 @@ def determinant_summary(determinant: Image, mask: OtherGrid) -> DeterminantSumma
         mask: where to look, (X, Y, Z), usually the lungs.
     """
     values = _within(determinant, mask)
-    p1, median, p99 = np.percentile(values, (1, 50, 99)).tolist()
+    p1, p5, median, p95, p99 = np.percentile(values, (1, 5, 50, 95, 99)).tolist()
     return DeterminantSummary(
         folds=float(np.mean(~(values > 0))),
         minimum=float(values.min()),
         p1=p1,
+        p5=p5,
         median=median,
+        p95=p95,
         p99=p99,
         maximum=float(values.max()),
         sd_log=float(np.log(np.maximum(values, 1e-9)).std()),
     )
 
 
-def learn2reg_sd_log(determinant: Image) -> float:
-    """Learn2Reg's SDlogJ: sd of log(clip(det + 3, 1e-9, 1e9)) off the two border voxels.
+class Learn2RegFolding(NamedTuple):
+    """Volume change as Learn2Reg's evaluation looks at it: off the two border voxels.
 
-    The 3 is in the challenge's code (MDL-UzL/L2R, evaluation) and makes its value much smaller
-    than `DeterminantSummary.sd_log`. It also hides folds: count those with `determinant_summary`.
+    Attributes:
+        sd_log: SDlogJ, sd of log(clip(det + 3, 1e-9, 1e9)), in the mask where there is one.
+        folds: number of voxels with det <= 0, mask or not.
     """
-    inner = np.asarray(determinant, np.float64)[2:-2, 2:-2, 2:-2]
-    return float(np.log(np.clip(inner + 3, 1e-9, 1e9)).std())
+
+    sd_log: float
+    folds: int
+
+
+def learn2reg_folding(determinant: Image, *, mask: OtherGrid | None = None) -> Learn2RegFolding:
+    """Returns Learn2Reg's SDlogJ, and the number of folds that it means to count.
+
+    The 3 is in the challenge's code (MDL-UzL/L2R, evaluation) and makes SDlogJ much smaller than
+    `DeterminantSummary.sd_log`. The code counts folds where the clipped value is <= 0, which is
+    nowhere; here they are counted on the determinant itself.
+
+    Args:
+        determinant: det(I + du/dx), (X, Y, Z), at least five voxels along each axis.
+        mask: lungs of the fixed image, where the challenge's evaluation is masked.
+    """
+    inner = (slice(2, -2),) * 3
+    values = np.asarray(determinant, np.float64)[inner]
+    logs = np.log(np.clip(values + 3, 1e-9, 1e9))
+    within = logs if mask is None else _within(logs, np.asarray(mask)[inner])
+    return Learn2RegFolding(float(within.std()), int(np.count_nonzero(values <= 0)))
 
 
 def uncertified_share(uncertified: Mask, mask: OtherGrid) -> float:

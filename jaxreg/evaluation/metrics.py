@@ -135,10 +135,13 @@ def dice(a: Labels, b: OtherGrid) -> dict[int, float]:
     return {int(k): float(2 * in_both[k] / total[k]) for k in np.flatnonzero(total)}
 
 
-def dice30(values: Num[np.ndarray, "N"]) -> float:
-    """The paper's Dice30: mean over the 30 % of cases with the lowest value, at least one case."""
+def lowest30(values: Num[np.ndarray, "N"]) -> Float[np.ndarray, "M"]:
+    """The 30 % of the values that are lowest, at least one, ascending.
+
+    The paper's Dice30 is the mean of these over cases, and its +- their standard deviation.
+    """
     values = np.sort(np.asarray(values, np.float64))
-    return float(values[: math.ceil(values.size * _LOWEST_PERCENT / 100)].mean())
+    return values[: math.ceil(values.size * _LOWEST_PERCENT / 100)]
 
 
 def learn2reg_dsc30(values: Num[np.ndarray, "N"]) -> float:

@@ -4,6 +4,8 @@ A voxel of a mask is on its surface if one of its six neighbours is outside of i
 image; distances run between voxel centres. Nearest neighbours come from a KD-tree, on the host.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
@@ -13,9 +15,19 @@ from jaxreg.evaluation.metrics import OtherGrid, require_shape
 from jaxreg.shapes import Mask, Spacing
 
 
-def surface_distances(
-    a: Mask, b: OtherGrid, *, spacing_mm: Spacing
-) -> tuple[Float[np.ndarray, "P"], Float[np.ndarray, "Q"]]:
+class Distances(NamedTuple):
+    """Distances of two surfaces, mm.
+
+    Attributes:
+        a_to_b: from each surface voxel of a to the surface of b, (P,).
+        b_to_a: the other way round, (Q,).
+    """
+
+    a_to_b: Float[np.ndarray, "P"]
+    b_to_a: Float[np.ndarray, "Q"]
+
+
+def surface_distances(a: Mask, b: OtherGrid, *, spacing_mm: Spacing) -> Distances:
     """Distances from each surface voxel of `a` to the surface of `b`, and the other way round.
 
     Args:
@@ -36,30 +48,29 @@ def surface_distances(
             )
     a_to_b = KDTree(points[1]).query(points[0])[0]
     b_to_a = KDTree(points[0]).query(points[1])[0]
-    return np.asarray(a_to_b), np.asarray(b_to_a)
+    return Distances(np.asarray(a_to_b), np.asarray(b_to_a))
 
 
-def asd(a: Mask, b: OtherGrid, *, spacing_mm: Spacing) -> float:
-    """Symmetric average surface distance, mm: mean of `surface_distances` of both directions.
+def asd(distances: Distances) -> float:
+    """Symmetric average surface distance, mm: mean of the distances of both directions.
 
     (sum d(p, B) + sum d(q, A)) / (|A| + |B|), p on the surface A and q on the surface B.
     """
-    return float(np.concatenate(surface_distances(a, b, spacing_mm=spacing_mm)).mean())
+    return float(np.concatenate(distances).mean())
 
 
-def hd(a: Mask, b: OtherGrid, *, spacing_mm: Spacing) -> float:
-    """Hausdorff distance of the two surfaces, mm: greatest of `surface_distances`."""
-    return float(np.concatenate(surface_distances(a, b, spacing_mm=spacing_mm)).max())
+def hd(distances: Distances) -> float:
+    """Hausdorff distance of the two surfaces, mm: greatest of the distances."""
+    return float(np.concatenate(distances).max())
 
 
-def hd95(a: Mask, b: OtherGrid, *, spacing_mm: Spacing) -> float:
+def hd95(distances: Distances) -> float:
     """Robust Hausdorff distance, mm: the greater 95th percentile of the two directions.
 
     Each surface voxel counts once; the surface-distance package that Learn2Reg calls weights them
     by area instead and takes every voxel as 1 mm.
     """
-    directions = surface_distances(a, b, spacing_mm=spacing_mm)
-    return float(max(np.percentile(distances, 95) for distances in directions))
+    return float(max(np.percentile(one_way, 95) for one_way in distances))
 
 
 def _surface_points(mask, spacing_mm):

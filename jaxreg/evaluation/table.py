@@ -52,7 +52,12 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def write_table(
-    path: Path, rows: Sequence[Row], *, title: str, settings: Mapping[str, Any]
+    path: Path,
+    rows: Sequence[Row],
+    *,
+    title: str,
+    settings: Mapping[str, Any],
+    legend: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the rows as path.md, path.csv and path.json, each whole or not at all.
 
@@ -61,15 +66,20 @@ def write_table(
         rows: of the table.
         title: heading of the Markdown file.
         settings: what made the rows, versions included; kept in the JSON and below the Markdown.
+        legend: what columns mean; those that the table has stand below the Markdown and in the
+            JSON.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns(rows), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    document = {"title": title, "settings": settings, "rows": [_finite(row) for row in rows]}
+    meaning = {name: (legend or {})[name] for name in columns(rows) if name in (legend or {})}
+    document = {"title": title, "settings": settings, "columns": meaning}
+    document |= {"rows": [_finite(row) for row in rows]}
     notes = "".join(f"- {name}: {json.dumps(value)}\n" for name, value in settings.items())
+    words = "".join(f"- {name}: {text}\n" for name, text in meaning.items())
     contents = {
-        ".md": f"# {title}\n\n{markdown(rows)}\n{notes}",
+        ".md": f"# {title}\n\n{markdown(rows)}\n{words}{notes}",
         ".csv": text.getvalue(),
         ".json": json.dumps(document, indent=2, allow_nan=False) + "\n",
     }

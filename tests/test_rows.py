@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jaxreg.evaluation.published import PublishedTre
-from jaxreg.evaluation.results import Record, case_rows, summary_rows
+from jaxreg.evaluation.results import Record
+from jaxreg.evaluation.rows import case_rows, summary_rows, tre_rows
 
 
 def records(count):
@@ -17,7 +18,7 @@ def records(count):
 
 def test_cases_are_pooled_and_averaged():
     found = [*records(3), Record("4", "full", error="broken")]
-    rows = case_rows(found, published={"initial": (8.0, 9.0, 13.0, 99.0)})
+    rows = case_rows(found)
     assert [row["case"] for row in rows[3:]] == ["4", "all landmarks", "mean of cases"]
     assert rows[3]["error"] == "broken" and rows[3]["TRE mm"] is None
     pooled, by_case = rows[4], rows[5]
@@ -26,7 +27,21 @@ def test_cases_are_pooled_and_averaged():
     assert pooled["sd"] == pytest.approx(np.concatenate(errors).std())
     assert by_case["TRE mm"] == pytest.approx(np.mean([e.mean() for e in errors]))
     assert by_case["sd"] is None
-    assert (by_case["publ. initial"], by_case["seconds"]) == (10.0, 2.0)  # of finished cases
+    assert by_case["seconds"] == 2.0  # of finished cases
+
+
+def test_cases_of_all_methods_stand_side_by_side():
+    found = [*records(3), Record("4", "full", error="broken")]
+    snapped = [Record(str(n), "initial", tre_mm=[5.0], tre_snapped_mm=[4.0]) for n in (1, 2)]
+    rows = tre_rows(
+        {"initial": snapped, "full": found}, published={"the paper": (8.0, 9.0, 13.0, 2.0)}
+    )
+    assert [row["case"] for row in rows] == ["1", "2", "3", "4", "mean of cases"]
+    assert list(rows[0]) == ["case", "initial mm", "full mm", "initial snap mm", "publ. the paper"]
+    assert rows[2]["full mm"] == pytest.approx(np.mean(found[2].tre_mm))
+    assert rows[2]["initial mm"] is None and rows[3]["full mm"] is None
+    assert rows[4]["publ. the paper"] == 8.0 and rows[4]["initial snap mm"] == 4.0
+    assert tre_rows({"full": [Record("1", "full")]}) == []
 
 
 def test_columns_without_values_are_left_out():
@@ -47,7 +62,7 @@ def test_an_interval_needs_cases(count, shown):
 def test_published_rows_stand_in_the_column_of_their_protocol():
     entries = (PublishedTre("A", 1.0, 0.5, "< 0.1", 2.0), PublishedTre("B", 0.9, snapped=True))
     failed = [Record("1", "full", error="broken")]
-    rows = summary_rows({"full": failed}, published=entries)
+    rows = summary_rows({"full": failed}, published=[entry.row() for entry in entries])
     assert rows[0]["cases"] == "0 of 1" and rows[0]["TRE mm"] is None
     assert rows[1]["method"] == "published: A" and rows[1]["TRE mm"] == 1.0
     assert rows[1]["folds %"] == "< 0.1" and rows[1]["TRE snap mm"] is None

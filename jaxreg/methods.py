@@ -57,7 +57,7 @@ def registering(
         config: settings of the networks.
 
     Returns:
-        The method; its results depend on the weights.
+        The method; its results depend on the weights and their settings.
     """
 
     def register(case: str, pair: LoadedPair) -> Registration:
@@ -71,8 +71,8 @@ def registering(
             config=config,
         )
 
-    digest = None if params is None else weights_digest(params)
-    return Method(name, register, lambda case: digest, timed=True)
+    weights = None if params is None else f"{weights_digest(params)} {config}"
+    return Method(name, register, lambda case: weights, timed=True)
 
 
 def outside(name: str, folder: Path) -> Method:
@@ -95,10 +95,9 @@ def outside(name: str, folder: Path) -> Method:
         return Registration(pair.fixed, pair.moving, field, lungs, np.eye(4), {})
 
     def depends(case: str) -> str | None:
-        try:
-            content = find_displacement(folder, file_name(case)).read_bytes()
-        except OSError:
-            return None  # reported when it is read
-        return hashlib.sha256(content).hexdigest()[:12]
+        digest = hashlib.sha256()
+        for path in sorted(folder.glob(f"{file_name(case)}.*")):  # a .mhd and its .raw
+            digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()[:12]
 
     return Method(name, register, depends, timed=False)

@@ -1,0 +1,40 @@
+"""What the result of a method depends on, so that no finished case is taken for another."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxreg import methods
+from jaxreg.config import NetworkConfig
+from jaxreg.network.cascade import init_level
+
+sitk = pytest.importorskip("SimpleITK")
+
+
+def write_field(path, value):
+    sitk.WriteImage(sitk.GetImageFromArray(np.full((4, 5, 6, 3), value), isVector=True), str(path))
+
+
+@pytest.mark.parametrize("ending", ["mha", "mhd", "nrrd", "nhdr", "nii.gz"])
+def test_fields_are_known_by_their_content(tmp_path, ending):
+    method = methods.outside("tool", tmp_path)
+    write_field(tmp_path / f"1.{ending}", 2.0)
+    write_field(tmp_path / f"2.{ending}", 2.0)
+    first, other = method.depends("1"), method.depends("2")
+    assert method.depends("1") == first
+    write_field(tmp_path / f"1.{ending}", 3.0)  # of .mhd and .nhdr the header stays the same
+    assert method.depends("1") != first and method.depends("2") == other
+    assert method.depends("3") is not None  # missing: reported when it is read
+
+
+def test_networks_are_known_by_weights_and_settings():
+    config = NetworkConfig(grid=(16, 16, 16), levels=1, widths=(2, 2), convs=1)
+    params = {"level_1": init_level(jax.random.key(0), config)}
+    finer = NetworkConfig(grid=(32, 32, 32), levels=1, widths=(2, 2), convs=1)
+    others = {"level_1": init_level(jax.random.key(1), config)}
+    known = {
+        methods.registering("a", method="cascade", params=p, config=c).depends("1")
+        for p, c in ((params, config), (params, finer), (others, config))
+    }
+    assert len(known) == 3
+    assert methods.registering("classical", method="classical").depends("1") is None

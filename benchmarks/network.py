@@ -111,10 +111,10 @@ def torch_programs(images, *, layout):
     return {"forward": forward, "train_step": train_step}
 
 
-def measure(programs, *, rounds):
+def measure(programs, *, rounds, kinds=KINDS):
     """Medians over interleaved rounds: {name: {"forward_s", "forward_cpu_s", ...}}."""
     samples = {name: {} for name in programs}
-    for kind in KINDS:
+    for kind in kinds:
         for run in programs.values():
             run[kind]()
         for _ in range(rounds):
@@ -135,6 +135,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, nargs=3, default=(96, 80, 96), metavar=("X", "Y", "Z"))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--json", type=Path, help="file to write the seconds to")
     arguments = parser.parse_args()
 
@@ -147,14 +148,14 @@ def main():
     if importlib.util.find_spec("torch"):
         programs["torch"] = torch_programs(images, layout="contiguous_format")
         programs["torch_channels_last"] = torch_programs(images, layout="channels_last_3d")
-    seconds = measure(programs, rounds=arguments.rounds)
+    seconds = measure(programs, rounds=arguments.rounds, kinds=arguments.kinds)
 
     print(
         f"{'x'.join(map(str, arguments.size))}, {CORES} cores, median of {arguments.rounds} rounds"
     )
-    print(f"{'':20} {'forward':>9} {'(cpu)':>9} {'step':>9} {'(cpu)':>9}  seconds")
+    print(f"{'':20} " + " ".join(f"{kind:>10} {'(cpu)':>10}" for kind in arguments.kinds) + "  s")
     for name, row in seconds.items():
-        print(f"{name:20} " + " ".join(f"{value:9.3f}" for value in row.values()))
+        print(f"{name:20} " + " ".join(f"{value:10.3f}" for value in row.values()))
     if arguments.json:
         arguments.json.write_text(json.dumps(seconds, indent=2) + "\n")
 

@@ -1,0 +1,99 @@
+"""Seconds and memory of the cascade of three levels, and memory of a training step of each level.
+
+    python benchmarks/cascade.py --size 192 160 192
+
+The network is the paper's, with parameters as drawn; the time does not depend on them. Memory is
+what the compiled program asks for (`memory_analysis`); peak is that of the whole process
+after the forward passes, the training steps are compiled only.
+"""
+
+import argparse
+import dataclasses
+import json
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg.config import Config, NetworkConfig
+from jaxreg.learning.training import initial_state, make_step
+from jaxreg.losses import Example
+from jaxreg.network.cascade import cascade, init_level
+
+KEYPOINTS, LABELS = 1024, 5
+
+
+def gigabytes(compiled):
+    """Arguments, outputs and temporary memory of a program, GB."""
+    sizes = compiled.memory_analysis()
+    names = ("argument_size_in_bytes", "output_size_in_bytes", "temp_size_in_bytes")
+    return [getattr(sizes, name) / 1e9 for name in names]
+
+
+def training_step(config, level):
+    """The compiled step of a level with all terms of the loss, one pair a step."""
+    shape = tuple(n // 2 ** (level - 1) for n in config.network.grid)
+
+    def array(*size):
+        return jax.ShapeDtypeStruct((1, *size), jnp.float32)
+
+    points = array(KEYPOINTS, 3)
+    labels = array(*shape, LABELS)
+    batch = Example(
+        *[array(*shape)] * 3, labels, labels, points, points, array(KEYPOINTS), array(3)
+    )
+    state = jax.eval_shape(lambda: initial_state(config, level))
+    levels = range(config.network.levels, level, -1)
+    coarser = {f"level_{coarse}": state.params for coarse in levels}
+    return make_step(config, level, steps=1).lower(state, coarser, batch).compile()
+
+
+def main():
+    """Measures, prints, writes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--size", type=int, nargs=3, default=(192, 160, 192), metavar=("X", "Y", "Z")
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", action="store_true", help="training steps as well (minutes)")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    network = NetworkConfig(grid=tuple(options.size))
+    config = dataclasses.replace(Config(), network=network)
+    params = {
+        f"level_{level}": init_level(jax.random.key(level), network)
+        for level in range(network.levels, 0, -1)
+    }
+    noise = np.random.default_rng(0).normal(-600.0, 300.0, (2, *options.size)).astype(np.float32)
+    function = jax.jit(cascade, static_argnums=3)
+    compiled = function.lower(params, noise[0], noise[1], network).compile()
+    images = jax.device_put(list(noise))
+    seconds = []
+    for _ in range(options.rounds + 1):
+        began = time.perf_counter()
+        jax.block_until_ready(compiled(params, *images))
+        seconds.append(time.perf_counter() - began)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    result = {
+        "forward_s": statistics.median(seconds[1:]),
+        "peak_process_gib": peak,
+        "memory_gb": {"forward": gigabytes(compiled)},
+    }
+    if options.steps:
+        for level in range(network.levels, 0, -1):
+            result["memory_gb"][f"step of level {level}"] = gigabytes(training_step(config, level))
+    print(f"{'x'.join(map(str, options.size))}: {result['forward_s']:.2f} s, median of")
+    print(f"{options.rounds}; peak of the process {peak:.2f} GiB")
+    print("| program | arguments GB | output GB | temporary GB |\n|---|---:|---:|---:|")
+    for name, sizes in result["memory_gb"].items():
+        print(f"| {name} | " + " | ".join(f"{size:.2f}" for size in sizes) + " |")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -36,7 +36,11 @@ def identity_grid(shape: Shape) -> Displacement:
 
 def target_points(u: Displacement) -> Displacement:
     """The points y(x) = x + u(x), in voxels, (X, Y, Z, 3)."""
-    return identity_grid(u.shape[:3]) + u
+    shape = (*u.shape[:3], 1)
+    # split and joined again, so that XLA reads and differentiates each coordinate by itself
+    parts = jax.lax.split(u, (1, 1, 1), axis=3)
+    places = [part + jax.lax.broadcasted_iota(u.dtype, shape, a) for a, part in enumerate(parts)]
+    return jnp.concatenate(places, axis=3)
 
 
 def warp(moving: Float[AnyArray, "A B C"], u: Displacement) -> Image:

@@ -98,8 +98,10 @@ def _sample_jvp(primals, tangents):
         value, tangent = _trilinear(image, coordinates), None
     else:
         value, slopes = _trilinear_slopes(image, coordinates)
-        moved = d_coordinates[..., None, :] if image.ndim == 4 else d_coordinates
-        tangent = sum(slope * moved[..., axis] for axis, slope in enumerate(slopes))
+        # split, whose transpose is one concatenation: slices would come back as padded sums
+        moved = jax.lax.split(d_coordinates, (1, 1, 1), axis=d_coordinates.ndim - 1)
+        moved = [part if image.ndim == 4 else part[..., 0] for part in moved]
+        tangent = sum(slope * part for slope, part in zip(slopes, moved, strict=True))
     if not isinstance(d_image, zero):
         varied = _trilinear(d_image, coordinates)
         tangent = varied if tangent is None else tangent + varied

@@ -59,6 +59,8 @@ def report(folder, by_method):
         title="run </title><script>alert(1)</script>",
         rows=summary_rows(by_method),
         settings={"source": "<i>here</i>", "cases": 3},
+        more={"tests <1>": [{"method": "full", "better than": "initial", "p": 0.0314}]},
+        legend={"p": "chance & more", "unused": "not in any table"},
     )
     return path
 
@@ -122,6 +124,9 @@ def test_all_cases_are_there_and_texts_are_texts(written):
     texts = "".join(page.texts)
     for text in (CASE, "expected <HU>, got 0 & 1", "<i>here</i>", "run </title><script>alert"):
         assert text in texts
+    for text in ("tests <1>", "better than", "0.031", "chance & more"):
+        assert text in texts
+    assert "not in any table" not in texts
     links = [value for tag, name, value in page.attributes if (tag, name) == ("a", "href")]
     cases = [dict(urllib.parse.parse_qsl(link[1:])).get("case") for link in links]
     assert cases == [None, CASE, "2", "3", CASE, "2", "3"]

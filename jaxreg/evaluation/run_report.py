@@ -53,6 +53,8 @@ def write_report(
     title: str,
     rows: Sequence[Row],
     settings: Mapping[str, Any],
+    more: Mapping[str, Sequence[Row]] | None = None,
+    legend: Mapping[str, str] | None = None,
     label_names: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes report.html and its figures (.png) into the folder of a run.
@@ -63,6 +65,8 @@ def write_report(
         title: of the report.
         rows: of the table of methods, with a column "method".
         settings: what made the records, versions included.
+        more: other tables, by title.
+        legend: what columns mean; shown for those that a table has.
         label_names: of the labels, such as {"1": "right upper"}.
 
     Returns:
@@ -79,17 +83,21 @@ def write_report(
         "volume_colours": _colours(VOLUME_COLOURS),
     }
     colours = method_colours(by_method)
+    swatch = {"method": lambda name: _swatch(name, colours)}
+    others = "".join(_folded(name, _table(table, swatch)) for name, table in (more or {}).items())
+    used = {name for table in (rows, *(more or {}).values()) for name in columns(table)}
     parts = {
         "title": escape(title),
         "links": "".join(f"<li>{_case_link(name, f'Case {name}')}</li>" for name in names),
-        "methods": _table(rows, {"method": lambda name: _swatch(name, colours)}),
+        "methods": _table(rows, swatch) + others,
         "figures": "".join(_figures(folder, by_method, paths, label_names)),
         "cases": _table(_overview(by_method, names), {"case": lambda name: _case_link(name, name)}),
-        "settings": "".join(
-            f"<dt>{escape(name)}</dt><dd>{escape(_text(value))}</dd>"
-            for name, value in settings.items()
+        "settings": _folded("settings and versions", _list(settings)),
+        "legend": _folded(
+            "what the columns mean",
+            _list({name: text for name, text in (legend or {}).items() if name in used}),
         ),
-        "articles": "".join(_article(name, by_method, colours) for name in names),
+        "articles": "".join(_article(name, by_method, swatch) for name in names),
         "note": f"Images are shown in voxels of {spacing_mm:g} mm, from −1000 to 200 HU; a voxel "
         "is red where the field folds anywhere in it.",
         "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
@@ -217,15 +225,25 @@ def _cells(record: Record) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "case"}
 
 
-def _article(name, by_method, colours) -> str:
+def _article(name, by_method, markup) -> str:
     rows = [
         {"method": method, **_cells(record)}
         for method, records in by_method.items()
         for record in records
         if record.case == name
     ]
-    table = _table(rows, {"method": lambda method: _swatch(method, colours)})
-    return f"<article><h2>Case {escape(name)}</h2>{table}</article>"
+    return f"<article><h2>Case {escape(name)}</h2>{_table(rows, markup)}</article>"
+
+
+def _folded(title, content) -> str:
+    """Content that a click on its title opens; nothing without content."""
+    summary = f"<summary>{escape(title)}</summary>"
+    return f"<details>{summary}{content}</details>" if content else ""
+
+
+def _list(entries: Mapping[str, Any]) -> str:
+    terms = (f"<dt>{escape(k)}</dt><dd>{escape(_text(v))}</dd>" for k, v in entries.items())
+    return f"<dl>{''.join(terms)}</dl>" if entries else ""
 
 
 def _table(rows: Sequence[Row], markup) -> str:

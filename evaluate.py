@@ -13,9 +13,9 @@ an outside tool whose displacement fields lie in a folder (--fields): CASE.nii.g
 the grid of the fixed image, LPS mm, as ITK, ANTs and elastix write them. All are scored alike.
 
 Tables go to the terminal and, as Markdown, CSV and JSON, under --out, with a picture of every
-registration; fields in the format of a challenge go under --out/DATASET/submission. A run that was
-stopped goes on with the cases that are missing. A case that fails is reported and does not stop the
-others; the exit status is then 1.
+registration and report.html, which shows all of it in a browser; fields in the format of a
+challenge go under --out/DATASET/submission. A run that was stopped goes on with the cases that are
+missing. A case that fails is reported and does not stop the others; the exit status is then 1.
 """
 
 import argparse
@@ -31,6 +31,8 @@ from jaxreg.evaluation import cases, comparisons, published, results, rows, scor
 from jaxreg.evaluation.cost import measured
 from jaxreg.evaluation.export import export_cases
 from jaxreg.evaluation.report import report_picture
+from jaxreg.evaluation.run_report import snapshot_path, write_report
+from jaxreg.evaluation.snapshot import take_snapshot, write_snapshot
 from jaxreg.evaluation.table import markdown, write_table
 from jaxreg.methods import Method
 from jaxreg.network.weights import load_shipped, load_weights
@@ -187,16 +189,16 @@ def score(data: cases.DataSet, case: str, truth: cases.Truth, method: Method, pl
         target = place.parents[1] / "submission" / method.name
         measures["challenge"] = data.deliver(target, pair, found.displacement)
     record = results.Record(case, method.name, truth.fixed_phase, **measures)
-    report_picture(
-        place.with_name(f"{place.name}.png"),
-        fixed=pair.fixed,
-        moving=pair.moving,
-        warped=found.warp(),
-        determinant=found.jacobian_determinant(),
-        mask=found.fixed_mask,
-        title=f"Case {case}: {method.name}",
-        lines=record.lines(),
-    )
+    images: dict[str, Any] = {
+        "fixed": pair.fixed,
+        "moving": pair.moving,
+        "warped": found.warp(),
+        "determinant": found.jacobian_determinant(),
+        "mask": found.fixed_mask,
+    }
+    write_snapshot(snapshot_path(place.parents[1], case, method.name), take_snapshot(**images))
+    picture, title = place.with_name(f"{place.name}.png"), f"Case {case}: {method.name}"
+    report_picture(picture, **images, title=title, lines=record.lines())
     return record
 
 
@@ -216,7 +218,17 @@ def show(data: cases.DataSet, by_method, folder: Path, settings, *, ablation: bo
         title = f"{data.name}, {title}"
         print(f"\n{title} (fixed: {settings['fixed']})\n\n{markdown(content)}")
         write_table(folder / file, content, title=title, settings=settings, legend=rows.LEGEND)
-    print(f"written to {folder}")
+    page = write_report(
+        folder,
+        by_method,
+        title=f"{data.name}: {', '.join(by_method)}",
+        rows=tables["methods"][1],
+        settings=settings,
+        more={title: content for name, (title, content) in tables.items() if name != "methods"},
+        legend=rows.LEGEND,
+        label_names=data.labels,
+    )
+    print(f"written to {folder}; open {page}")
     failed = [record for record in records if record.error]
     for record in failed:
         text = f"{data.name} {record.case} {record.method}: {record.error}"

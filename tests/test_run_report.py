@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from jaxreg.evaluation import run_report
-from jaxreg.evaluation.results import Record, summary_rows
+from jaxreg.evaluation.results import Record
+from jaxreg.evaluation.rows import summary_rows
 from jaxreg.evaluation.run_report import snapshot_path, write_report
 from jaxreg.evaluation.snapshot import Snapshot, write_snapshot
 

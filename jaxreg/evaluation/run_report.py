@@ -25,7 +25,8 @@ from jaxreg.data.atomic import replacing
 from jaxreg.evaluation.charts import Records, method_colours, overlap_chart, tre_chart
 from jaxreg.evaluation.panels import image_panel, jacobian_panel
 from jaxreg.evaluation.planes import DIFFERENCE_COLOURS, VOLUME_COLOURS
-from jaxreg.evaluation.results import Record, case_rows
+from jaxreg.evaluation.results import Record
+from jaxreg.evaluation.rows import case_rows
 from jaxreg.evaluation.snapshot import Snapshot, read_snapshot
 from jaxreg.evaluation.table import Row, columns
 

@@ -1,12 +1,14 @@
 """The command line: argument parsing and messages only.
 
 python -m jaxreg register FIXED MOVING --out DIR
+python -m jaxreg keypoints FIXED MOVING --out POINTS.csv
 python -m jaxreg demo --out DIR
 """
 
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,12 +32,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="jaxreg", description="Registration of lung CT.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    register = commands.add_parser("register", help="register two images")
-    register.add_argument("fixed", type=Path, help="CT whose points are followed (NIfTI, ...)")
-    register.add_argument("moving", type=Path, help="CT in which they are found")
+    pair = argparse.ArgumentParser(add_help=False)
+    pair.add_argument("fixed", type=Path, help="CT whose points are followed (NIfTI, ...)")
+    pair.add_argument("moving", type=Path, help="CT in which they are found")
+    pair.add_argument("--fixed-mask", type=Path, help="lungs of FIXED; found if not given")
+    pair.add_argument("--moving-mask", type=Path, help="lungs of MOVING; found if not given")
+
+    register = commands.add_parser("register", parents=[pair], help="register two images")
     register.add_argument("--out", type=Path, required=True, help="folder for the results")
-    register.add_argument("--fixed-mask", type=Path, help="lungs of FIXED; found if not given")
-    register.add_argument("--moving-mask", type=Path, help="lungs of MOVING; found if not given")
     register.add_argument(
         "--method",
         default="full",
@@ -44,6 +48,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     register.add_argument("--weights", type=Path, help="weights.npz of train.py; default: shipped")
     register.set_defaults(run=_register)
+
+    keypoints = commands.add_parser(
+        "keypoints", parents=[pair], help="find points of one image in the other"
+    )
+    keypoints.add_argument("--out", type=Path, required=True, help="CSV file, world millimetres")
+    keypoints.add_argument(
+        "--space", default="RAS", choices=("RAS", "LPS"), help="axes of the file (default: RAS)"
+    )
+    keypoints.set_defaults(run=_keypoints)
 
     demo = commands.add_parser("demo", help="register a generated pair whose truth is known")
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
@@ -79,15 +92,22 @@ def _prepare_folder(folder: Path) -> None:
         )
 
 
-def _register(options: argparse.Namespace) -> int:
+def _read_pair(options: argparse.Namespace):
+    """The images that a command names, and their masks, None where it names none."""
     from jaxreg.data.reading import read_image, read_labels
+
+    fixed, moving = read_image(options.fixed), read_image(options.moving)
+    masks = [read_labels(p) if p else None for p in (options.fixed_mask, options.moving_mask)]
+    return fixed, moving, masks
+
+
+def _register(options: argparse.Namespace) -> int:
     from jaxreg.network.weights import load_weights
     from jaxreg.registration import register_volumes
 
     _prepare_folder(options.out)
     params, config = load_weights(options.weights) if options.weights else (None, None)
-    fixed, moving = read_image(options.fixed), read_image(options.moving)
-    masks = [read_labels(p) if p else None for p in (options.fixed_mask, options.moving_mask)]
+    fixed, moving, masks = _read_pair(options)
     result = register_volumes(
         fixed,
         moving,
@@ -103,6 +123,22 @@ def _register(options: argparse.Namespace) -> int:
         f"written to {options.out}: warped, displacement and jacobian (.nii.gz), report.png, "
         "summary.json"
     )
+    return 0
+
+
+def _keypoints(options: argparse.Namespace) -> int:
+    from jaxreg.data.landmarks import write_landmarks
+    from jaxreg.registration import match_volumes
+
+    if options.out.is_dir():
+        raise ValueError(f"--out: expected a CSV file, got the folder {options.out}. Name a file.")
+    _prepare_folder(options.out.parent)
+    fixed, moving, masks = _read_pair(options)
+    began = time.perf_counter()
+    points = match_volumes(fixed, moving, fixed_mask=masks[0], moving_mask=masks[1])
+    seconds = time.perf_counter() - began
+    write_landmarks(options.out, points, space=options.space)
+    print(f"{len(points.fixed)} keypoints in {seconds:.1f} s, written to {options.out}")
     return 0
 
 

@@ -15,11 +15,13 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxreg.classical.affine import prealign
+from jaxreg.classical.keypoints import find_keypoints_mm
 from jaxreg.classical.lungs import lung_mask
 from jaxreg.classical.refine import refine
 from jaxreg.config import NetworkConfig
 from jaxreg.data.atomic import replacing
-from jaxreg.data.frame import AIR_HU, labels_to_frame, lung_frame, to_frame
+from jaxreg.data.frame import AIR_HU, FRAME, labels_to_frame, lung_frame, to_frame
+from jaxreg.data.landmarks import Landmarks
 from jaxreg.data.nifti import write_displacement, write_volume
 from jaxreg.data.volume import DisplacementField, Volume, check_ct, require_same_grid
 from jaxreg.data.warping import field_on_grid, invert_field, warp_volume
@@ -31,7 +33,6 @@ from jaxreg.network.cascade import cascade
 from jaxreg.network.weights import load_shipped, weights_digest
 from jaxreg.shapes import AnyArray, Displacement
 
-FRAME = (192, 160, 192)  # on which a pair is refined: about 1.5 mm in a grown person's lungs
 METHODS = ("initial", "affine", "cascade", "classical", "full")
 
 
@@ -204,18 +205,9 @@ def register_volumes(
     """
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}.")
-    check_ct(fixed, "fixed")
-    check_ct(moving, "moving")
     clock, given = _Clock(), (fixed_mask, moving_mask)
     with clock.stage("masks"):
-        fixed_mask = _lungs(fixed, fixed_mask, "fixed")
-        moving_mask = _lungs(moving, moving_mask, "moving")
-        if any(mask is not None and _one_label(mask) for mask in given):
-            # a mask that does not tell right from left says nothing of a missing lung
-            fixed_mask, moving_mask = (
-                Volume((mask.data > 0).astype(np.uint8), mask.affine)
-                for mask in (fixed_mask, moving_mask)
-            )
+        fixed_mask, moving_mask = _checked_masks(fixed, moving, fixed_mask, moving_mask)
     matrix, stage = np.eye(4), "none"
     if method != "initial":
         with clock.stage("prealignment"):
@@ -261,6 +253,40 @@ def register_volumes(
     return dataclasses.replace(registration, summary=summary)
 
 
+def match_volumes(
+    fixed: Volume,
+    moving: Volume,
+    *,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+) -> Landmarks:
+    """Thousands of points in the fixed lungs and where they lie in the moving image.
+
+    Lung masks and linear prealignment as in `register_volumes`, then `classical.keypoints`.
+
+    Args:
+        fixed: CT in HU.
+        moving: CT in HU, on any grid.
+        fixed_mask: lungs, nonzero inside, on the grid of `fixed`; found automatically if None.
+        moving_mask: the same for `moving`.
+
+    Returns:
+        Points of kind "keypoint", RAS mm.
+
+    Raises:
+        ValueError: as `register_volumes`; or no point is found.
+    """
+    fixed_mask, moving_mask = _checked_masks(fixed, moving, fixed_mask, moving_mask)
+    matrix, _ = prealign(fixed, moving, fixed_mask, moving_mask)
+    points = find_keypoints_mm(fixed, moving, fixed_mask, moving_mask, matrix)
+    if len(points.fixed) == 0:
+        raise ValueError(
+            "fixed and moving: expected lungs of one subject, got no place in them that can be "
+            "told in both. Check the images and their masks."
+        )
+    return points
+
+
 def versions() -> dict[str, str]:
     """Versions of this package, of JAX and of Python, and the device, for the records."""
     return {
@@ -269,6 +295,24 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
     }
+
+
+def _checked_masks(
+    fixed: Volume, moving: Volume, fixed_mask: Volume | None, moving_mask: Volume | None
+) -> tuple[Volume, Volume]:
+    """Lungs of both images, given or found."""
+    check_ct(fixed, "fixed")
+    check_ct(moving, "moving")
+    given = (fixed_mask, moving_mask)
+    fixed_mask = _lungs(fixed, fixed_mask, "fixed")
+    moving_mask = _lungs(moving, moving_mask, "moving")
+    if any(mask is not None and _one_label(mask) for mask in given):
+        # a mask that does not tell right from left says nothing of a missing lung
+        fixed_mask, moving_mask = (
+            Volume((mask.data > 0).astype(np.uint8), mask.affine)
+            for mask in (fixed_mask, moving_mask)
+        )
+    return fixed_mask, moving_mask
 
 
 def _lungs(image: Volume, mask: Volume | None, name: str) -> Volume:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxreg.cli import main
-from jaxreg.data.nifti import write_volume
+from jaxreg.data.landmarks import read_landmarks
+from jaxreg.data.nifti import read_volume, write_volume
 from jaxreg.data.phantom import phantom_pair
 from jaxreg.data.volume import Volume
 
@@ -40,6 +41,31 @@ def test_register_writes_its_files(files, tmp_path, capsys):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["method"] == "affine"
     assert (tmp_path / "out" / "report.png").stat().st_size > 10_000
+
+
+def test_keypoints_writes_a_csv_of_both_spaces(files, tmp_path, capsys):
+    masks = ["--fixed-mask", files / "fixed_mask.nii.gz"]
+    masks += ["--moving-mask", files / "moving_mask.nii.gz"]
+    pair = [files / "fixed.nii.gz", files / "moving.nii.gz", *masks]
+    points = {}
+    for space in ("RAS", "LPS"):
+        out = tmp_path / "new" / f"{space}.csv"
+        assert run("keypoints", *pair, "--out", out, "--space", space) == 0
+        assert re.match(r"\d+ keypoints in \d+\.\d s, written to", capsys.readouterr().out)
+        assert out.read_text().startswith(f"# space: {space}\n")
+        points[space] = read_landmarks(out)
+    assert len(points["RAS"].fixed) > 100 and set(points["RAS"].kind) == {"keypoint"}
+    np.testing.assert_allclose(points["RAS"].fixed, points["LPS"].fixed)
+    np.testing.assert_allclose(points["RAS"].moving, points["LPS"].moving)
+    lungs = read_volume(files / "fixed_mask.nii.gz")
+    voxels = np.rint(lungs.voxel_from_world(points["RAS"].fixed)).astype(int)
+    assert np.mean(lungs.data[tuple(voxels.T)] > 0) > 0.95
+
+
+def test_keypoints_in_a_folder_are_refused_before_the_work(files, tmp_path, capsys):
+    status = run("keypoints", files / "no.nii.gz", files / "no.nii.gz", "--out", tmp_path)
+    assert status == 1
+    assert "--out: expected a CSV file, got the folder" in capsys.readouterr().err
 
 
 def bad(files, tmp_path, kind):

@@ -9,12 +9,12 @@ import SimpleITK as sitk
 
 import jaxreg
 from jaxreg.config import NetworkConfig
-from jaxreg.data.landmarks import read_landmarks
+from jaxreg.data.landmarks import Landmarks, read_landmarks
 from jaxreg.data.nifti import read_displacement, read_volume, write_volume
 from jaxreg.data.phantom import phantom_pair
 from jaxreg.data.volume import DisplacementField, Volume, resample
 from jaxreg.network.cascade import init_level
-from jaxreg.registration import METHODS, register, register_volumes
+from jaxreg.registration import METHODS, match_volumes, register, register_volumes
 
 CONFIG = NetworkConfig(grid=(16, 16, 16), levels=2, widths=(3, 5), convs=1)
 SHAPE = (19, 14, 17)
@@ -253,6 +253,23 @@ def test_bad_input_is_refused_in_words(change, words):
     } | change
     with pytest.raises(ValueError, match=words):
         register_volumes(given.pop("fixed"), given.pop("moving"), **given)
+
+
+def test_keypoints_of_the_phantom_lie_where_its_truth_says(pair):
+    points = match_volumes(pair.fixed, pair.moving)
+    assert len(points.fixed) > 300 and set(points.kind) == {"keypoint"}
+    error = np.linalg.norm(pair.displacement.transform_points(points.fixed) - points.moving, axis=1)
+    assert np.median(error) < 2.5, np.median(error)  # half a voxel
+    assert np.mean(error > 10.0) < 0.05
+
+
+def test_images_without_a_common_place_are_refused(monkeypatch):
+    image, mask = noise_ct(), cube()
+    flat = Volume(np.where(mask.data > 0, -700.0, -1000.0), mask.affine)
+    none = Landmarks(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0, str))
+    monkeypatch.setattr("jaxreg.registration.find_keypoints_mm", lambda *_: none)
+    with pytest.raises(ValueError, match="expected lungs of one subject, got no place in them"):
+        match_volumes(image, flat, fixed_mask=mask, moving_mask=mask)
 
 
 def test_public_names_are_there():

@@ -12,6 +12,7 @@ from jaxreg.data.volume import Volume, resample
 from jaxreg.shapes import Shape
 
 AIR_HU = -1024.0  # least value of a CT; scanners pad the outside of their field of view below it
+FRAME = (192, 160, 192)  # on which a pair is refined: about 1.5 mm in a grown person's lungs
 MARGIN_MM = 12.0  # around the lungs, so that their surface has an outside to be compared with
 
 

@@ -1,0 +1,144 @@
+"""Keypoints: distinctive places in the fixed lungs, and where the moving image has them.
+
+Detected where the structure tensor A, the smoothed outer product of the gradient, is large along
+all axes: local maxima of 1 / trace(A^-1) (Foerstner and Guelch 1987, ISPRS), the best of each block
+first, so that they spread evenly. Matched both ways by `classical.matching`; a point is kept only
+if its match leads back to it (Ruehaak et al. 2017, doi 10.1109/TMI.2017.2691259).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxreg.classical.matching import descriptors, match
+from jaxreg.data.frame import FRAME, labels_to_frame, lung_frame, to_frame
+from jaxreg.data.grid import transform
+from jaxreg.data.landmarks import Landmarks
+from jaxreg.data.volume import Volume
+from jaxreg.fields.interpolation import sample
+from jaxreg.shapes import AnyArray, Image, Mask, Spacing
+
+COUNT = 4096  # detected at most
+BLOCK_MM = 20.0  # edge of the blocks over which they spread
+FLAT_HU2 = 1.0  # per mm^2: less distinct than that is noise
+RETURN_MM = 2.0  # a match and its way back part by less
+
+
+@jax.jit
+def distinctiveness(image: Image, spacing_mm: Float[AnyArray, "3"]) -> Image:
+    """1 / trace(A^-1) = det A / (sum of its principal 2x2 minors), 0 at the border.
+
+    Args:
+        image: HU, (X, Y, Z).
+        spacing_mm: voxel size, mm, (3,).
+
+    Returns:
+        Squared slopes, HU^2/mm^2, (X, Y, Z).
+    """
+    slopes = [jnp.asarray(jnp.gradient(image, axis=a)) / spacing_mm[a] for a in range(3)]
+    x, y, z = slopes
+    xx, xy, xz, yy, yz, zz = (_smooth(p) for p in (x * x, x * y, x * z, y * y, y * z, z * z))
+    c_xx, c_xy, c_xz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
+    minors = c_xx + (xx * zz - xz * xz) + (xx * yy - xy * xy)
+    return (xx * c_xx + xy * c_xy + xz * c_xz) / (minors + 1e-6)
+
+
+def _smooth(image):
+    """Two binomial passes, [1, 2, 1] / 4 along each axis: a standard deviation of one voxel."""
+    for axis in [0, 1, 2] * 2:
+        size = image.shape[axis]
+        padded = jnp.pad(image, [(int(a == axis),) * 2 for a in range(3)], mode="edge")
+        far = [jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in (0, 2)]
+        image = 0.5 * image + 0.25 * (far[0] + far[1])
+    return image
+
+
+@jax.jit
+def _peaks(distinct):
+    """Where no neighbour of the 26 is more distinct."""
+    window = (3, 3, 3)
+    top = jax.lax.reduce_window(distinct, -jnp.inf, jax.lax.max, window, (1, 1, 1), "SAME")
+    return (distinct >= top) & (distinct > FLAT_HU2)
+
+
+def detect(image: Image, mask: Mask, *, spacing_mm: Spacing) -> Int[np.ndarray, "N 3"]:
+    """The COUNT most distinct voxels, the best of each block first, then the second, and so on.
+
+    Args:
+        image: HU, (X, Y, Z).
+        mask: nonzero where keypoints may lie, (X, Y, Z).
+        spacing_mm: voxel size, mm.
+
+    Returns:
+        Voxels in lexical order, (N, 3); N is 0 where nothing is distinct.
+    """
+    spacing = np.asarray(spacing_mm, np.float32)
+    distinct = distinctiveness(jnp.asarray(image), jnp.asarray(spacing))
+    places = np.argwhere(np.asarray(_peaks(distinct)) & (np.asarray(mask) > 0))
+    values = np.asarray(distinct)[tuple(places.T)]
+    blocks = np.floor(places * spacing / BLOCK_MM).astype(int)
+    order = np.lexsort((-values, *blocks.T))
+    sorted_blocks = blocks[order]
+    first = np.any(sorted_blocks != np.roll(sorted_blocks, 1, axis=0), axis=1)
+    first[:1] = True
+    index = np.arange(len(order))
+    rank = index - np.maximum.accumulate(np.where(first, index, 0))
+    chosen = order[np.lexsort((-values[order], rank))[:COUNT]]
+    return places[np.sort(chosen)]
+
+
+def find_keypoints(
+    fixed: Image, moving: Image, mask: Mask, *, spacing_mm: Spacing
+) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"]]:
+    """Keypoints of a pair that lies on one grid.
+
+    Args:
+        fixed: HU, (X, Y, Z).
+        moving: HU on the same grid, linearly prealigned.
+        mask: lungs of the fixed image, nonzero inside, (X, Y, Z).
+        spacing_mm: voxel size, mm.
+
+    Returns:
+        Points of the fixed image and those of the moving one to which they belong, voxels, (N, 3).
+    """
+    spacing = np.asarray(spacing_mm, np.float32)
+    points = detect(fixed, mask, spacing_mm=spacing).astype(np.float32)
+    if len(points) == 0:
+        return points, points
+    seen_fixed, seen_moving = descriptors(jnp.asarray(fixed)), descriptors(jnp.asarray(moving))
+    matched = match(seen_fixed, seen_moving, points, spacing_mm=spacing)
+    back = match(seen_moving, seen_fixed, matched, spacing_mm=spacing)
+    kept = np.linalg.norm((back - points) * spacing, axis=1) < RETURN_MM
+    distinct = distinctiveness(jnp.asarray(moving), jnp.asarray(spacing))
+    kept &= np.asarray(sample(distinct, matched)) > FLAT_HU2  # a flat image leads back as well
+    return points[kept], matched[kept]
+
+
+def find_keypoints_mm(
+    fixed: Volume, moving: Volume, fixed_mask: Volume, moving_mask: Volume, matrix: np.ndarray
+) -> Landmarks:
+    """Keypoints of two images in the world.
+
+    Args:
+        fixed: CT, HU.
+        moving: CT, HU, on any grid.
+        fixed_mask: lungs on the grid of `fixed`, nonzero inside.
+        moving_mask: lungs on the grid of `moving`.
+        matrix: (4, 4), prealignment, fixed world to moving world, RAS mm.
+
+    Returns:
+        Points of kind "keypoint", RAS mm; none where nothing is to be seen.
+    """
+    frame = lung_frame(fixed_mask, moving_mask, matrix, shape=FRAME)
+    points, matched = find_keypoints(
+        to_frame(fixed, frame),
+        to_frame(moving, frame, matrix=matrix),
+        labels_to_frame(fixed_mask, frame),
+        spacing_mm=frame.spacing_mm,
+    )
+    return Landmarks(
+        frame.world_from_voxel(points),
+        transform(matrix, frame.world_from_voxel(matched)),
+        np.full(len(points), "keypoint"),
+    )

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import ndimage
 
 from jaxreg.classical.matching import descriptors, match
 from jaxreg.data.frame import FRAME, labels_to_frame, lung_frame, to_frame
@@ -22,6 +23,7 @@ from jaxreg.shapes import AnyArray, Image, Mask, Spacing
 COUNT = 4096  # detected at most
 BLOCK_MM = 20.0  # edge of the blocks over which they spread
 FLAT_HU2 = 1.0  # per mm^2: less distinct than that is noise
+RIM = 2  # voxels inside of the mask's border without keypoints: the chest wall moves otherwise
 RETURN_MM = 2.0  # a match and its way back part by less
 
 
@@ -67,7 +69,7 @@ def detect(image: Image, mask: Mask, *, spacing_mm: Spacing) -> Int[np.ndarray, 
 
     Args:
         image: HU, (X, Y, Z).
-        mask: nonzero where keypoints may lie, (X, Y, Z).
+        mask: lungs, nonzero inside, (X, Y, Z); keypoints keep off its border by RIM.
         spacing_mm: voxel size, mm.
 
     Returns:
@@ -75,7 +77,8 @@ def detect(image: Image, mask: Mask, *, spacing_mm: Spacing) -> Int[np.ndarray, 
     """
     spacing = np.asarray(spacing_mm, np.float32)
     distinct = distinctiveness(jnp.asarray(image), jnp.asarray(spacing))
-    places = np.argwhere(np.asarray(_peaks(distinct)) & (np.asarray(mask) > 0))
+    inner = ndimage.binary_erosion(np.asarray(mask) > 0, iterations=RIM)
+    places = np.argwhere(np.asarray(_peaks(distinct)) & inner)
     values = np.asarray(distinct)[tuple(places.T)]
     blocks = np.floor(places * spacing / BLOCK_MM).astype(int)
     order = np.lexsort((-values, *blocks.T))

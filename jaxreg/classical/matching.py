@@ -37,12 +37,12 @@ from jaxreg.shapes import AnyArray, Image, Points, Spacing
 
 CLIP_HU = (-1000.0, 0.0)  # air to water
 NOISE_HU2 = 200.0  # squared difference of patches that noise alone makes
-NEIGHBOURS = 24  # points that a point is fitted to
+NEIGHBOURS = 32  # points that a point is fitted to
 LINKED = 10  # of these, the nearest, which costs are spread to
-REACH_MM = 15.0  # standard deviation of the weights of the fit
-ROUNDS = 3  # of spreading costs
-SPREAD = 2.0
-BEND = 2e-4  # 1/mm^2
+REACH_MM = 20.0  # standard deviation of the weights of the fit
+ROUNDS = 6  # of spreading costs
+SPREAD = 6.0
+BEND = 5e-4  # 1/mm^2
 SLAB = 64  # points whose costs are worked out at a time
 PADDING = 512  # numbers of points are filled up to a multiple of this: few programs to compile
 
@@ -66,7 +66,7 @@ class Search(NamedTuple):
 SEARCHES = (
     Search((4, 5, 9), 1, (1e-5, 1e-4, 1e-3)),
     Search((3, 3, 3), 1, (3e-4, 1e-3, 3e-3)),
-    Search((2, 2, 2), 3, (3e-3, 1e-2)),
+    Search((2, 2, 2), 3, (3e-3, 1e-2, 3e-2)),
 )
 
 Channels = Float[AnyArray, "C X Y Z"]
@@ -209,8 +209,8 @@ def displacement_costs(
 ) -> Costs:
     """C(x, d) for each point and each displacement of a box of voxels.
 
-    The mixed term of the square is a product of matrices, offsets of the patch by voxels of the
-    moving block; the cost of d is a sum along its diagonals.
+    The mixed term of the square is a product of matrices, places p of the patch by voxels x + d + p
+    of the moving block; the cost of d is the sum of its entries (p, d + p), axis by axis.
 
     Args:
         fixed: descriptors, (C, X, Y, Z).
@@ -235,11 +235,11 @@ def displacement_costs(
         m = jax.lax.dynamic_slice(moving, (0, *y), (channels, *block))
         f, m = f.reshape(channels, -1), m.reshape(channels, -1)
         squares = jnp.sum(m**2, axis=0)[None] - 2.0 * f.T @ m
-        squares = squares.reshape(-1, *block)
-        total = jnp.full(box, jnp.sum(f**2))
-        for n, corner in enumerate(itertools.product(range(width), repeat=3)):
-            total += jax.lax.dynamic_slice(squares[n], corner, box)
-        return total / (channels * width**3)
+        total = squares.reshape(width, width, width, *block)
+        for size in box:  # axis 2 of what is left without the patch's first one is the block's next
+            parts = (jax.lax.slice_in_dim(total[p], p, p + size, axis=2) for p in range(width))
+            total = sum(parts, start=jnp.zeros(()))
+        return (total + jnp.sum(f**2)) / (channels * width**3)
 
     return jax.lax.map(costs, (centre, start), batch_size=SLAB)
 

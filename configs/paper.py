@@ -1,4 +1,4 @@
-"""The paper's network, schedule and weights: 192x160x192, L = 3, 25 epochs a level.
+"""The paper's network, schedule and weights: 192x160x192, L = 3, 25 epochs of 750 pairs a level.
 
     python train.py --level 1..3 --config configs/paper.py --data MANIFEST.json --workdir runs/paper
 
@@ -15,5 +15,5 @@ from jaxreg.config import Config, LossConfig, NetworkConfig, TrainingConfig
 config = Config(
     network=NetworkConfig(grid=(192, 160, 192), levels=3, widths=(16, 32, 64, 128), convs=2),
     loss=LossConfig(smoothness=10.0, masks=1.0, volume=0.01, edge=1.0),
-    training=TrainingConfig(epochs=(25, 25, 25), learning_rate=1e-3),
+    training=TrainingConfig(steps=(18750, 18750, 18750), learning_rate=1e-3),
 )

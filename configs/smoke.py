@@ -9,6 +9,6 @@ config = Config(
     network=NetworkConfig(grid=(32, 32, 32), levels=3, widths=(4, 8), convs=1),
     loss=LossConfig(),
     training=TrainingConfig(
-        epochs=(2, 2, 2), pairs=2, validation_pairs=1, log_every=1, checkpoint_every=2
+        steps=(4, 4, 4), subjects=2, validation_pairs=1, log_every=1, checkpoint_every=2
     ),
 )

@@ -29,6 +29,9 @@ class NetworkConfig:
         widths: filters per resolution of each U-Net, finest first.
         convs: 3x3x3 convolutions per resolution.
         precision: "float32" or "bfloat16", of the convolutions only.
+        window: lowest and highest HU that the networks tell apart.
+        flow: rounds of local least-squares flow (`jaxreg.network.flow`) that each level starts
+            from; 0, as the paper, leaves everything to the network.
     """
 
     grid: Shape = (192, 160, 192)
@@ -36,11 +39,14 @@ class NetworkConfig:
     widths: tuple[int, ...] = (16, 32, 64, 128)
     convs: int = 2
     precision: str = "float32"
+    window: tuple[float, ...] = (-1000.0, 500.0)
+    flow: int = 0
 
     def __post_init__(self):
         """Refuses what no network can be built from; lists become tuples, which jit can compare."""
         object.__setattr__(self, "grid", tuple(self.grid))
         object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "window", tuple(self.window))
         _check(len(self.grid) == 3, "grid", "three sizes", self.grid, "Give (X, Y, Z).")
         _check(self.levels >= 1, "levels", "at least 1", self.levels, "Use 3, as the paper.")
         _check(
@@ -66,6 +72,14 @@ class NetworkConfig:
             self.precision,
             "Only convolutions are affected.",
         )
+        _check(self.flow >= 0, "flow", "at least 0", self.flow, "Use 0, as the paper, or 2.")
+        _check(
+            len(self.window) == 2 and self.window[0] < self.window[1],
+            "window",
+            "two HU, the lower first",
+            self.window,
+            "Use (-1000.0, 500.0), air to bone.",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +97,8 @@ class LossConfig:
         volume_threshold: t of psi_t, per level.
         edge: epsilon of NGF in HU/mm; 0 means "auto", `edge_ratio` times the mean gradient.
         edge_ratio: nu of the automatic epsilon.
+        lncc: weight of the local correlation, VoxelMorph's similarity.
+        diffusion: weight of the diffusion energy, VoxelMorph's smoothness.
     """
 
     similarity: float = 1.0
@@ -93,10 +109,13 @@ class LossConfig:
     volume_threshold: tuple[float, ...] = (0.05, 0.1, 0.2)
     edge: float = 0.0
     edge_ratio: float = 1.0
+    lncc: float = 0.0
+    diffusion: float = 0.0
 
     def __post_init__(self):
         """Refuses negative weights and thresholds outside (0, 1)."""
-        for name in ("similarity", "smoothness", "masks", "volume", "edge", "edge_ratio"):
+        numbers = ("similarity", "smoothness", "masks", "volume", "edge", "edge_ratio")
+        for name in (*numbers, "lncc", "diffusion"):
             value = getattr(self, name)
             _check(value >= 0, name, "a number >= 0", value, "0 switches the term off.")
         _check(
@@ -122,24 +141,26 @@ class TrainingConfig:
     Per-level tuples run from level 1 (finest) to level L.
 
     Attributes:
-        epochs: passes over the training pairs, per level.
-        batch: pairs a step.
-        learning_rate: of Adam, at the start of a level.
+        steps: of the optimiser, per level.
+        batch: pairs a step, per level.
+        learning_rate: of Adam, at its highest.
+        warmup: steps in which it rises from 0.
         decay: share of it that is left at the end of the level (cosine); 1 keeps it, as the paper.
-        seed: of the initial weights, the order of pairs and the augmentation.
-        pairs: number of generated pairs, where the data is the phantom.
+        seed: of the initial weights, the order of pairs and all that is drawn.
+        subjects: generated subjects that new pairs are made from, where the data is the phantom.
         validation_pairs: generated pairs kept apart.
-        augment: whether pairs are changed at random on the device.
+        augment: whether the pairs of a manifest are changed at random on the device.
         log_every: steps between lines of the log.
         checkpoint_every: steps between checkpoints.
     """
 
-    epochs: tuple[int, ...] = (25, 25, 25)
-    batch: int = 1
+    steps: tuple[int, ...] = (18750, 18750, 18750)
+    batch: tuple[int, ...] = (1, 1, 1)
     learning_rate: float = 1e-3
+    warmup: int = 0
     decay: float = 1.0
     seed: int = 0
-    pairs: int = 64
+    subjects: int = 64
     validation_pairs: int = 4
     augment: bool = True
     log_every: int = 20
@@ -147,16 +168,23 @@ class TrainingConfig:
 
     def __post_init__(self):
         """Refuses counts that train nothing."""
-        for name in ("batch", "pairs", "validation_pairs", "log_every", "checkpoint_every"):
+        for name in ("subjects", "validation_pairs", "log_every", "checkpoint_every"):
             value = getattr(self, name)
             _check(value >= 1, name, "at least 1", value, "Give a positive number.")
         _check(
             self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate, "Adam's is 1e-3."
         )
-        _check(all(e >= 0 for e in self.epochs), "epochs", ">= 0 a level", self.epochs, "Use 25.")
+        _check(self.warmup >= 0, "warmup", "at least 0", self.warmup, "0 starts at full rate.")
+        _check(all(n >= 0 for n in self.steps), "steps", ">= 0 a level", self.steps, "Use 1000.")
+        _check(all(n >= 1 for n in self.batch), "batch", ">= 1 a level", self.batch, "Use 1.")
 
 
-PER_LEVEL = ("loss.keypoints", "loss.volume_threshold", "training.epochs")  # finest first
+PER_LEVEL = (  # finest first
+    "loss.keypoints",
+    "loss.volume_threshold",
+    "training.steps",
+    "training.batch",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +214,28 @@ class Config:
                 values,
                 "Give one value for each level, finest first.",
             )
+
+
+def with_levels(config: Config, steps: tuple[int, ...]) -> Config:
+    """The settings with fewer levels, the finest ones, and other numbers of steps.
+
+    Args:
+        config: settings of at least that many levels.
+        steps: of each level that is kept, finest first.
+
+    Returns:
+        Settings of len(steps) levels.
+    """
+    levels = len(steps)
+    loss = dataclasses.replace(
+        config.loss,
+        keypoints=config.loss.keypoints[:levels],
+        volume_threshold=config.loss.volume_threshold[:levels],
+    )
+    training = dataclasses.replace(
+        config.training, steps=steps, batch=config.training.batch[:levels]
+    )
+    return Config(dataclasses.replace(config.network, levels=levels), loss, training)
 
 
 def to_json(config: Config | NetworkConfig) -> str:

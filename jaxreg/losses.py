@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from jaxreg.baseline_losses import diffusion, lncc
 from jaxreg.config import LossConfig
 from jaxreg.fields.deformation import inside, target_points, transform_points
 from jaxreg.fields.interpolation import sample
@@ -216,6 +217,8 @@ def terms(
 ) -> dict[str, Scalar]:
     """The unweighted terms of the loss by name.
 
+    Those of the paper always, "lncc" and "diffusion" where they have a weight.
+
     Args:
         u: composed displacement on the grid of the example, voxels, (X, Y, Z, 3).
         example: images, masks and keypoints.
@@ -223,7 +226,7 @@ def terms(
         level: 1 (finest) to L; picks the threshold of the volume penalty.
 
     Returns:
-        {"similarity", "smoothness", "volume", "masks", "keypoints"}, each ().
+        {"similarity", "smoothness", "volume", "masks", "keypoints", ...}, each ().
     """
     spacing = example.spacing_mm
     mask = example.mask * inside(u, example.moving.shape)
@@ -233,9 +236,10 @@ def terms(
         if config.edge == 0.0
         else config.edge
     )
-    return {
+    warped = sample(example.moving, y)
+    values = {
         "similarity": ngf(
-            sample(example.moving, y),
+            warped,
             example.fixed,
             jax.lax.stop_gradient(mask),
             spacing_mm=spacing,
@@ -252,13 +256,18 @@ def terms(
             spacing_mm=spacing,
         ),
     }
+    if config.lncc:
+        values["lncc"] = lncc(warped, example.fixed)
+    if config.diffusion:
+        values["diffusion"] = diffusion(u, spacing_mm=spacing)
+    return values
 
 
 def weights(config: LossConfig, *, level: int) -> dict[str, float]:
     """Weight of each term at a level.
 
     Returns:
-        The keys of `terms` with their weights.
+        The names of all terms with their weights.
     """
     return {
         "similarity": config.similarity,
@@ -266,6 +275,8 @@ def weights(config: LossConfig, *, level: int) -> dict[str, float]:
         "volume": config.volume,
         "masks": config.masks,
         "keypoints": config.keypoints[level - 1],
+        "lncc": config.lncc,
+        "diffusion": config.diffusion,
     }
 
 
@@ -275,8 +286,9 @@ def total(
     """Weighted sum of the terms.
 
     similarity * NGF + smoothness * curvature + masks * mask_ssd + volume * psi_t
-    + keypoints * keypoint distance (Hering et al. 2021, eq. 2). A term of weight 0 is reported but
-    adds nothing, not even a NaN.
+    + keypoints * keypoint distance (Hering et al. 2021, eq. 2) + lncc * LNCC
+    + diffusion * diffusion energy (VoxelMorph's terms, off by default). A term of weight 0 adds
+    nothing, not even a NaN.
 
     Args:
         u: composed displacement on the grid of the example, voxels, (X, Y, Z, 3).

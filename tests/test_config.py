@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -15,12 +16,14 @@ from jaxreg.config import (
     load_config,
     network_from_dict,
     to_json,
+    with_levels,
 )
 
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = Config(
     network=NetworkConfig(grid=(48, 40, 32), levels=2, widths=(4, 8), precision="bfloat16"),
     loss=LossConfig(keypoints=(0.5, 0.0), volume_threshold=(0.1, 0.2), edge=2.5),
-    training=TrainingConfig(epochs=(3, 4), seed=7, augment=False),
+    training=TrainingConfig(steps=(3, 4), batch=(2, 1), seed=7, augment=False),
 )
 
 
@@ -29,7 +32,7 @@ def test_defaults_are_the_papers_network():
     assert (network.grid, network.levels) == ((192, 160, 192), 3)
     assert network.widths == (16, 32, 64, 128)
     assert Config().loss.volume_threshold == (0.05, 0.1, 0.2)
-    assert Config().training.epochs == (25, 25, 25)
+    assert Config().training.steps == (18750, 18750, 18750)  # 25 epochs of 750 pairs
 
 
 @pytest.mark.parametrize("config", [Config(), CONFIG], ids=["defaults", "changed"])
@@ -94,16 +97,23 @@ def test_misspelt_keyword_is_refused():
             {"precision": "half"},
             'precision: expected "float32" or "bfloat16", got half. Only convolutions',
         ),
+        (
+            NetworkConfig,
+            {"window": (0.0, -1.0)},
+            "window: expected two HU, the lower first, got (0.0",
+        ),
+        (NetworkConfig, {"flow": -1}, "flow: expected at least 0, got -1. Use 0, as the paper, or"),
+        (LossConfig, {"lncc": -1.0}, "lncc: expected a number >= 0, got -1.0. 0 switches the term"),
         (LossConfig, {"smoothness": -1.0}, "smoothness: expected a number >= 0, got -1.0. 0 swit"),
         (LossConfig, {"keypoints": (1.0, -1.0, 0.0)}, "keypoints: expected numbers >= 0, got (1.0"),
         (LossConfig, {"volume_threshold": (0.1, 1.0, 0.2)}, "volume_threshold: expected numbers b"),
         (
             TrainingConfig,
-            {"batch": 0},
-            "batch: expected at least 1, got 0. Give a positive number.",
+            {"batch": (1, 0, 1)},
+            "batch: expected >= 1 a level, got (1, 0, 1). Use 1.",
         ),
         (TrainingConfig, {"learning_rate": 0.0}, "learning_rate: expected > 0, got 0.0. Adam's is"),
-        (TrainingConfig, {"epochs": (1, -1, 1)}, "epochs: expected >= 0 a level, got (1, -1, 1)."),
+        (TrainingConfig, {"steps": (1, -1, 1)}, "steps: expected >= 0 a level, got (1, -1, 1)."),
         (
             Config,
             {"loss": LossConfig(keypoints=(1.0, 1.0))},
@@ -112,8 +122,8 @@ def test_misspelt_keyword_is_refused():
         (Config, {"network": NetworkConfig(levels=1)}, "loss.keypoints: expected 1 values, one a"),
         (
             Config,
-            {"training": TrainingConfig(epochs=(1,))},
-            "training.epochs: expected 3 values, one a level, got (1,).",
+            {"training": TrainingConfig(steps=(1,))},
+            "training.steps: expected 3 values, one a level, got (1,).",
         ),
     ],
 )
@@ -164,3 +174,32 @@ def test_bad_config_files_are_refused(tmp_path, source, text):
 def test_missing_config_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="config: expected a Python file, got .*none.py, which is"):
         load_config(tmp_path / "none.py")
+
+
+def test_fewer_levels_keep_the_finest():
+    config = with_levels(Config(), (7, 9))
+    assert (config.network.levels, config.training.steps) == (2, (7, 9))
+    assert config.loss.volume_threshold == (0.05, 0.1)
+    assert config.network.grid == Config().network.grid
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.py")), ids=lambda p: p.stem)
+def test_every_config_of_the_project_loads(path):
+    assert load_config(path).network.levels == {"L1": 1, "L2": 2, "voxelmorph": 1}.get(path.stem, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("proposed", set()),
+        ("beta0", {"loss.masks"}),
+        ("gamma0", {"loss.volume"}),
+        ("delta0", {"loss.keypoints"}),
+        ("flow0", {"network.flow"}),
+    ],
+)
+def test_ablations_change_one_setting(name, changed):
+    configs = [load_config(ROOT / "configs" / p) for p in ("small.py", f"ablation/{name}.py")]
+    one, other = (dataclasses.asdict(config) for config in configs)
+    differ = {f"{g}.{k}" for g in one for k in one[g] if one[g][k] != other[g][k]}
+    assert differ == changed

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "jaxreg"
 LAYERS = (
     ("shapes",),
     ("config", "weights"),
-    ("fields",),
+    ("fields", "baseline_losses"),
     ("losses", "data"),
     ("network", "classical"),
     ("learning", "evaluation"),

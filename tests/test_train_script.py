@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_pairs import write_pairs
+from training_pairs import write_pairs, write_stills
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = """
 from jaxreg.config import Config, NetworkConfig, TrainingConfig
 config = Config(
     network=NetworkConfig(grid=(32, 32, 32), levels=3, widths=(4, 8), convs=1),
-    training=TrainingConfig(epochs=(4, 4, {epochs}), pairs=4, validation_pairs=1,
+    training=TrainingConfig(steps=(8, 8, {steps}), subjects=2, validation_pairs=1,
                             log_every=2, checkpoint_every=4),
 )
 """
@@ -33,9 +33,9 @@ def command(tmp_path, workdir, *more):
     ]
 
 
-def prepare(tmp_path, workdir, epochs=4):
-    (tmp_path / "config.py").write_text(CONFIG.format(epochs=epochs))
-    write_pairs(workdir / "pairs", range(4))
+def prepare(tmp_path, workdir, steps=8):
+    (tmp_path / "config.py").write_text(CONFIG.format(steps=steps))
+    write_stills(workdir / "stills", range(2))
     write_pairs(workdir / "pairs", [10_000_000])
 
 
@@ -49,8 +49,8 @@ def test_killed_and_restarted_run_ends_with_the_same_bits(tmp_path, monkeypatch)
     # programs compiled by the first run serve the others
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    prepare(tmp_path, straight, epochs=10)
-    prepare(tmp_path, broken, epochs=10)
+    prepare(tmp_path, straight, steps=40)
+    prepare(tmp_path, broken, steps=40)
     done = subprocess.run(
         command(tmp_path, straight, "--level", "1..3"), capture_output=True, text=True
     )

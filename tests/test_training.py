@@ -15,6 +15,7 @@ from training_pairs import GRID, blob_pair, write_pairs
 from jaxreg.config import Config, LossConfig, NetworkConfig, TrainingConfig
 from jaxreg.learning import checkpoint
 from jaxreg.learning.pairs import batches, example_at
+from jaxreg.learning.sources import pairs_source
 from jaxreg.learning.training import (
     displacement_at,
     initial_state,
@@ -26,13 +27,17 @@ CONFIG = Config(
     network=NetworkConfig(grid=GRID, levels=3, widths=(4, 8), convs=1),
     loss=LossConfig(),
     training=TrainingConfig(
-        epochs=(1, 2, 3), pairs=2, validation_pairs=1, log_every=1, checkpoint_every=2
+        steps=(2, 4, 6), subjects=2, validation_pairs=1, log_every=1, checkpoint_every=2
     ),
 )
 
 
 def example(seed, level):
     return example_at(blob_pair(seed), level=level, labels=2)
+
+
+def source(paths):
+    return pairs_source(CONFIG, paths, labels=2)
 
 
 def leaves_equal(a, b):
@@ -44,7 +49,9 @@ def trained(tmp_path_factory):
     """A work folder in which levels 3 and 2 are trained, and the parameters of both."""
     workdir = tmp_path_factory.mktemp("trained")
     paths = write_pairs(workdir / "pairs", (0, 1))
-    data = dict(workdir=workdir, train=paths, validation=paths[:1], labels=2)
+    data = dict(
+        workdir=workdir, source=source(paths), validation={"validation": paths[:1]}, labels=2
+    )
     params = {3: train_level(CONFIG, 3, **data)}
     before = snapshot(workdir / "level_3")
     params[2] = train_level(CONFIG, 2, **data)
@@ -59,10 +66,11 @@ def snapshot(folder):
 @pytest.mark.parametrize("level", [3, 2, 1])
 def test_loss_falls_at_every_level(level):
     config = dataclasses.replace(
-        CONFIG, training=dataclasses.replace(CONFIG.training, augment=False, learning_rate=3e-3)
+        CONFIG,
+        training=dataclasses.replace(CONFIG.training, steps=(100, 100, 100), learning_rate=3e-3),
     )
     coarser = {f"level_{c}": initial_state(config, c).params for c in range(3, level, -1)}
-    step, state = make_step(config, level, steps=100), initial_state(config, level)
+    step, state = make_step(config, level, augmented=False), initial_state(config, level)
     batch, losses = jax.tree.map(lambda a: a[None], example(0, level)), []
     for _ in range(25):
         state, measured = step(state, coarser, batch)
@@ -130,7 +138,7 @@ def test_missing_coarser_level_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match="level 3: expected a trained level in .*level_3, got none"
     ):
-        train_level(CONFIG, 2, workdir=tmp_path, train=paths, validation=paths, labels=2)
+        train_level(CONFIG, 2, workdir=tmp_path, source=source(paths), validation={}, labels=2)
     assert not (tmp_path / "level_2").exists()
 
 
@@ -145,9 +153,9 @@ def test_unfinished_coarser_level_is_refused(trained, tmp_path):
 
 
 def test_resuming_with_other_pairs_is_refused(trained):
-    _, data, _ = trained
+    workdir, data, _ = trained
     with pytest.raises(ValueError, match="expected the pairs that this level was begun with"):
-        train_level(CONFIG, 2, **data | {"train": data["train"][:1]})
+        train_level(CONFIG, 2, **data | {"source": source([workdir / "pairs" / "phantom_0.npz"])})
 
 
 def test_how_often_is_logged_may_change(trained):
@@ -163,12 +171,12 @@ sys.path.insert(0, sys.argv[1])
 import jax, numpy as np
 from test_training import CONFIG, example
 from jaxreg.learning.training import initial_state, make_step, placements
-config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, batch=8))
+config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, batch=(8, 8, 8)))
 batch = jax.tree.map(lambda *a: np.stack(a), *(example(seed % 3, 3) for seed in range(8)))
 split, everywhere = placements(8)
 assert len(split.device_set) == len(jax.devices())
 state = jax.device_put(initial_state(config, 3), everywhere)
-state, measured = make_step(config, 3, steps=9)(state, {}, jax.device_put(batch, split))
+state, measured = make_step(config, 3, augmented=True)(state, {}, jax.device_put(batch, split))
 # Adam's first moment is the gradient; its first step is only the sign of it, which rounding may
 # turn where the gradient is next to nothing
 leaves = jax.device_get(jax.tree.leaves((state.optimiser[0].mu, measured)))
@@ -224,17 +232,17 @@ def test_not_finite_term_stops_with_step_and_name(tmp_path):
     np.savez_compressed(paths[0], **pair._asdict())
     words = r"level 3: expected finite terms, got \w+ = nan at step 1"
     with pytest.raises(FloatingPointError, match=words):
-        train_level(CONFIG, 3, workdir=tmp_path, train=paths, validation=paths, labels=2)
+        train_level(CONFIG, 3, workdir=tmp_path, source=source(paths), validation={}, labels=2)
     assert not list((tmp_path / "level_3").glob("checkpoints/[0-9]*"))
 
 
 def test_order_of_pairs_is_kept_by_its_position(tmp_path):
     paths = write_pairs(tmp_path, range(5))
-    stream = batches(paths, 2, labels=2, seed=1, batch=2, epochs=4)
+    stream = batches(paths, 2, labels=2, seed=1, batch=2)
     first = [next(stream).spacing_mm.shape for _ in range(3)]
     assert first == [(2, 3)] * 3
     position = stream.get_state()
     expected = [next(stream).fixed for _ in range(4)]
-    other = batches(paths, 2, labels=2, seed=1, batch=2, epochs=4)
+    other = batches(paths, 2, labels=2, seed=1, batch=2)
     other.set_state(position)
     assert all(np.array_equal(next(other).fixed, e) for e in expected)

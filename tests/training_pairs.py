@@ -6,6 +6,8 @@ import numpy as np
 import scipy.ndimage
 
 from jaxreg.learning.pairs import KEYPOINTS, Pair
+from jaxreg.learning.prepared import prepare_files
+from jaxreg.learning.stills import Still, still_shape
 
 GRID = (32, 32, 32)
 
@@ -26,6 +28,27 @@ def blob_pair(seed):
         *(fixed, moving, labels, moved_labels, points, points + shift.astype(np.float32)),
         *(weights, spacing),
     )
+
+
+def blob_stills(seed):
+    """Two stills of smooth noise with five lobes of one box each, as a file holds them."""
+    shape = still_shape(GRID)
+    rng = np.random.default_rng(seed)
+    texture = scipy.ndimage.gaussian_filter(rng.normal(size=(2, *shape)), [0, 2, 2, 2])
+    labels = np.zeros((2, *shape), np.uint8)
+    for name, x, z in ((3, 6, 6), (2, 6, 16), (1, 6, 26), (5, 24, 6), (4, 24, 20)):
+        labels[:, x : x + 13, 8:34, z : z + 12] = name
+    hu = np.where(labels > 0, 400.0 * texture / texture.std() - 600.0, 40.0)
+    inside = np.argwhere(labels[0] > 0)
+    box = np.stack([inside.min(axis=0), inside.max(axis=0)]).astype(np.float32)
+    spacing = np.array([6.0, 5.0, 6.5], np.float32)
+    return Still(hu.astype(np.float16), labels, np.stack([box] * 2), np.stack([spacing] * 2))
+
+
+def write_stills(folder, seeds):
+    """Writes stills as train.py would, and returns their paths."""
+    makers = [(f"phantom_{seed}", lambda s=seed: blob_stills(s)) for seed in seeds]
+    return prepare_files(folder, makers, GRID)
 
 
 def write_pairs(folder, seeds, name="phantom"):

@@ -86,6 +86,28 @@ def phantom_pair(
     return _assemble(origin, subject, breath, axes, images, labels, fixed_phase, moving_shift_mm)
 
 
+def phantom_stills(seed: int, *, shape: Sequence[int]) -> tuple[tuple[Volume, Volume], ...]:
+    """Returns the inhaled and the exhaled state of a generated subject, each a noiseless CT in HU
+    and its lobes, for those who add motion and noise of their own.
+
+    Args:
+        seed: subject and breath, those of `phantom_pair` with motion "4dct".
+        shape: voxels along x, y, z; the grid spans the chest.
+    """
+    _check(seed, shape, None, "4dct", "inhale", (0.0, 0.0, 0.0))
+    subject = draw_subject(np.random.default_rng([seed, 0]))
+    breath = draw_motion(
+        np.random.default_rng([seed, 1]), subject.thorax.cavity, subject.lung_points, "4dct"
+    )
+    rng = np.random.default_rng([seed, 2])
+    axes = _grid_axes(rng, subject.thorax, shape, None)
+    affine = np.diag([*(axis[1] - axis[0] for axis in axes), 1.0])
+    affine[:3, 3] = [axis[0] for axis in axes]
+    scan = Scan(axes, blur_mm=0.25 * float(np.diag(affine)[:3].mean()), noise_hu=0.0)
+    stills = [render(subject, state, scan, rng) for state in (None, breath)]
+    return tuple((Volume(hu, affine), Volume(lobes, affine)) for hu, lobes in stills)
+
+
 def _assemble(origin, subject, breath, axes, images, labels, fixed_phase, moving_shift_mm):
     """Returns the pair in world coordinates."""
     forward = fixed_phase == "inhale"

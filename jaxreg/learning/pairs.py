@@ -5,12 +5,8 @@ one .npz file, so that an epoch reads small arrays. `batches` is a grain dataset
 on the seed alone, and the place in it is part of a checkpoint.
 """
 
-import dataclasses
 import functools
-import hashlib
-import json
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,13 +17,12 @@ import numpy as np
 
 from jaxreg.classical.affine import prealign
 from jaxreg.classical.lungs import lung_mask
-from jaxreg.data import manifest as manifests
-from jaxreg.data.atomic import replacing
 from jaxreg.data.frame import labels_to_frame, lung_frame, points_to_frame, to_frame
 from jaxreg.data.manifest import read_manifest
 from jaxreg.data.phantom import phantom_pair
 from jaxreg.data.volume import Volume, check_ct
 from jaxreg.fields.pyramid import halve
+from jaxreg.learning.prepared import entry_name, prepare_files
 from jaxreg.losses import Example
 from jaxreg.shapes import Shape
 
@@ -35,8 +30,6 @@ MOST_LABELS = 16  # each costs two images of memory in training
 KEYPOINTS = 1024  # places for keypoints in a prepared pair; more are thinned, fewer filled up
 CACHE_BYTES = 2 * 2**30  # of examples kept in memory
 VALIDATION_SEED = 10_000_000  # phantoms for validation count from here, for tests from twice that
-
-log = logging.getLogger(__name__)
 
 
 class Pair(NamedTuple):
@@ -85,7 +78,7 @@ def prepare(
         grid: network grid.
 
     Returns:
-        The pair as arrays of the host; images are float32, label maps uint8.
+        The pair as arrays of the host; images are int16, label maps uint8.
     """
     check_ct(fixed, "fixed")
     check_ct(moving, "moving")
@@ -105,8 +98,8 @@ def prepare(
     keypoints[0, :count] = points_to_frame(fixed_points[chosen], frame)
     keypoints[1, :count] = points_to_frame(moving_points[chosen], frame, matrix=matrix)
     return Pair(
-        fixed=to_frame(fixed, frame),
-        moving=to_frame(moving, frame, matrix=matrix),
+        fixed=np.round(to_frame(fixed, frame)).astype(np.int16),
+        moving=np.round(to_frame(moving, frame, matrix=matrix)).astype(np.int16),
         fixed_labels=labels_to_frame(fixed_labels, frame).astype(np.uint8),
         moving_labels=labels_to_frame(moving_labels, frame, matrix=matrix).astype(np.uint8),
         fixed_keypoints=keypoints[0],
@@ -143,43 +136,10 @@ def _phantom(seed: int, grid: Shape) -> Pair:
     )
 
 
-def _prepare_all(
-    folder: Path, makers: Sequence[tuple[str, Callable[[], Pair]]], grid: Shape
-) -> list[Path]:
-    """Writes each pair unless its file is there; a folder made for another grid is refused."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = folder / "grid.json"
-    if stamp.is_file() and tuple(json.loads(stamp.read_text())) != tuple(grid):
-        raise ValueError(
-            f"{folder}: expected pairs on the grid {grid}, found pairs on {stamp.read_text()}. "
-            "Use another --workdir, or delete this folder."
-        )
-    with replacing(stamp) as target:
-        target.write_text(json.dumps(grid))
-    paths = []
-    for number, (name, make) in enumerate(makers, start=1):
-        path = folder / f"{name}.npz"
-        paths.append(path)
-        if path.is_file():
-            continue
-        log.info("preparing pair %d of %d: %s", number, len(makers), name)
-        try:
-            pair = make()
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-        arrays = pair._replace(
-            fixed=np.round(pair.fixed).astype(np.int16),
-            moving=np.round(pair.moving).astype(np.int16),
-        )._asdict()
-        with replacing(path) as target:
-            np.savez_compressed(target, **arrays)
-    return paths
-
-
 def prepare_phantoms(folder: Path, seeds: Sequence[int], *, grid: Shape) -> list[Path]:
     """Files of the generated pairs of these seeds; those that exist already are kept."""
     makers = [(f"phantom_{s}", lambda s=s: _phantom(s, grid)) for s in seeds]
-    return _prepare_all(folder, makers, grid)
+    return prepare_files(folder, makers, grid)
 
 
 def prepare_manifest(folder: Path, manifest: Path, *, grid: Shape) -> list[Path]:
@@ -207,17 +167,8 @@ def prepare_manifest(folder: Path, manifest: Path, *, grid: Shape) -> list[Path]
         )
 
     entries = read_manifest(manifest)
-    makers = [(_entry_name(entry), lambda entry=entry: make(entry)) for entry in entries]
-    return _prepare_all(folder, makers, grid)
-
-
-def _entry_name(entry: manifests.Pair) -> str:
-    """Name for the file of a pair that changes with each of the files it is made from."""
-    digest = hashlib.sha256()
-    for path in (p for p in dataclasses.astuple(entry) if isinstance(p, Path)):
-        status = path.stat()
-        digest.update(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
-    return f"pair_{digest.hexdigest()[:16]}"
+    makers = [(entry_name(entry), lambda entry=entry: make(entry)) for entry in entries]
+    return prepare_files(folder, makers, grid)
 
 
 def read_pair(path: Path) -> Pair:
@@ -287,7 +238,7 @@ class _Examples:
 
 
 def batches(
-    paths: Sequence[Path], level: int, *, labels: int, seed: int, batch: int, epochs: int
+    paths: Sequence[Path], level: int, *, labels: int, seed: int, batch: int
 ) -> grain.DatasetIterator:
     """Batches in an order that depends on the seed alone, each epoch shuffled anew.
 
@@ -296,14 +247,13 @@ def batches(
         level: whose grid the examples are on.
         labels: K, number of labels.
         seed: of the order.
-        batch: pairs a batch; what is left over at the very end is dropped.
-        epochs: passes over the files.
+        batch: pairs a batch.
 
     Returns:
         Iterator over `Example` with a leading batch axis; get_state and set_state keep the place.
     """
     files = _Examples(paths, level, labels)
-    source = grain.MapDataset.source(files).seed(seed).shuffle().repeat(epochs)
+    source = grain.MapDataset.source(files).seed(seed).shuffle().repeat()
     batched = source.batch(batch, drop_remainder=True)
     return iter(batched.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 

@@ -23,11 +23,13 @@ import optax
 
 from jaxreg.config import Config
 from jaxreg.data.atomic import replacing
+from jaxreg.fields.deformation import transform_points
 from jaxreg.fields.jacobian import fold_count, jacobian_determinant
 from jaxreg.learning import checkpoint
 from jaxreg.learning.augmentation import augment
-from jaxreg.learning.pairs import batches, read_example
-from jaxreg.losses import Example, keypoint, total
+from jaxreg.learning.pairs import read_example
+from jaxreg.learning.sources import Source
+from jaxreg.losses import Example, total
 from jaxreg.network.cascade import cascade, init_level
 from jaxreg.shapes import Displacement
 
@@ -82,23 +84,23 @@ def _coarser(config: Config, level: int) -> range:
 
 
 def make_step(
-    config: Config, level: int, *, steps: int
+    config: Config, level: int, *, augmented: bool
 ) -> Callable[[State, Mapping[str, Params], Example], tuple[State, dict[str, jax.Array]]]:
     """The training step of a level: a pure jitted function that takes over its state.
 
     Args:
         config: settings.
         level: in training.
-        steps: of the whole training of the level, over which the learning rate falls.
+        augmented: whether the pairs are changed at random first.
 
     Returns:
         step(state, coarser, batch) -> (state, {"loss", each unweighted term, "gradient"}), where
         the batch is an `Example` on the grid of the level with a leading axis.
     """
-    optimiser = _adam(config, steps)
+    optimiser = _adam(config, level)
 
     def loss_of_pair(params, coarser, key, example):
-        if config.training.augment:
+        if augmented:
             example = augment(key, example)
         u = displacement_at(params, coarser, example, level, config=config)
         return total(u, example, config=config.loss, level=level)
@@ -109,7 +111,7 @@ def make_step(
 
     # Each device works on its share of the batch by itself, then all take the mean. Left to XLA's
     # partitioner, the gradient of a convolution's weights came out wrong on the CPU.
-    split, everywhere = placements(config.training.batch)
+    split, everywhere = placements(config.training.batch[level - 1])
 
     @functools.partial(
         jax.shard_map,
@@ -134,10 +136,12 @@ def make_step(
     return jax.jit(step, donate_argnums=0)
 
 
-def _adam(config: Config, steps: int) -> optax.GradientTransformation:
+def _adam(config: Config, level: int) -> optax.GradientTransformation:
     settings = config.training
-    rate = optax.cosine_decay_schedule(settings.learning_rate, max(steps, 1), settings.decay)
-    return optax.adam(rate)
+    steps = max(settings.steps[level - 1], 1)
+    fall = optax.cosine_decay_schedule(settings.learning_rate, steps, settings.decay)
+    rise = optax.linear_schedule(0.0, 1.0, settings.warmup) if settings.warmup else lambda _: 1.0
+    return optax.adam(lambda step: rise(step) * fall(step))
 
 
 def initial_state(config: Config, level: int, *, params: Params | None = None) -> State:
@@ -147,7 +151,7 @@ def initial_state(config: Config, level: int, *, params: Params | None = None) -
         params = init_level(key, config.network)
     # a copy: the step takes over its state, the caller's parameters must stay
     own: Params = jax.tree.map(jnp.array, params)
-    return State(own, _adam(config, 1).init(own), jnp.zeros((), jnp.int32))
+    return State(own, _adam(config, level).init(own), jnp.zeros((), jnp.int32))
 
 
 def make_validation(
@@ -156,10 +160,15 @@ def make_validation(
     """Jitted measures of a pair that is not trained on, with the levels L..level.
 
     Returns:
-        measure(params, coarser, example) -> {"tre_mm": keypoint error, root mean square,
-        "initial_mm": the same without registration, "folds": share of lung voxels with det <= 0 by
-        central differences}.
+        measure(params, coarser, example) -> {"tre_mm": mean error of the keypoints, "initial_mm":
+        the same without registration, "folds": share of lung voxels with det <= 0 by central
+        differences}.
     """
+
+    def distance_mm(u, fixed, moving, weights, spacing_mm):
+        error_mm = (transform_points(u, fixed) - moving) * spacing_mm[None]
+        distance = jnp.linalg.norm(error_mm, axis=-1)
+        return jnp.sum(weights * distance) / jnp.maximum(jnp.sum(weights), 1.0)
 
     def measure(params, coarser, example):
         u = displacement_at(params, coarser, example, level, config=config)
@@ -167,8 +176,8 @@ def make_validation(
         lungs = example.mask > 0.5
         folds = fold_count(jacobian_determinant(u), lungs)
         return {
-            "tre_mm": jnp.sqrt(keypoint(u, *points, spacing_mm=example.spacing_mm)),
-            "initial_mm": jnp.sqrt(keypoint(0.0 * u, *points, spacing_mm=example.spacing_mm)),
+            "tre_mm": distance_mm(u, *points, example.spacing_mm),
+            "initial_mm": distance_mm(0.0 * u, *points, example.spacing_mm),
             "folds": folds / jnp.maximum(jnp.sum(lungs), 1),
         }
 
@@ -219,8 +228,8 @@ def train_level(
     level: int,
     *,
     workdir: Path,
-    train: Sequence[Path],
-    validation: Sequence[Path],
+    source: Source,
+    validation: Mapping[str, Sequence[Path]],
     labels: int,
 ) -> Params:
     """Trains a level, or resumes it, and returns its parameters.
@@ -232,9 +241,10 @@ def train_level(
         config: settings.
         level: 1 (finest) to L.
         workdir: where the coarser levels are and this one goes.
-        train: files of prepared pairs.
-        validation: files of prepared pairs that are measured, not trained on.
-        labels: K, number of labels in the pairs.
+        source: what to train on.
+        validation: files of prepared pairs that are measured, not trained on, by the name of their
+            set.
+        labels: K, number of labels in these.
 
     Returns:
         Parameters of the level.
@@ -244,21 +254,16 @@ def train_level(
         FloatingPointError: a term is not finite; the text names the step and the term.
     """
     coarser = coarser_params(config, level, workdir=workdir)
-    steps = config.training.epochs[level - 1] * len(train) // config.training.batch
-    names = [path.name for path in train]
-    checkpoint.claim(workdir, level, config, checkpoint.Plan(steps, names))
+    steps = config.training.steps[level - 1]
+    checkpoint.claim(workdir, level, config, checkpoint.Plan(steps, source.names))
     state = initial_state(config, level, params=coarser.get(f"level_{level + 1}"))
-    stream = batches(
-        train,
-        level,
-        labels=labels,
-        seed=config.training.seed + level,
-        batch=config.training.batch,
-        epochs=config.training.epochs[level - 1],
-    )
-    step_function = make_step(config, level, steps=steps)
+    stream = source.batches(level)
+    step_function = make_step(config, level, augmented=source.augment)
     measure = make_validation(config, level)
-    held_out = [read_example(path, level, labels=labels) for path in validation]
+    held_out = {
+        name: [read_example(path, level, labels=labels) for path in paths]
+        for name, paths in validation.items()
+    }
 
     with checkpoint.manager(workdir, level) as checkpoints:
         done = checkpoints.latest_step() or 0
@@ -266,7 +271,7 @@ def train_level(
             state, position = checkpoint.restore(checkpoints, done, state)
             stream.set_state(position)
             log.info("level %d: resumed after step %d of %d", level, done, steps)
-        split, everywhere = placements(config.training.batch)
+        split, everywhere = placements(config.training.batch[level - 1])
         state, coarser = jax.device_put((state, coarser), everywhere)
         records = _Log(checkpoint.level_folder(workdir, level) / "log.jsonl", done)
         interval, first, began = [], done, time.monotonic()
@@ -285,14 +290,15 @@ def train_level(
                 _report(level, done, steps, rate, mean)
                 interval, first, began = [], done, time.monotonic()
             if saving:
-                measures = [measure(state.params, coarser, pair) for pair in held_out]
-                mean = {k: float(np.mean([m[k] for m in measures])) for k in measures[0]}
-                records.write(step=done, **{f"validation_{k}": v for k, v in mean.items()})
-                log.info(
-                    "level %d step %d/%d validation: %.2f mm (initial %.2f), folds %.3f %%",
-                    *(level, done, steps, mean["tre_mm"], mean["initial_mm"]),
-                    100 * mean["folds"],
-                )
+                for name, examples in held_out.items():
+                    measures = [measure(state.params, coarser, e) for e in examples]
+                    mean = {k: float(np.mean([m[k] for m in measures])) for k in measures[0]}
+                    records.write(step=done, **{f"{name}_{k}": v for k, v in mean.items()})
+                    log.info(
+                        "level %d step %d/%d %s: %.2f mm (initial %.2f), folds %.3f %%",
+                        *(level, done, steps, name, mean["tre_mm"], mean["initial_mm"]),
+                        100 * mean["folds"],
+                    )
                 checkpoint.save(checkpoints, done, state, stream.get_state())
                 began = time.monotonic()
     return state.params

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from jaxreg.config import NetworkConfig
 from jaxreg.fields.deformation import compose, resize_displacement, warp
 from jaxreg.fields.pyramid import halve
+from jaxreg.network.flow import local_flow
 from jaxreg.network.unet import UNet
 from jaxreg.shapes import AnyArray, Displacement, Image
 
@@ -37,7 +38,8 @@ def init_level(key: jax.Array, config: NetworkConfig) -> Params:
     """
     smallest = 2 ** (len(config.widths) - 1)
     images = jnp.zeros((smallest, smallest, smallest, 2))
-    return _unet(config).init(key, images)["params"]
+    flow = jnp.zeros((smallest, smallest, smallest, 3)) if config.flow else None
+    return _unet(config).init(key, images, flow)["params"]
 
 
 def level_displacement(
@@ -54,8 +56,15 @@ def level_displacement(
     Returns:
         Displacement, (X, Y, Z, 3).
     """
+    flow = None
+    for _ in range(config.flow):
+        rest = local_flow(
+            fixed, warped if flow is None else warp(warped, flow), window=config.window
+        )
+        flow = rest if flow is None else compose(flow, rest)
+    warped = warped if flow is None else warp(warped, flow)
     images = jnp.stack([fixed, warped], axis=-1)
-    return cast(Displacement, _unet(config).apply({"params": params}, images))
+    return cast(Displacement, _unet(config).apply({"params": params}, images, flow))
 
 
 def cascade(
@@ -92,7 +101,9 @@ def cascade(
 
 
 def _unet(config):
-    return UNet(widths=config.widths, convs=config.convs, precision=config.precision)
+    return UNet(
+        widths=config.widths, convs=config.convs, precision=config.precision, window=config.window
+    )
 
 
 def _levels(params, config):

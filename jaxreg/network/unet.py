@@ -18,7 +18,6 @@ from jaxtyping import Float
 from jaxreg.network.conv import conv3d
 from jaxreg.shapes import AnyArray
 
-HU_RANGE = (-1000.0, 500.0)  # air to bone; clipped and scaled to [-1, 1] inside the network only
 _VARIANCE_FLOOR = 1e-5
 # Variance of the head beside Xavier's: an untrained network moves nothing by more than some 0.05.
 _HEAD_VARIANCE = 1e-4
@@ -34,25 +33,37 @@ class UNet(nn.Module):
         widths: filters per resolution, finest first.
         convs: 3x3x3 convolutions per resolution.
         precision: "float32" or "bfloat16", of the convolutions.
+        window: HU clipped and scaled to [-1, 1], inside the network only.
     """
 
     widths: Sequence[int] = (16, 32, 64, 128)
     convs: int = 2
     precision: str = "float32"
+    window: tuple[float, float] = (-1000.0, 500.0)
 
     @nn.compact
-    def __call__(self, images: Float[AnyArray, "X Y Z 2"]) -> Float[AnyArray, "X Y Z 3"]:
+    def __call__(
+        self,
+        images: Float[AnyArray, "X Y Z 2"],
+        flow: Float[AnyArray, "X Y Z 3"] | None = None,
+    ) -> Float[AnyArray, "X Y Z 3"]:
         """Displacement in voxels of the grid of the images.
+
+        With a flow, the network sees it beside the images, and answers with a gain and a rest:
+        flow * (1 + gain) + rest.
 
         Args:
             images: fixed and warped image, HU, (X, Y, Z, 2), any size: continued by their edge
                 values to a multiple of 2^(len(widths) - 1), and cropped again.
+            flow: displacement to start from, voxels, or None.
 
         Returns:
             Displacement in voxels, (X, Y, Z, 3).
         """
         shape = images.shape[:3]
-        x = _extend(_scale(images), 2 ** (len(self.widths) - 1))
+        x = _scale(images, self.window)
+        x = x if flow is None else jnp.concatenate([x, flow], axis=-1)
+        x = _extend(x, 2 ** (len(self.widths) - 1))
         skips = []
         for depth, width in enumerate(self.widths):
             if depth > 0:
@@ -63,8 +74,9 @@ class UNet(nn.Module):
             width = self.widths[depth]
             up = _Up(width, self.precision, name=f"up_{depth}_transposed")(x)
             x = self._resolution([up, skips[depth]], width, f"up_{depth}")
-        u = _Head(self.precision, name="head")(x)
-        return u[: shape[0], : shape[1], : shape[2]]
+        out = _Head(3 if flow is None else 6, self.precision, name="head")(x)
+        out = out[: shape[0], : shape[1], : shape[2]]
+        return out if flow is None else flow * (1.0 + out[..., 3:]) + out[..., :3]
 
     def _resolution(self, parts, width, name):
         for index in range(self.convs):
@@ -112,15 +124,16 @@ class _Up(nn.Module):
 
 
 class _Head(nn.Module):
-    """1x1x1 convolution to three components."""
+    """1x1x1 convolution to the components of vectors."""
 
+    components: int
     precision: str
 
     @nn.compact
-    def __call__(self, x: Features) -> Float[AnyArray, "X Y Z 3"]:
+    def __call__(self, x: Features) -> Float[AnyArray, "X Y Z _"]:
         init = nn.initializers.variance_scaling(_HEAD_VARIANCE, "fan_avg", "uniform")
-        kernel = self.param("kernel", init, (1, 1, 1, x.shape[-1], 3))
-        bias = self.param("bias", nn.initializers.zeros, (3,))
+        kernel = self.param("kernel", init, (1, 1, 1, x.shape[-1], self.components))
+        bias = self.param("bias", nn.initializers.zeros, (self.components,))
         return _convolve(x, kernel, self.precision) + bias[None, None, None]
 
 
@@ -152,8 +165,8 @@ def _convolve(x, kernel, precision):
     return conv3d(x.astype(dtype), kernel.astype(dtype)).astype(jnp.float32)
 
 
-def _scale(images):
-    low, high = HU_RANGE
+def _scale(images, window):
+    low, high = window
     return (jnp.clip(images, low, high) - low) * (2.0 / (high - low)) - 1.0
 
 

@@ -1,0 +1,11 @@
+"""Ablation: one network, on the finest grid (L = 1), in about the same time.
+
+python train.py --level 1..1 --config configs/ablation/L1.py --workdir runs/L1
+"""
+
+from pathlib import Path
+
+from jaxreg.config import load_config, with_levels
+
+base = load_config(Path(__file__).parents[1] / "small.py")
+config = with_levels(base, (300,))

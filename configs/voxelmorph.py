@@ -1,0 +1,35 @@
+"""VoxelMorph (Balakrishnan et al. 2019, IEEE TMI 38(8)) for comparison: one U-Net, unsupervised.
+
+    python train.py --level 1 --config configs/voxelmorph.py --workdir runs/voxelmorph
+
+Its loss (local correlation in 9x9x9 voxels, diffusion, weight 1 against 0.02 in its units: here
+mm per mm) and the widths of its encoder, in our U-Net (instance norm, pooling), on the grid and the
+pairs of configs/small.py.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from jaxreg.config import Config, LossConfig, NetworkConfig, load_config
+
+base = load_config(Path(__file__).with_name("small.py"))
+config = Config(
+    network=NetworkConfig(
+        grid=base.network.grid,
+        levels=1,
+        widths=(16, 32, 32, 32),
+        convs=1,
+        window=base.network.window,
+    ),
+    loss=LossConfig(
+        similarity=0.0,
+        smoothness=0.0,
+        masks=0.0,
+        volume=0.0,
+        keypoints=(0.0,),
+        volume_threshold=(0.05,),
+        lncc=1.0,
+        diffusion=1.0,
+    ),
+    training=dataclasses.replace(base.training, steps=(400,), batch=(1,)),
+)

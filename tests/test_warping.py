@@ -3,9 +3,11 @@ import pytest
 import scipy.ndimage
 import SimpleITK as sitk
 
+from jaxreg.data import warping
 from jaxreg.data.grid import Grid
 from jaxreg.data.volume import DisplacementField, Volume
-from jaxreg.data.warping import field_on_grid, invert_field, warp_volume
+from jaxreg.data.warping import field_determinant, field_on_grid, invert_field, warp_volume
+from jaxreg.fields.jacobian import jacobian_determinant
 
 
 def affine(spacing, angle=0.0, origin=(0.0, 0.0, 0.0), flip=(1, 1, 1)):
@@ -104,3 +106,12 @@ def test_inverse_that_does_not_converge_tells_so():
     u[6:, ..., 0] = 4.0  # slope 4 between two planes: the iteration is no contraction there
     _, error = invert_field(DisplacementField.from_voxels(u, FRAME.affine), FRAME)
     assert error.data.max() > 1.0
+
+
+@pytest.mark.parametrize("planes", [2, 5, 7, 100])
+def test_volume_change_in_slabs_is_that_of_the_whole_field(planes, monkeypatch):
+    monkeypatch.setattr(warping, "SLAB", planes)
+    field = DisplacementField.from_voxels(smooth_field(FIXED, 5, 2.0), FIXED.affine)
+    found = field_determinant(field)
+    np.testing.assert_allclose(found.data, jacobian_determinant(field.to_voxels()), atol=1e-6)
+    np.testing.assert_array_equal(found.affine, field.affine)

@@ -14,9 +14,11 @@ import numpy as np
 from jaxreg.data.grid import Grid
 from jaxreg.data.volume import DisplacementField, Volume
 from jaxreg.fields.interpolation import sample, sample_nearest
+from jaxreg.fields.jacobian import jacobian_determinant
 from jaxreg.shapes import Displacement, Number
 
 PLANES = 4  # planes worked on at a time
+SLAB = 16  # planes of which the Jacobian is taken at a time
 
 
 def _plane(i, matrix, shape):
@@ -100,6 +102,26 @@ def warp_volume(
         nearest=nearest,
     )
     return Volume(np.asarray(warped), field.affine)
+
+
+def field_determinant(field: DisplacementField) -> Volume:
+    """Jacobian determinant by the stencil of `jaxreg.fields.jacobian`, on the grid of the field.
+
+    Works in slabs, each with a plane more on both sides for the differences.
+    """
+    size = field.shape[0]
+    determinant = np.empty(field.shape, np.float32)
+    width = min(size, SLAB + 2)
+    for start in [*range(0, size - width, SLAB), size - width]:
+        stop = start + width
+        inner = slice(start + (start > 0), stop - (stop < size))
+        slab = DisplacementField(field.data[start:stop], field.affine)
+        values = np.asarray(_determinant(slab.to_voxels()))
+        determinant[inner] = values[inner.start - start : inner.stop - start]
+    return Volume(determinant, field.affine)
+
+
+_determinant = jax.jit(jacobian_determinant)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "iterations"))

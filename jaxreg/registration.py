@@ -6,6 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ from jaxreg.data.frame import AIR_HU, FRAME, labels_to_frame, lung_frame, to_fra
 from jaxreg.data.landmarks import Landmarks
 from jaxreg.data.nifti import write_displacement, write_volume
 from jaxreg.data.volume import DisplacementField, Volume, check_ct, require_same_grid
-from jaxreg.data.warping import field_on_grid, invert_field, warp_volume
+from jaxreg.data.warping import field_determinant, field_on_grid, invert_field, warp_volume
 from jaxreg.fields.certificate import repair
 from jaxreg.fields.deformation import resize_displacement
 from jaxreg.fields.interpolation import resize
-from jaxreg.fields.jacobian import fold_count, jacobian_determinant
+from jaxreg.fields.jacobian import fold_count
 from jaxreg.network.cascade import cascade
 from jaxreg.network.weights import load_shipped, weights_digest
 from jaxreg.shapes import AnyArray, Displacement
@@ -110,8 +111,7 @@ class Registration:
 
     def jacobian_determinant(self) -> Volume:
         """Volume change on the fixed grid by central differences; <= 0 is a fold."""
-        determinant = jax.jit(jacobian_determinant)(self.displacement.to_voxels())
-        return Volume(np.asarray(determinant), self.fixed.affine)
+        return field_determinant(self.displacement)
 
     def inverse(self) -> tuple[DisplacementField, Volume]:
         """The map from the moving image to the fixed one, on the moving grid.
@@ -131,19 +131,24 @@ class Registration:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         warped, determinant = self.warp(), self.jacobian_determinant()
-        write_volume(folder / "warped.nii.gz", warped)
-        write_displacement(folder / "displacement.nii.gz", self.displacement)
-        write_volume(folder / "jacobian.nii.gz", determinant)
-        report_picture(
-            folder / "report.png",
-            fixed=self.fixed,
-            moving=self.moving,
-            warped=warped,
-            determinant=determinant,
-            mask=self.fixed_mask,
-            title=f"jaxreg: {self.summary['method']}",
-            lines=self.lines(),
-        )
+        with ThreadPoolExecutor() as pool:  # compression takes no lock: the files share the cores
+            files = [
+                pool.submit(write_displacement, folder / "displacement.nii.gz", self.displacement),
+                pool.submit(write_volume, folder / "warped.nii.gz", warped),
+                pool.submit(write_volume, folder / "jacobian.nii.gz", determinant),
+            ]
+            report_picture(
+                folder / "report.png",
+                fixed=self.fixed,
+                moving=self.moving,
+                warped=warped,
+                determinant=determinant,
+                mask=self.fixed_mask,
+                title=f"jaxreg: {self.summary['method']}",
+                lines=self.lines(),
+            )
+            for file in files:
+                file.result()
         with replacing(folder / "summary.json") as target:
             target.write_text(json.dumps(self.summary, indent=2) + "\n")
 
@@ -304,8 +309,8 @@ def _checked_masks(
     check_ct(fixed, "fixed")
     check_ct(moving, "moving")
     given = (fixed_mask, moving_mask)
-    fixed_mask = _lungs(fixed, fixed_mask, "fixed")
-    moving_mask = _lungs(moving, moving_mask, "moving")
+    with ThreadPoolExecutor() as pool:
+        fixed_mask, moving_mask = pool.map(_lungs, (fixed, moving), given, ("fixed", "moving"))
     if any(mask is not None and _one_label(mask) for mask in given):
         # a mask that does not tell right from left says nothing of a missing lung
         fixed_mask, moving_mask = (

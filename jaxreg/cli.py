@@ -47,6 +47,11 @@ def _parser() -> argparse.ArgumentParser:
         help="full: networks, then refinement (default); classical: without networks",
     )
     register.add_argument("--weights", type=Path, help="weights.npz of train.py; default: shipped")
+    register.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="register the other way too; writes the error of going there and back, in mm",
+    )
     register.set_defaults(run=_register)
 
     keypoints = commands.add_parser(
@@ -116,13 +121,12 @@ def _register(options: argparse.Namespace) -> int:
         method=options.method,
         params=params,
         config=config,
+        uncertainty=options.uncertainty,
     )
     result.save(options.out)
     print("\n".join(result.lines()))
-    print(
-        f"written to {options.out}: warped, displacement and jacobian (.nii.gz), report.png, "
-        "summary.json"
-    )
+    images = "warped, displacement" + (", uncertainty" if options.uncertainty else "")
+    print(f"written to {options.out}: {images} and jacobian (.nii.gz), report.png, summary.json")
     return 0
 
 

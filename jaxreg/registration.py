@@ -25,7 +25,13 @@ from jaxreg.data.frame import AIR_HU, FRAME, labels_to_frame, lung_frame, to_fra
 from jaxreg.data.landmarks import Landmarks
 from jaxreg.data.nifti import write_displacement, write_volume
 from jaxreg.data.volume import DisplacementField, Volume, check_ct, require_same_grid
-from jaxreg.data.warping import field_determinant, field_on_grid, invert_field, warp_volume
+from jaxreg.data.warping import (
+    field_determinant,
+    field_on_grid,
+    inverse_consistency,
+    invert_field,
+    warp_volume,
+)
 from jaxreg.fields.certificate import repair
 from jaxreg.fields.deformation import resize_displacement
 from jaxreg.fields.interpolation import resize
@@ -83,6 +89,8 @@ class Registration:
         fixed_mask: lungs of the fixed image, nonzero inside.
         prealignment: (4, 4), the linear part found first, fixed world to moving world, RAS mm.
         summary: settings, versions, seconds by stage, folds, similarity before and after.
+        uncertainty: inverse-consistency error |T_back(T(x)) - x| on the fixed grid, mm, if asked
+            for; T_back is the registration of the same pair the other way.
     """
 
     fixed: Volume
@@ -91,6 +99,7 @@ class Registration:
     fixed_mask: Volume
     prealignment: np.ndarray
     summary: Mapping[str, Any]
+    uncertainty: Volume | None = None
 
     @property
     def seconds(self) -> Mapping[str, float]:
@@ -124,6 +133,7 @@ class Registration:
     def save(self, folder: str | Path) -> None:
         """Writes warped, displacement and jacobian (.nii.gz), report.png and summary.json.
 
+        And uncertainty.nii.gz, where it was asked for.
         Each file is written beside its place and renamed, so none is ever half-written.
         """
         from jaxreg.evaluation.report import report_picture  # matplotlib: only where drawn
@@ -137,6 +147,9 @@ class Registration:
                 pool.submit(write_volume, folder / "warped.nii.gz", warped),
                 pool.submit(write_volume, folder / "jacobian.nii.gz", determinant),
             ]
+            if self.uncertainty is not None:
+                path = folder / "uncertainty.nii.gz"
+                files.append(pool.submit(write_volume, path, self.uncertainty))
             report_picture(
                 folder / "report.png",
                 fixed=self.fixed,
@@ -156,13 +169,20 @@ class Registration:
         """The summary in a few lines of words."""
         before, after = self.summary["correlation_before"], self.summary["correlation_after"]
         certificate = self.summary["certificate"]
-        return (
+        words = [
             f"correlation in the lungs {before:.3f} before, {after:.3f} after",
             f"folded lung voxels {100 * self.summary['folds_in_lungs']:.4f} % (central "
             f"differences), cells not certified free of folds: {certificate['uncertified']}",
             f"{sum(self.seconds.values()):.1f} s: "
             + ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items()),
-        )
+        ]
+        if self.uncertainty is not None:
+            error = self.summary["inverse_consistency_mm"]
+            words[2:2] = [
+                f"there and back in the lungs: {error['50']:.2f} mm off (median), "
+                f"{error['95']:.2f} mm (95th percentile)"
+            ]
+        return tuple(words)
 
 
 class _Clock:
@@ -185,6 +205,7 @@ def register_volumes(
     method: str = "full",
     params: Mapping[str, Any] | None = None,
     config: NetworkConfig | None = None,
+    uncertainty: bool = False,
 ) -> Registration:
     """Registers two images of any grid, orientation and field of view.
 
@@ -200,16 +221,23 @@ def register_volumes(
             or "full" (networks, then refinement).
         params: of the networks; None means those that ship with the package.
         config: of the networks; None means that of the shipped ones.
+        uncertainty: whether to register the other way too, from the same masks and the inverse
+            prealignment, for a map of the inverse-consistency error.
 
     Returns:
         The registration; its field is on the grid of `fixed`.
 
     Raises:
         ValueError: an image is no CT in HU, a mask is empty or on another grid, no lungs are found,
-            the method is unknown.
+            the method is unknown, or leaves nothing uncertain.
     """
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}.")
+    if uncertainty and method in ("initial", "affine"):
+        raise ValueError(
+            f"uncertainty: expected a method that deforms, got {method!r}, whose way back is its "
+            "exact inverse. Use classical or full."
+        )
     clock, given = _Clock(), (fixed_mask, moving_mask)
     with clock.stage("masks"):
         fixed_mask, moving_mask = _checked_masks(fixed, moving, fixed_mask, moving_mask)
@@ -218,23 +246,20 @@ def register_volumes(
         with clock.stage("prealignment"):
             matrix, stage = prealign(fixed, moving, fixed_mask, moving_mask)
 
-    frame, u = fixed.grid, np.zeros((1, 1, 1, 3), np.float32)  # no deformation on any grid
     if method in ("cascade", "full"):
         params, config = _networks(params, config)
-        with clock.stage("cascade"):
-            frame = lung_frame(fixed_mask, moving_mask, matrix, shape=config.grid)
-            u = _cascade_stage(fixed, moving, frame, matrix, params, config)
-    if method in ("classical", "full"):
-        with clock.stage("refinement"):
-            fine = lung_frame(fixed_mask, moving_mask, matrix, shape=FRAME)
-            start = field_on_grid(u, frame, fine).to_voxels() if method == "full" else None
-            frame, u = fine, _refine_stage(fixed, moving, fixed_mask, fine, matrix, start)
-    with clock.stage("certificate"):
-        field = field_on_grid(u, frame, fixed.grid, matrix=matrix)
-        field, certificate = _certified(field)
+    networks = (params, config)
+    masks = (fixed_mask, moving_mask)
+    field, certificate = _deformation(clock, (fixed, moving), masks, matrix, method, networks)
+    error = None
+    if uncertainty:
+        with clock.stage("uncertainty"):
+            pairs = (moving, fixed), masks[::-1]
+            back, _ = _deformation(_Clock(), *pairs, np.linalg.inv(matrix), method, networks)
+            error = inverse_consistency(field, back)
 
     registration = Registration(
-        fixed, moving, field, fixed_mask, matrix, {"seconds": clock.seconds}
+        fixed, moving, field, fixed_mask, matrix, {"seconds": clock.seconds}, error
     )
     with clock.stage("measures"):
         measures = _measures(registration)
@@ -339,6 +364,25 @@ def _one_label(mask: Volume) -> bool:
     return len(np.unique(mask.data[mask.data > 0])) == 1
 
 
+def _deformation(
+    clock, images, masks, matrix, method, networks
+) -> tuple[DisplacementField, dict[str, Any]]:
+    """The field on the grid of the first image, prealignment included, and its certificate."""
+    frame, u = images[0].grid, np.zeros((1, 1, 1, 3), np.float32)  # no deformation on any grid
+    if method in ("cascade", "full"):
+        with clock.stage("cascade"):
+            frame = lung_frame(*masks, matrix, shape=networks[1].grid)
+            u = _cascade_stage(*images, frame, matrix, *networks)
+    if method in ("classical", "full"):
+        with clock.stage("refinement"):
+            fine = lung_frame(*masks, matrix, shape=FRAME)
+            start = field_on_grid(u, frame, fine).to_voxels() if method == "full" else None
+            frame, u = fine, _refine_stage(*images, masks[0], fine, matrix, start)
+    with clock.stage("certificate"):
+        field = field_on_grid(u, frame, images[0].grid, matrix=matrix)
+        return _certified(field)
+
+
 def _cascade_stage(fixed, moving, frame, matrix, params, config) -> Displacement:
     """Displacement by the networks in voxels of the frame."""
     pair = to_frame(fixed, frame), to_frame(moving, frame, matrix=matrix)
@@ -385,14 +429,20 @@ def _measures(registration: Registration) -> dict[str, Any]:
     before = warp_volume(registration.moving, unmoved, fill=AIR_HU)
     values = registration.fixed.data[lungs]
     determinant = registration.jacobian_determinant().data
+    error = registration.uncertainty
+    percentiles = {} if error is None else _percentiles(error.data[lungs], (50, 95, 99))
     return {
         "correlation_before": _correlation(values, before.data[lungs]),
         "correlation_after": _correlation(values, registration.warp().data[lungs]),
         "folds_in_lungs": int(fold_count(determinant, lungs)) / int(lungs.sum()),
-        "jacobian_percentiles": {
-            str(p): float(np.percentile(determinant[lungs], p)) for p in (1, 5, 50, 95, 99)
-        },
+        "jacobian_percentiles": _percentiles(determinant[lungs], (1, 5, 50, 95, 99)),
+        "inverse_consistency_mm": percentiles,
     }
+
+
+def _percentiles(values: np.ndarray, ranks: tuple[int, ...]) -> dict[str, float]:
+    found = np.percentile(values, ranks)
+    return {str(rank): float(value) for rank, value in zip(ranks, found, strict=True)}
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 import SimpleITK as sitk
 
 import jaxreg
@@ -94,7 +95,7 @@ def landmark_error(result, pair):
 
 @pytest.fixture(scope="module")
 def classical(pair):
-    return register_volumes(pair.fixed, pair.moving, method="classical")
+    return register_volumes(pair.fixed, pair.moving, method="classical", uncertainty=True)
 
 
 def test_every_method_without_weights_reduces_the_error(pair, classical):
@@ -127,6 +128,29 @@ def test_summary_says_what_was_done(classical):
     assert summary["certificate"]["uncertified"] == 0
     assert set(summary["seconds"]) >= {"masks", "prealignment", "refinement", "certificate"}
     assert set(summary["versions"]) == {"jaxreg", "jax", "python", "device"}
+
+
+def test_uncertainty_is_greater_where_the_error_is(pair, classical):
+    error = np.linalg.norm(classical.displacement.data - pair.displacement.data, axis=-1)
+    lungs = pair.fixed_labels.data > 0
+    doubt = classical.uncertainty.data[lungs]
+    assert np.median(doubt) < 2.0  # voxels of 5 mm
+    assert scipy.stats.spearmanr(doubt, error[lungs])[0] > 0.3
+    upper, lower = doubt > np.percentile(doubt, 90), doubt < np.percentile(doubt, 50)
+    assert error[lungs][upper].mean() > 1.5 * error[lungs][lower].mean()
+    lungs = classical.fixed_mask.data > 0
+    told = classical.summary["inverse_consistency_mm"]
+    assert told["95"] == pytest.approx(np.percentile(classical.uncertainty.data[lungs], 95))
+    assert any("there and back" in line for line in classical.lines())
+
+
+def test_the_way_back_of_a_linear_map_is_exact(pair, params):
+    zero = jax.tree.map(jnp.zeros_like, params)
+    options = {"method": "cascade", "params": zero, "config": CONFIG}
+    result = register_volumes(pair.fixed, pair.moving, **options, uncertainty=True)
+    assert result.uncertainty is not None
+    assert result.uncertainty.data[pair.fixed_labels.data > 0].max() < 5e-3
+    assert register_volumes(pair.fixed, pair.moving, **options).uncertainty is None
 
 
 def test_inverse_brings_landmarks_back(pair, classical):
@@ -200,10 +224,13 @@ def test_saved_files_are_read_back(classical, tmp_path):
     classical.save(tmp_path / "new" / "folder")
     names = {p.name for p in (tmp_path / "new" / "folder").iterdir()}
     assert names == {
-        *("warped.nii.gz", "displacement.nii.gz", "jacobian.nii.gz", "report.png", "summary.json")
+        *("warped.nii.gz", "displacement.nii.gz", "jacobian.nii.gz", "report.png", "summary.json"),
+        "uncertainty.nii.gz",
     }
     field = read_displacement(tmp_path / "new" / "folder" / "displacement.nii.gz")
     assert np.allclose(field.data, classical.displacement.data, atol=1e-4)
+    doubt = read_volume(tmp_path / "new" / "folder" / "uncertainty.nii.gz")
+    assert np.allclose(doubt.data, classical.uncertainty.data, atol=1e-4)
     jacobian = read_volume(tmp_path / "new" / "folder" / "jacobian.nii.gz")
     assert np.allclose(jacobian.data, classical.jacobian_determinant().data, atol=1e-4)
 
@@ -237,6 +264,10 @@ def noise_ct(shape=(20, 22, 24)):
     ("change", "words"),
     [
         ({"method": "best"}, "method: expected one of initial, affine, .*, got 'best'"),
+        (
+            {"method": "affine", "uncertainty": True},
+            "uncertainty: expected a method that deforms, got 'affine'",
+        ),
         ({"fixed": Volume(np.full((20, 22, 24), -700.0), np.eye(4))}, "fixed: expected a CT image"),
         ({"moving": Volume(noise_ct().data + 1000.0, np.eye(4))}, "moving: expected Hounsfield"),
         ({"fixed_mask": cube(0)}, "fixed_mask: expected lungs, got no voxel above 0"),

@@ -6,7 +6,13 @@ import SimpleITK as sitk
 from jaxreg.data import warping
 from jaxreg.data.grid import Grid
 from jaxreg.data.volume import DisplacementField, Volume
-from jaxreg.data.warping import field_determinant, field_on_grid, invert_field, warp_volume
+from jaxreg.data.warping import (
+    field_determinant,
+    field_on_grid,
+    inverse_consistency,
+    invert_field,
+    warp_volume,
+)
 from jaxreg.fields.jacobian import jacobian_determinant
 
 
@@ -115,3 +121,20 @@ def test_volume_change_in_slabs_is_that_of_the_whole_field(planes, monkeypatch):
     found = field_determinant(field)
     np.testing.assert_allclose(found.data, jacobian_determinant(field.to_voxels()), atol=1e-6)
     np.testing.assert_array_equal(found.affine, field.affine)
+
+
+def test_inverse_consistency_is_the_way_there_and_back():
+    forward = DisplacementField.from_voxels(smooth_field(FIXED, 6, 2.0), FIXED.affine)
+    back = DisplacementField.from_voxels(smooth_field(MOVING, 7, 2.0), MOVING.affine)
+    x = FIXED.world_from_voxel(voxels(FIXED)).reshape(-1, 3)
+    there_and_back = back.transform_points(forward.transform_points(x))
+    expected = np.linalg.norm(there_and_back - x, axis=1).reshape(FIXED.shape)
+    np.testing.assert_allclose(inverse_consistency(forward, back).data, expected, atol=1e-4)
+
+
+def test_inverse_consistency_of_an_inverse_is_nothing():
+    forward = field_on_grid(smooth_field(FRAME, 8, 1.0), FRAME, FRAME)
+    wide = Grid((30, 30, 30), affine((2.0, 2.0, 2.0), origin=(-20.0, -20.0, -20.0)))
+    inverse, _ = invert_field(forward, wide)
+    inner = inverse_consistency(forward, inverse).data[2:-2, 2:-2, 2:-2]
+    assert inner.max() < 0.2 < np.linalg.norm(forward.data, axis=-1).mean()

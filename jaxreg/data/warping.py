@@ -124,6 +124,36 @@ def field_determinant(field: DisplacementField) -> Volume:
 _determinant = jax.jit(jacobian_determinant)
 
 
+@jax.jit
+def _return_planes(back_mm, d_mm, lattice, vectors):
+    def plane(numbered):
+        i, d_plane = numbered
+        points = _plane(i, lattice, d_mm.shape[:3]) + d_plane @ vectors.T
+        return jnp.linalg.norm(d_plane + sample(back_mm, points), axis=-1)
+
+    return jax.lax.map(plane, (jnp.arange(d_mm.shape[0]), d_mm), batch_size=PLANES)
+
+
+def inverse_consistency(forward: DisplacementField, back: DisplacementField) -> Volume:
+    """How far a point ends from where it began: |T_back(T(x)) - x| in mm.
+
+    Args:
+        forward: T, fixed to moving, world mm.
+        back: T_back, moving to fixed, world mm, on any grid; continued outside by its edge value.
+
+    Returns:
+        The error on the grid of `forward`.
+    """
+    voxel_from_world = np.linalg.inv(back.affine)
+    error = _return_planes(
+        jnp.asarray(back.data),
+        jnp.asarray(forward.data),
+        jnp.asarray(voxel_from_world @ forward.affine, jnp.float32),
+        jnp.asarray(voxel_from_world[:3, :3], jnp.float32),
+    )
+    return Volume(np.asarray(error), forward.affine)
+
+
 @functools.partial(jax.jit, static_argnames=("shape", "iterations"))
 def _inverse_planes(u, lattice, start, *, shape, iterations):
     def plane(i):

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from jaxreg.classical.affine import prealign
 from jaxreg.classical.keypoints import find_keypoints_mm
 from jaxreg.classical.lungs import lung_mask
-from jaxreg.classical.refine import refine
+from jaxreg.classical.refine import continue_outside, refine
 from jaxreg.config import NetworkConfig
 from jaxreg.data.atomic import replacing
 from jaxreg.data.frame import AIR_HU, FRAME, labels_to_frame, lung_frame, to_frame
@@ -248,14 +248,14 @@ def register_volumes(
 
     if method in ("cascade", "full"):
         params, config = _networks(params, config)
-    networks = (params, config)
-    masks = (fixed_mask, moving_mask)
-    field, certificate = _deformation(clock, (fixed, moving), masks, matrix, method, networks)
+    images, masks, networks = (fixed, moving), (fixed_mask, moving_mask), (params, config)
+    field, certificate = _deformation(clock, images, masks, matrix, method, networks)
     error = None
     if uncertainty:
         with clock.stage("uncertainty"):
-            pairs = (moving, fixed), masks[::-1]
-            back, _ = _deformation(_Clock(), *pairs, np.linalg.inv(matrix), method, networks)
+            images, masks = (moving, fixed), (moving_mask, fixed_mask)
+            way_back = np.linalg.inv(matrix)
+            back, _ = _deformation(_Clock(), images, masks, way_back, method, networks)
             error = inverse_consistency(field, back)
 
     registration = Registration(
@@ -365,7 +365,12 @@ def _one_label(mask: Volume) -> bool:
 
 
 def _deformation(
-    clock, images, masks, matrix, method, networks
+    clock: _Clock,
+    images: tuple[Volume, Volume],
+    masks: tuple[Volume, Volume],
+    matrix: np.ndarray,
+    method: str,
+    networks: tuple[Any, Any],
 ) -> tuple[DisplacementField, dict[str, Any]]:
     """The field on the grid of the first image, prealignment included, and its certificate."""
     frame, u = images[0].grid, np.zeros((1, 1, 1, 3), np.float32)  # no deformation on any grid
@@ -373,6 +378,8 @@ def _deformation(
         with clock.stage("cascade"):
             frame = lung_frame(*masks, matrix, shape=networks[1].grid)
             u = _cascade_stage(*images, frame, matrix, *networks)
+            lungs = labels_to_frame(masks[0], frame) > 0
+            u = continue_outside(u, lungs, spacing_mm=frame.spacing_mm)
     if method in ("classical", "full"):
         with clock.stage("refinement"):
             fine = lung_frame(*masks, matrix, shape=FRAME)

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from jaxreg.classical import refine as module
-from jaxreg.classical.refine import level_shapes, refine
+from jaxreg.classical.refine import continue_outside, level_shapes, refine
 from jaxreg.fields.certificate import uncertified_cells
 from jaxreg.fields.deformation import compose, transform_points
 
@@ -81,6 +81,30 @@ def test_identical_images_stay_where_they_are():
     fixed, _ = pair()
     u = refine(fixed, fixed, MASK, spacing_mm=SPACING)
     assert np.abs(u).max() < 0.01
+
+
+def test_identical_images_undo_a_start_far_from_the_mask_too():
+    fixed, _ = pair()
+    start = np.broadcast_to(np.array([0.6, -0.5, 0.4], np.float32), (*SHAPE, 3))
+    u = refine(fixed, fixed, MASK, spacing_mm=SPACING, initial=start)
+    assert np.linalg.norm(np.asarray(u) * SPACING, axis=-1).max() < 0.05
+
+
+def test_continued_field_keeps_the_mask_and_forgets_folds_outside():
+    shape, spacing = (32, 24, 32), (3.0, 2.5, 3.2)
+    mask = np.zeros(shape, bool)
+    mask[8:-8, 6:-6, 8:-8] = True
+    x = np.stack(np.indices(shape), axis=-1)
+    linear = 0.1 * x[..., [2, 0, 1]] - 1.0
+    noise = np.where(mask[..., None], 0.0, np.random.default_rng(0).normal(0.0, 3.0, (*shape, 3)))
+    u = (linear + noise).astype(np.float32)
+    assert uncertified_cells(u).any()
+    found = np.asarray(continue_outside(u, mask, spacing_mm=spacing))
+    assert not uncertified_cells(found).any()
+    change = np.abs(found - u)[mask]
+    assert change.mean() < 0.01 and change.max() < 0.15  # at the corners of the mask
+    assert np.abs(found).max() < 1.1 * np.abs(linear).max() < 0.5 * np.abs(u).max()
+    np.testing.assert_array_equal(continue_outside(u, 0 * mask, spacing_mm=spacing), 0.0)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ COARSEST = 16  # voxels along the shortest axis of the first level, at least
 MULTIPLE = 8  # of each level's shape in voxels: halved once for u, twice in the solver
 RADIUS = 2  # of the LNCC window, voxels of a level
 SMOOTHNESS = 1.0  # weight of curvature
-DAMPING = 1e-4  # 1/mm^2, on the step: keeps it finite where nothing is to be seen
+DAMPING = 1e-6  # 1/mm^2, on the step: keeps it finite; more would hold the start far from the lungs
+CONTINUED = 0.1  # weight of curvature in `continue_outside`
 LONGEST_STEP = 0.8  # voxels of u's grid; below 1 neighbours cannot change places at once
 KEYPOINT_MM3 = 100.0  # a keypoint weighs as that much lung whose standardised slope is 1/mm
 MOST_STEPS = 15  # Gauss-Newton steps a level
@@ -105,6 +106,32 @@ def refine(
         u = jnp.zeros((3, *coarse)) if u is None else _resize_field(u, coarse)
         u = _run_level(fixed, moving, mask, pulls, u, spacing, shape=level_shape)
     return _finish(u, spacing, shape=shape)
+
+
+def continue_outside(u: Displacement, mask: Mask, *, spacing_mm: Spacing) -> Displacement:
+    """The field of a mask, continued outside with little curvature.
+
+    Minimises mean of mask |w - u|^2 + CONTINUED h^4 |Laplace w|^2 over w, h being the voxel size:
+    what networks say far from the lungs may fold.
+
+    Args:
+        u: displacement in voxels, (X, Y, Z, 3).
+        mask: where u counts, nonzero in the lungs of the fixed image, (X, Y, Z).
+        spacing_mm: voxel size along each axis, mm.
+
+    Returns:
+        w in voxels, nearly u in the mask (smoothed over less than a voxel); 0 for an empty mask.
+    """
+    spacing = jnp.asarray(spacing_mm, jnp.float32)
+    inside = (jnp.asarray(mask) > 0).astype(jnp.float32)[None]
+    known = inside * jnp.moveaxis(u * spacing[None, None, None], -1, 0)
+    a = (inside + DAMPING) * DIAGONAL
+    weight = CONTINUED * jnp.prod(spacing) ** (4 / 3)
+    w = _solve(a, known, jnp.zeros_like(known), weight=weight, spacing_mm=spacing)
+    return jnp.moveaxis(w, 0, -1) / spacing[None, None, None]
+
+
+_solve = jax.jit(solve)
 
 
 def level_shapes(shape: Shape) -> list[Shape]:

@@ -39,7 +39,7 @@ class NetworkConfig:
     widths: tuple[int, ...] = (16, 32, 64, 128)
     convs: int = 2
     precision: str = "float32"
-    window: tuple[float, ...] = (-1000.0, 500.0)
+    window: tuple[float, float] = (-1000.0, 500.0)
     flow: int = 0
 
     def __post_init__(self):

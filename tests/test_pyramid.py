@@ -5,11 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 from absl.testing import parameterized
 from jax.test_util import check_grads
 
 from jaxreg.fields.interpolation import resize
-from jaxreg.fields.pyramid import halve, pyramid
+from jaxreg.fields.pyramid import binomial, halve, pyramid
 
 RANDOM = np.random.default_rng(3)
 IMAGE = RANDOM.normal(size=(8, 7, 5)).astype(np.float32)  # even and odd axes
@@ -36,6 +37,15 @@ class Variants(parameterized.TestCase):
         np.testing.assert_allclose(
             self.variant(halve)(IMAGE), halve_by_loop(IMAGE), rtol=1e-5, atol=1e-6
         )
+
+
+def test_binomial_equals_scipy():
+    kernel = np.array([0.25, 0.5, 0.25])
+    for image in (IMAGE, CHANNELS):
+        expected = image
+        for axis in range(3):
+            expected = scipy.ndimage.correlate1d(expected, kernel, axis=axis, mode="nearest")
+        np.testing.assert_allclose(binomial(image), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_halve_equals_loop_for_every_channel():

@@ -28,6 +28,7 @@ from jaxtyping import Float
 from jaxreg.classical.similarity import gradient_mm, linearised_lncc, standardise
 from jaxreg.classical.solver import DIAGONAL, Field, double, halve, solve
 from jaxreg.fields.interpolation import resize, sample
+from jaxreg.fields.pyramid import binomial
 from jaxreg.shapes import AnyArray, Displacement, Image, Mask, Points, Shape, Spacing
 
 CLIP_HU = (-1000.0, 0.0)  # air to water: lungs and their vessels, not bone or contrast
@@ -159,10 +160,10 @@ def _run_level(fixed, moving, mask, pulls, u, spacing_mm, *, shape: Shape) -> Fi
     """Gauss-Newton on the grid `shape` until the steps are small."""
     scale = jnp.array([old / new for old, new in zip(fixed.shape, shape, strict=True)])
     spacing_mm = spacing_mm * scale
-    standardised = standardise(_smooth(resize(fixed, shape)), radius=RADIUS)
+    standardised = standardise(binomial(resize(fixed, shape)), radius=RADIUS)
     slopes = gradient_mm(standardised, spacing_mm=spacing_mm)
     level = _Level(
-        standardised, slopes, _smooth(resize(moving, shape)), resize(mask, shape), spacing_mm
+        standardised, slopes, binomial(resize(moving, shape)), resize(mask, shape), spacing_mm
     )
     weight = halve(level.mask)
     tolerance = SMALLEST_STEP * 2 * jnp.prod(spacing_mm) ** (1 / 3)
@@ -228,17 +229,6 @@ def _inside(displaced):
         place = displaced[axis] + jax.lax.broadcasted_iota(jnp.float32, shape, axis)
         inside &= (place >= 0) & (place <= size - 1)
     return inside.astype(jnp.float32)
-
-
-def _smooth(image):
-    """Binomial smoothing, [1, 2, 1] / 4 along each axis: halves the noise, keeps the vessels."""
-    for axis in range(3):
-        size = image.shape[axis]
-        pad = [(int(a == axis),) * 2 for a in range(3)]
-        padded = jnp.pad(image, pad, mode="edge")
-        far = [jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in (0, 2)]
-        image = 0.5 * image + 0.25 * (far[0] + far[1])
-    return image
 
 
 def _resize_field(u, shape):

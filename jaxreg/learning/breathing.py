@@ -16,8 +16,7 @@ from jaxtyping import Float, PRNGKeyArray
 from jaxreg.data.phantom_motion import POSTERIOR_GAIN, SUPERIOR_BY_HEIGHT_MM
 from jaxreg.fields.deformation import identity_grid
 from jaxreg.fields.jacobian import jacobian_determinant
-from jaxreg.fields.pyramid import halve
-from jaxreg.learning.stills import smooth
+from jaxreg.fields.pyramid import binomial, halve
 from jaxreg.shapes import AnyArray, Displacement, Image, Mask, Shape
 
 PEAK_MM = (4.0, 50.0)  # of the cranio-caudal motion, uniform in its logarithm
@@ -158,7 +157,7 @@ def _fade(key, lungs, half):
     near = jax.lax.reduce_window(
         lungs.astype(jnp.float32), 0.0, jax.lax.max, window, (1, 1, 1), "SAME"
     )
-    near = jnp.clip(2.0 * smooth(near), 0.0, 1.0)
+    near = jnp.clip(2.0 * binomial(near), 0.0, 1.0)
     strength = jnp.clip(jax.random.uniform(key, minval=-0.3), 0.0, 1.0)
     return 1.0 - strength * (1.0 - jax.image.resize(near, half, "linear"))
 

@@ -20,7 +20,7 @@ from jaxreg.data.grid import Grid
 from jaxreg.data.manifest import read_manifest
 from jaxreg.data.phantom import phantom_stills
 from jaxreg.data.volume import Volume, check_ct
-from jaxreg.fields.pyramid import halve
+from jaxreg.fields.pyramid import binomial, halve
 from jaxreg.learning.prepared import entry_name, prepare_files
 from jaxreg.shapes import Shape
 
@@ -116,19 +116,8 @@ def _at_level(still: Still, level: int) -> Still:
     hu = jnp.asarray(still.hu, jnp.float32)
     for _ in range(level - 2):
         hu = halve(hu)
-    hu = smooth(hu) if level > 1 else hu
+    hu = binomial(hu) if level > 1 else hu
     return jax.tree.map(jnp.asarray, still._replace(hu=hu.astype(jnp.float16)))
-
-
-def smooth(image: jax.Array) -> jax.Array:
-    """[1, 2, 1] / 4 along each axis; edge values continue outside."""
-    for axis in range(3):
-        pad = [(int(a == axis),) * 2 for a in range(3)]
-        padded = jnp.pad(image, pad, mode="edge")
-        n = image.shape[axis]
-        before, after = (jax.lax.slice_in_dim(padded, k, k + n, axis=axis) for k in (0, 2))
-        image = 0.5 * image + 0.25 * (before + after)
-    return image
 
 
 def _still(image: Volume, labels: Volume) -> Still:

@@ -21,9 +21,10 @@ from jaxtyping import PRNGKeyArray
 from jaxreg.data.frame import AIR_HU
 from jaxreg.fields.deformation import identity_grid, target_points
 from jaxreg.fields.interpolation import sample, sample_nearest
+from jaxreg.fields.pyramid import binomial
 from jaxreg.learning.augmentation import MIRRORED
 from jaxreg.learning.breathing import draw_breath, spread, waves
-from jaxreg.learning.stills import LOBES, Still, smooth
+from jaxreg.learning.stills import LOBES, Still
 from jaxreg.losses import Example
 from jaxreg.shapes import Image, Shape
 
@@ -191,7 +192,7 @@ def _scan(key, image, *, level) -> Image:
     sharpen = KERNEL * jax.random.uniform(keys[0], minval=-1.0) / level
     scale = 1.0 + CONTRAST * jax.random.normal(keys[1])
     offset = OFFSET_HU * jax.random.normal(keys[2])
-    image = (image + sharpen * (image - smooth(image)) + 1000.0) * scale - 1000.0 + offset
+    image = (image + sharpen * (image - binomial(image)) + 1000.0) * scale - 1000.0 + offset
     # independent noise falls with each halving, that of a soft kernel by less
     most = NOISE_HU * 0.35 ** (level - 1) * jax.random.uniform(keys[3])
     noise = jax.random.normal(keys[4], image.shape)

@@ -7,19 +7,16 @@ to be trained, is right for motion well below the size of the neighbourhood, and
 images are flat. A network of the cascade starts from it.
 """
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxreg.fields.interpolation import resize
-from jaxreg.fields.pyramid import halve
+from jaxreg.fields.pyramid import binomial, halve
 from jaxreg.shapes import AnyArray, Displacement, Image
 
 NOISE_HU = 50.0  # local deviations well below it count as flat
 DAMPING = 0.02  # added to the squared slopes, per squared voxel
-SMOOTHING = (
-    1  # binomial passes at half the resolution: a neighbourhood of some 1.7 voxels' deviation
-)
+SMOOTHING = 1  # binomial passes at half the resolution: a neighbourhood of 1.7 voxels' deviation
 
 
 def local_flow(fixed: Image, warped: Image, *, window: tuple[float, float]) -> Displacement:
@@ -42,7 +39,7 @@ def local_flow(fixed: Image, warped: Image, *, window: tuple[float, float]) -> D
     d = f - w
     products = (x * x, x * y, x * z, y * y, y * z, z * z, x * d, y * d, z * d)
     products = jnp.moveaxis(_mean(jnp.stack(products, axis=-1)), -1, 0)
-    u = _solve(*products[:6], products[6:])
+    u = _solve(products[:6], products[6:])
     return resize(u, fixed.shape)
 
 
@@ -67,17 +64,13 @@ def _mean(values):
     """Means over neighbourhoods, (X, Y, Z, C), at half the resolution."""
     values = halve(values)
     for _ in range(SMOOTHING):
-        for axis in range(3):
-            pad = [(int(a == axis),) * 2 for a in range(4)]
-            v = jnp.pad(values, pad, mode="edge")
-            n = values.shape[axis]
-            before, after = (jax.lax.slice_in_dim(v, k, k + n, axis=axis) for k in (0, 2))
-            values = 0.5 * values + 0.25 * (before + after)
+        values = binomial(values)
     return values
 
 
-def _solve(xx, xy, xz, yy, yz, zz, right: Float[AnyArray, "3 x y z"]):
+def _solve(matrix: Float[AnyArray, "6 x y z"], right: Float[AnyArray, "3 x y z"]):
     """(A + damping) u = right by Cramer's rule, A symmetric, (x, y, z, 3)."""
+    xx, xy, xz, yy, yz, zz = matrix
     xx, yy, zz = xx + DAMPING, yy + DAMPING, zz + DAMPING
     a, b, c = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
     d, e, f = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy

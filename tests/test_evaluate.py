@@ -103,8 +103,10 @@ def test_dirlab_scores_a_known_field_in_both_protocols(
     names = {path.name for path in (tmp_path / "out" / "dirlab").iterdir()}
     stems = ("cases-initial", "cases-classical", "comparisons", "methods", "tre")
     tables = {f"{stem}.{ending}" for stem in stems for ending in ("md", "csv", "json")}
-    assert names == tables | {"cases"}
+    pictures = {"report.html", "tre.png", "images.png", "jacobian.png"}
+    assert names == tables | pictures | {"cases"}
     assert (tmp_path / "out" / "dirlab" / "cases" / "6-classical.png").stat().st_size > 10_000
+    assert (tmp_path / "out" / "dirlab" / "cases" / "6-classical.npz").is_file()
 
 
 def test_copdgene_starts_from_its_own_spacing(evaluate, tmp_path, capsys):

@@ -2,9 +2,9 @@
 
     python train.py --level 1 --config configs/voxelmorph.py --workdir runs/voxelmorph
 
-Its loss (local correlation in 9x9x9 voxels, diffusion, weight 1 against 0.02 in its units: here
-mm per mm) and the widths of its encoder, in our U-Net (instance norm, pooling), on the grid and the
-pairs of configs/small.py.
+Its loss (local correlation in 9x9x9 voxels and diffusion, here of mm per mm with a weight of 1 that
+has not been tuned) and the widths of its encoder, in our U-Net (instance norm, pooling), on the
+grid and the pairs of configs/small.py. Not trained yet.
 """
 
 import dataclasses

@@ -235,12 +235,18 @@ def all_terms(config, level):
 
 def test_total_is_the_weighted_sum():
     config = LossConfig(
-        similarity=2.0, smoothness=0.3, masks=0.5, volume=0.7, keypoints=(0.0, 0.0, 0.11)
+        similarity=2.0,
+        smoothness=0.3,
+        masks=0.5,
+        volume=0.7,
+        keypoints=(0.0, 0.0, 0.11),
+        lncc=0.2,
+        diffusion=0.4,
     )
     total = jax.jit(lambda u, e: losses.total(u, e, config=config, level=3))
     loss, values = total(0.3 * U, make_example())
     factors = losses.weights(config, level=3)
-    assert set(factors) == set(values) and len(values) == 5
+    assert set(factors) == set(values) and len(values) == 7
     assert factors["keypoints"] == 0.11 and losses.weights(config, level=1)["keypoints"] == 0.0
     np.testing.assert_allclose(loss, sum(factors[k] * values[k] for k in values), rtol=1e-6)
 

@@ -20,11 +20,10 @@ SMOOTHING = 1  # binomial passes at half the resolution: a neighbourhood of 1.7 
 
 
 def local_flow(fixed: Image, warped: Image, *, window: tuple[float, float]) -> Displacement:
-    """Displacement u that minimises, in the neighbourhood N of each voxel,
+    """Displacement that explains the difference of two images to first order, voxel by voxel.
 
-        sum over N of (W + grad . u - F)^2 + damping |u|^2
-
-    with F and W the normalised images and grad the mean of their gradients.
+    It minimises, over the neighbourhood N of each voxel, sum of (W + grad . u - F)^2 +
+    damping |u|^2, with F and W the normalised images and grad the mean of their gradients.
 
     Args:
         fixed: HU, (X, Y, Z).

@@ -49,7 +49,7 @@ def training_step(config, level):
     state = jax.eval_shape(lambda: initial_state(config, level))
     levels = range(config.network.levels, level, -1)
     coarser = {f"level_{coarse}": state.params for coarse in levels}
-    return make_step(config, level, steps=1).lower(state, coarser, batch).compile()
+    return make_step(config, level, augmented=False).lower(state, coarser, batch).compile()
 
 
 def main():

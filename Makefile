@@ -25,7 +25,7 @@ types: venv
 	$(RUN) -m pyright
 
 tests: venv
-	$(RUN) -m pytest
+	PYTHONWARNDEFAULTENCODING=1 $(RUN) -m pytest
 
 clean:
 	rm -rf $(VENV) demo

@@ -20,6 +20,7 @@ missing. A case that fails is reported and does not stop the others; the exit st
 
 import argparse
 import dataclasses
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -47,6 +48,8 @@ FAILURES = (ValueError, OSError, RuntimeError, MemoryError, ImportError)  # of o
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluates what was asked for; returns the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may be unable to show "±"
     options = parse(arguments)
     failures = 0
     try:

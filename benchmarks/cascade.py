@@ -92,7 +92,7 @@ def main():
     for name, sizes in result["memory_gb"].items():
         print(f"| {name} | " + " | ".join(f"{size:.2f}" for size in sizes) + " |")
     if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

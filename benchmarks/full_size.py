@@ -73,7 +73,7 @@ def main():
         with tempfile.TemporaryDirectory() as out:
             runs = [register(options.folder, method, out) for _ in range(2)]
             field = read_displacement(Path(out) / "displacement.nii.gz")
-            summary = json.loads((Path(out) / "summary.json").read_text())
+            summary = json.loads((Path(out) / "summary.json").read_text(encoding="utf-8"))
         error_mm = np.linalg.norm(field.transform_points(points.fixed) - points.moving, axis=1)
         row = {
             "method": method,
@@ -93,7 +93,7 @@ def main():
             flush=True,
         )
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

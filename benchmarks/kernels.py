@@ -178,7 +178,7 @@ def main():
             ratio = f"{row['jaxreg'] / row['torch']:.2f}" if "torch" in row else ""
             print(f"| {kernel} | {' | '.join(cells)} | {ratio} |", flush=True)
     if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n")
+        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def main():
     for name, row in seconds.items():
         print(f"{name:20} " + " ".join(f"{value:10.3f}" for value in row.values()))
     if arguments.json:
-        arguments.json.write_text(json.dumps(seconds, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(seconds, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def run(pair, method):
     with tempfile.TemporaryDirectory() as out:
         seconds = [register(pair, method, out) for _ in range(2)]
         field = read_displacement(Path(out) / "displacement.nii.gz")
-        summary = json.loads((Path(out) / "summary.json").read_text())
+        summary = json.loads((Path(out) / "summary.json").read_text(encoding="utf-8"))
     points = read_landmarks(pair / "landmarks.csv", space="LPS")
     error = np.linalg.norm(field.transform_points(points.fixed) - points.moving, axis=1)
     initial = np.linalg.norm(points.fixed - points.moving, axis=1)
@@ -90,7 +90,7 @@ def main():
             flush=True,
         )
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

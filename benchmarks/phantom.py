@@ -85,7 +85,7 @@ def main():
     options = parser.parse_args()
     rows = []
     if options.json and options.json.exists():
-        rows = json.loads(options.json.read_text())
+        rows = json.loads(options.json.read_text(encoding="utf-8"))
     done = {(row["seed"], row["method"]): row for row in rows}
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     for i in range(options.count):
@@ -96,7 +96,9 @@ def main():
             if method in missing:
                 done[about["seed"], method] = about | measure(pair, method)
                 if options.json:
-                    options.json.write_text(json.dumps(list(done.values()), indent=2) + "\n")
+                    options.json.write_text(
+                        json.dumps(list(done.values()), indent=2) + "\n", encoding="utf-8"
+                    )
             print(line(done[options.first + i, method]), flush=True)
     for method in options.methods:
         table = [row for (_, m), row in done.items() if m == method]

@@ -118,7 +118,7 @@ def main():
         cells = [row["pair"], *shares, f"{row['unmoved_mm']:.2f}", *ends]
         print(f"| {' | '.join(cells)} |", flush=True)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def main():
     for name, values in (("there and back", doubt), ("true error", error)):
         print(f"{name}, by tenths: " + " ".join(f"{values[t].mean():.2f}" for t in tenths))
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2, default=float) + "\n")
+        options.json.write_text(json.dumps(rows, indent=2, default=float) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ class Registration:
             for file in files:
                 file.result()
         with replacing(folder / "summary.json") as target:
-            target.write_text(json.dumps(self.summary, indent=2) + "\n")
+            target.write_text(json.dumps(self.summary, indent=2) + "\n", encoding="utf-8")
 
     def lines(self) -> tuple[str, ...]:
         """The summary in a few lines of words."""

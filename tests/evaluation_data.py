@@ -61,7 +61,7 @@ def write_labelled(folder):
     pair |= {"fixed_mask": "labels.nii.gz", "moving_mask": "labels.nii.gz"}
     pair |= {"keypoints": "points.csv"}
     manifest = folder / "pairs.json"
-    manifest.write_text(json.dumps([pair | {"id": "a/b"}, pair | {"id": "c"}]))
+    manifest.write_text(json.dumps([pair | {"id": "a/b"}, pair | {"id": "c"}]), encoding="utf-8")
     return manifest, ct
 
 
@@ -70,4 +70,4 @@ def constant_field(grid, shift_mm):
 
 
 def rows_of(path):
-    return json.loads(path.read_text())["rows"]
+    return json.loads(path.read_text(encoding="utf-8"))["rows"]

@@ -38,7 +38,7 @@ def test_register_writes_its_files(files, tmp_path, capsys):
     )  # fmt: skip
     assert status == 0
     assert "correlation in the lungs" in capsys.readouterr().out
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary["method"] == "affine"
     assert (tmp_path / "out" / "report.png").stat().st_size > 10_000
 
@@ -53,7 +53,7 @@ def test_keypoints_writes_a_csv_in_the_space_asked_for(files, tmp_path, capsys, 
     )  # fmt: skip
     assert status == 0
     assert re.match(r"\d+ keypoints in \d+\.\d s, written to", capsys.readouterr().out)
-    assert out.read_text().startswith("# space: LPS\n")
+    assert out.read_text(encoding="utf-8").startswith("# space: LPS\n")
     points = read_landmarks(out)
     assert len(points.fixed) > 100 and set(points.kind) == {"keypoint"}
     for name in ("fixed", "moving"):
@@ -103,7 +103,7 @@ def bad(files, tmp_path, kind):
             (tmp_path / "w.npz").write_bytes(b"not weights")
             more = ["--weights", tmp_path / "w.npz", "--method", "cascade"]
         case "out":
-            (tmp_path / "file").write_text("")
+            (tmp_path / "file").write_text("", encoding="utf-8")
             out = tmp_path / "file" / "out"
     if kind in ("nan", "constant", "2-D", "4-D", "no lungs", "tiny"):
         nibabel.save(nibabel.Nifti1Image(data, image.affine), broken)
@@ -141,7 +141,10 @@ def test_bad_input_ends_with_one_line_and_no_file(files, tmp_path, capsys, kind,
 
 def test_unknown_command_shows_the_usage():
     done = subprocess.run(
-        [sys.executable, "-m", "jaxreg", "align"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "jaxreg", "align"],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
     )
     assert done.returncode == 2 and "usage: jaxreg" in done.stderr
 
@@ -149,5 +152,7 @@ def test_unknown_command_shows_the_usage():
 def test_import_is_light():
     heavy = ("jax", "flax", "orbax", "matplotlib")
     code = f"import sys, jaxreg; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -24,7 +24,7 @@ def relative(path):
 def public_functions():
     """(label, function, whether it is a method) of everything a user can call by name."""
     for path in PATHS:
-        for node in ast.parse(path.read_text()).body:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, FUNCTION) and not node.name.startswith("_"):
                 yield f"{relative(path)}:{node.name}", node, False
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
@@ -88,7 +88,7 @@ def test_key_comes_first(function, is_method):
 
 @pytest.mark.parametrize("path", PATHS, ids=relative)
 def test_modules_and_classes_have_docstrings(path):
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree), "no module docstring"
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
@@ -104,7 +104,7 @@ def test_no_function_hides_a_module(package):
         p.name for p in package.parent.iterdir() if (p / "__init__.py").is_file()
     }
     names = set()
-    for node in ast.parse(package.read_text()).body:
+    for node in ast.parse(package.read_text(encoding="utf-8")).body:
         if isinstance(node, (*FUNCTION, ast.ClassDef)):
             names.add(node.name)
         if isinstance(node, ast.ImportFrom) and node.module != relative(package.parent).replace(

@@ -38,7 +38,7 @@ def write_raw(path, values):
 def write_points(path, points):
     """1-based, in columns as the distribution has them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{x:5d}\t{y:5d} {z:5d} \n" for x, y, z in points))
+    path.write_text("".join(f"{x:5d}\t{y:5d} {z:5d} \n" for x, y, z in points), encoding="utf-8")
 
 
 def points(seed, count=300):
@@ -214,7 +214,8 @@ def test_another_number_of_landmarks_is_refused(tmp_path, small, count):
 def test_bad_landmarks_are_refused(tmp_path, small, line, text):
     write_4dct(tmp_path, 1)
     path = tmp_path / "Case1Pack/ExtremePhases/Case1_300_T00_xyz.txt"
-    path.write_text("\n".join([line, *path.read_text().splitlines()[1:]]))
+    lines = [line, *path.read_text(encoding="utf-8").splitlines()[1:]]
+    path.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(ValueError, match=text):
         dirlab.read_case(tmp_path, 1)
 

@@ -53,7 +53,7 @@ def test_own_references_lie_beside(folder):
     write(folder / "lobes" / "01_Moving.mhd", np.ones(MOVING_SHAPE, np.uint8), MOVING_SPACING_MM)
     (folder / "landmarks").mkdir()
     header = "# space: LPS\nfixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z\n"
-    (folder / "landmarks" / "01.csv").write_text(f"{header}1,2,3,2,2,3\n")
+    (folder / "landmarks" / "01.csv").write_text(f"{header}1,2,3,2,2,3\n", encoding="utf-8")
     loaded = empire10.find_pairs(folder)[0].load()
     assert loaded.fixed_labels.data.min() == 1
     np.testing.assert_allclose(loaded.landmarks.fixed, [[-1, -2, 3]])

@@ -141,8 +141,8 @@ def test_a_bad_case_is_reported_and_the_others_are_done(
 ):
     folder, _ = dirlab
     path = next(folder.rglob("case6_dirLab300_T50_xyz.txt"))
-    whole = path.read_text()
-    path.write_text("\n".join(whole.splitlines()[:299]))
+    whole = path.read_text(encoding="utf-8")
+    path.write_text("\n".join(whole.splitlines()[:299]), encoding="utf-8")
     arguments = ["--dirlab", str(folder), "--method", "classical", "--out", str(tmp_path / "out")]
     assert evaluate.main(arguments) == 1
     assert "dirlab 6 classical: " in (error := capsys.readouterr().err)
@@ -150,7 +150,7 @@ def test_a_bad_case_is_reported_and_the_others_are_done(
     table = rows_of(tmp_path / "out" / "dirlab" / "cases-classical.json")
     assert [row["case"] for row in table] == ["6", "7"]
     assert "299" in table[0]["error"] and table[1]["TRE mm"] > 0
-    path.write_text(whole)  # mended: only the case that failed is done again
+    path.write_text(whole, encoding="utf-8")  # mended: only the case that failed is done again
     assert evaluate.main(arguments) == 0
     assert registered == ["classical"] * 2
 
@@ -162,9 +162,9 @@ def test_a_run_goes_on_where_it_was_stopped(evaluate, registered, dirlab, tmp_pa
     assert evaluate.main(arguments) == 0
     assert registered == ["classical"] * 2  # case 7 once
     table = tmp_path / "out" / "dirlab" / "cases-classical.csv"
-    first = table.read_text()
+    first = table.read_text(encoding="utf-8")
     assert evaluate.main(arguments) == 0
-    assert table.read_text() == first and len(registered) == 2
+    assert table.read_text(encoding="utf-8") == first and len(registered) == 2
     monkeypatch.setattr(evaluate, "versions", lambda: {"jaxreg": "another"})
     assert evaluate.main([*arguments, "--cases", "7"]) == 0
     assert len(registered) == 3
@@ -228,7 +228,7 @@ def test_damaged_records_are_done_again(tmp_path):
     results.write_record(path, record, settings={"a": 1})
     assert results.read_record(path, settings={"a": 1}) == record
     assert results.read_record(path, settings={"a": 2}) is None
-    path.write_text(path.read_text()[:50])
+    path.write_text(path.read_text(encoding="utf-8")[:50], encoding="utf-8")
     assert results.read_record(path, settings={"a": 1}) is None
     results.write_record(path, dataclasses.replace(record, error="no"), settings={})
     assert results.read_record(path, settings={}) is None

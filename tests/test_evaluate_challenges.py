@@ -48,9 +48,9 @@ def test_copdgene_is_table_1(evaluate, registered, labelled, tmp_path, capsys):
     assert (theirs[1]["Dice"], theirs[1]["sd Dice"], theirs[1]["Dice30"]) == (0.95, 0.03, 0.93)
     assert (theirs[1]["seconds"], theirs[1]["GPU seconds"], theirs[1]["device GB"]) == (32, 0.75, 4)
     assert 0 < ours["Dice"] < 1 and ours["Dice30"] <= ours["Dice"] and ours["HD95 mm"] > 0
-    pairs = json.loads(labelled[0].read_text())
+    pairs = json.loads(labelled[0].read_text(encoding="utf-8"))
     del pairs[1]["fixed_labels"]
-    labelled[0].write_text(json.dumps(pairs))
+    labelled[0].write_text(json.dumps(pairs), encoding="utf-8")
     assert evaluate.main([*arguments, "--method", "classical"]) == 1
     assert "expected fixed_labels and moving_labels (lobes) of every pair, got none of c." in (
         capsys.readouterr().err
@@ -108,7 +108,7 @@ def test_learn2reg_is_scored_and_written_in_its_format(evaluate, registered, tmp
         images = [f"./imagesTr/NLST_{subject}_{scan}.nii.gz" for scan in ("0000", "0001")]
         pairs.append(dict(zip(("fixed", "moving"), images, strict=True)))
     dataset = tmp_path / "NLST_dataset.json"
-    dataset.write_text(json.dumps({"name": "NLST", "registration_val": pairs}))
+    dataset.write_text(json.dumps({"name": "NLST", "registration_val": pairs}), encoding="utf-8")
     arguments = ["--learn2reg", str(dataset), "--out", str(tmp_path / "out")]
     assert evaluate.main([*arguments, "--method", "classical"]) == 0
     out = tmp_path / "out" / "learn2reg"

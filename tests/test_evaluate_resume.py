@@ -21,8 +21,8 @@ sys.exit(evaluate.main(sys.argv[1:]))
 
 def test_a_killed_run_of_thirty_pairs_goes_on_and_gives_the_same_tables(tmp_path):
     manifest, ct = write_labelled(tmp_path)
-    pair = json.loads(manifest.read_text())[1]
-    manifest.write_text(json.dumps([pair | {"id": f"p{n}"} for n in range(30)]))
+    pair = json.loads(manifest.read_text(encoding="utf-8"))[1]
+    manifest.write_text(json.dumps([pair | {"id": f"p{n}"} for n in range(30)]), encoding="utf-8")
     (tmp_path / "tool").mkdir()
     for n in range(30):
         field = constant_field(ct, [0.1 * n, 0.0, 0.0])

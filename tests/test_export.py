@@ -38,4 +38,9 @@ def test_exported_cases_are_a_manifest_of_the_same_content(tmp_path):
         assert (loaded.fixed_labels is None) == (pair.fixed_labels is None)
         assert loaded.fixed_mask is None and loaded.keypoints is None
     assert (tmp_path / "images" / "a%2Fb" / "fixed.nii.gz").is_file()
-    assert set(json.loads(path.read_text())[1]) == {"id", "fixed", "moving", "landmarks"}
+    assert set(json.loads(path.read_text(encoding="utf-8"))[1]) == {
+        "id",
+        "fixed",
+        "moving",
+        "landmarks",
+    }

@@ -75,7 +75,7 @@ def write_dicom(folder, image, *, series="1.2.3.4", slope=1.0, positions=None, f
 
 def test_dicom_folder(tmp_path, image):
     folder = write_dicom(tmp_path / "scan", image)
-    (folder / "README.txt").write_text("not a slice")
+    (folder / "README.txt").write_text("not a slice", encoding="utf-8")
     volume = reading.read_image(folder)
     np.testing.assert_allclose(volume.spacing_mm, SPACING, atol=1e-4)
     world = [
@@ -132,7 +132,7 @@ def test_refuses_what_is_not_one_3d_image(tmp_path, image, kind):
 def test_refuses_missing_broken_and_unknown_files(tmp_path, image):
     with pytest.raises(FileNotFoundError, match=r"a\.mha: expected an image, got no such file"):
         reading.read_image(tmp_path / "a.mha")
-    (tmp_path / "b.mha").write_text("hello\n")
+    (tmp_path / "b.mha").write_text("hello\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"b\.mha: expected a complete image file, got 'Unable to"):
         reading.read_image(tmp_path / "b.mha")
     sitk.WriteImage(image, str(tmp_path / "c.nrrd"))

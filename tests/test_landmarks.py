@@ -12,7 +12,7 @@ HEADER = "kind,fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"
 
 def write(tmp_path, *lines):
     path = tmp_path / "landmarks.csv"
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
@@ -86,7 +86,11 @@ def test_write_and_read_back(tmp_path, space):
     fixed, moving = rng.uniform(-300, 300, (2, 9, 3)).round(3)
     landmarks = Landmarks(fixed, moving, np.array(["keypoint"] * 9))
     write_landmarks(tmp_path / "a.csv", landmarks, space=space)
-    assert (tmp_path / "a.csv").read_text().startswith(f"# space: {space}\n{HEADER}\nkeypoint,")
+    assert (
+        (tmp_path / "a.csv")
+        .read_text(encoding="utf-8")
+        .startswith(f"# space: {space}\n{HEADER}\nkeypoint,")
+    )
     read = read_landmarks(tmp_path / "a.csv")
     np.testing.assert_allclose(read.fixed, fixed, atol=1e-9)
     np.testing.assert_allclose(read.moving, moving, atol=1e-9)
@@ -119,7 +123,7 @@ def test_landmarks_are_checked(fixed, moving, kind, text):
 def test_initial_tre_of_the_development_pairs(shared, name):
     folder = shared / "data" / name
     landmarks = read_landmarks(folder / "landmarks.csv", space="LPS")
-    stated = json.loads((folder / "meta.json").read_text())["landmarks"]
+    stated = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["landmarks"]
     distance_mm = np.linalg.norm(landmarks.moving - landmarks.fixed, axis=1)
     for kind, figures in stated.items():
         chosen = distance_mm[landmarks.kind == kind]

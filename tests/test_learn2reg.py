@@ -37,7 +37,7 @@ def task(tmp_path):
         for s in ("0101", "0102")
     ]
     content = {"name": "NLST", "registration_val": pairs, "training_paired_images": pairs[:1]}
-    (tmp_path / "NLST_dataset.json").write_text(json.dumps(content))
+    (tmp_path / "NLST_dataset.json").write_text(json.dumps(content), encoding="utf-8")
     return tmp_path
 
 
@@ -57,7 +57,9 @@ def test_reads_pairs_with_what_lies_beside(task):
 def test_names_of_pairs_are_those_of_the_challenge(tmp_path, scans, name):
     fixed, moving = f"0001_{scans[0]}", f"0002_{scans[1]}"
     pair = {"fixed": f"imagesTs/A_{fixed}.nii.gz", "moving": f"imagesTs/A_{moving}.nii.gz"}
-    (tmp_path / "a.json").write_text(json.dumps({"task_name": "A", "eval_pairs": [pair]}))
+    (tmp_path / "a.json").write_text(
+        json.dumps({"task_name": "A", "eval_pairs": [pair]}), encoding="utf-8"
+    )
     dataset = learn2reg.read_dataset(tmp_path / "a.json")
     assert dataset.pairs[0].id == (name or f"{fixed}_{moving}") and dataset.name == "A"
     assert not dataset.masked  # an evaluation config would say so
@@ -95,20 +97,22 @@ def test_what_is_wrong_is_named(task):
     with pytest.raises(FileNotFoundError, match="Download the task at https://learn2reg"):
         learn2reg.read_dataset(task / "none.json")
     path = task / "other.json"
-    path.write_text('{"training": []}')
+    path.write_text('{"training": []}', encoding="utf-8")
     with pytest.raises(ValueError, match="expected a list of pairs under .*got the keys training"):
         learn2reg.read_dataset(path)
-    path.write_text('{"eval_pairs": [{"fixed": "a.nii.gz", "moving": "b.nii.gz"}]}')
+    path.write_text(
+        '{"eval_pairs": [{"fixed": "a.nii.gz", "moving": "b.nii.gz"}]}', encoding="utf-8"
+    )
     with pytest.raises(ValueError, match='expected pairs .*got {"fixed": "a.nii.gz"'):
         learn2reg.read_dataset(path)
-    path.write_text("[")
+    path.write_text("[", encoding="utf-8")
     with pytest.raises(ValueError, match="other.json: expected JSON"):
         learn2reg.read_dataset(path)
     points = task / "keypointsTr" / "NLST_0101_0000.csv"
-    points.write_text("1,2\n")
+    points.write_text("1,2\n", encoding="utf-8")
     pair = learn2reg.read_dataset(task / "NLST_dataset.json").pairs[0]
     with pytest.raises(ValueError, match="NLST_0101_0000.csv: expected lines x,y,z, got shape"):
         learn2reg.read_points(pair, "keypoints")
-    points.write_text("1,2,3\n")
+    points.write_text("1,2,3\n", encoding="utf-8")
     with pytest.raises(ValueError, match="expected the same points twice"):
         learn2reg.read_points(pair, "keypoints")

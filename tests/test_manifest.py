@@ -47,7 +47,7 @@ COMPLETE = {
 
 def write(folder, content):
     path = folder / "pairs.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
 
 
@@ -78,8 +78,8 @@ def test_reading_a_manifest_reads_no_image(folder, monkeypatch):
 
 
 def test_points_without_a_space_take_that_of_the_manifest(folder):
-    lines = (folder / "points.csv").read_text().splitlines()[1:]
-    (folder / "points.csv").write_text("\n".join(lines))
+    lines = (folder / "points.csv").read_text(encoding="utf-8").splitlines()[1:]
+    (folder / "points.csv").write_text("\n".join(lines), encoding="utf-8")
     loaded = read_manifest(write(folder, [{**COMPLETE, "space": "LPS"}]))[0].load()
     assert loaded.landmarks.fixed[0, 0] == -float(lines[1].split(",")[1])
     with pytest.raises(ValueError, match="keypoints: .*expected RAS or LPS to be stated once"):
@@ -166,7 +166,7 @@ def test_development_pairs(shared, tmp_path, name):
     }
     entry = {"id": name, **files, "landmarks": str(folder / "landmarks.csv"), "space": "LPS"}
     loaded = read_manifest(write(tmp_path, [entry]))[0].load()
-    stated = json.loads((folder / "meta.json").read_text())
+    stated = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     for image, mask, points in (
         (loaded.fixed, loaded.fixed_mask, loaded.landmarks.fixed),
         (loaded.moving, loaded.moving_mask, loaded.landmarks.moving),

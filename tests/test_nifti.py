@@ -350,7 +350,7 @@ def test_an_unwritable_folder_is_named_and_nothing_is_left(tmp_path, data):
         OSError, match=r"missing: expected a folder that can be written, got 'No such"
     ):
         nifti.write_volume(tmp_path / "missing" / "a.nii.gz", Volume(data, affine("LPS")))
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(
         OSError, match=r"file: expected a folder that can be written, got 'Not a dir"
     ):

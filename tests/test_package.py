@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run([*command, "--wheel-dir", folder, ROOT], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--wheel-dir", folder, ROOT], capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return next(folder.glob("jaxreg-*.whl"))
 
@@ -35,14 +37,16 @@ def test_weights_of_the_wheel_are_found_without_the_repository(wheel, tmp_path):
         "import jaxreg.network.weights as w; p, c = w.load_shipped(); print(w.__file__, sorted(p))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert str(tmp_path) in done.stdout and "level_1" in done.stdout
 
 
 def test_lower_bounds_are_declared_for_every_import():
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "dependencies"
+    ]
     names = {entry.split(">=")[0] for entry in declared}
     assert {"jax", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "nibabel"} <= names
     assert all(">=" in entry for entry in declared)

@@ -94,7 +94,10 @@ class Page(HTMLParser):
 
 
 def data_of(path):
-    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text())
+    match = re.search(
+        r'<script type="application/json" id="data">(.*?)</script>',
+        path.read_text(encoding="utf-8"),
+    )
     return json.loads(match[1])
 
 
@@ -104,7 +107,7 @@ def decoded(uri):
 
 
 def test_the_page_needs_no_other_file(written):
-    page = Page(written.read_text())
+    page = Page(written.read_text(encoding="utf-8"))
     links = [v for _, n, v in page.attributes if n in ("src", "href", "srcset", "action", "data")]
     assert links and all(link.startswith(("data:image/", "#")) for link in links)
     assert "link" not in page.tags and "iframe" not in page.tags
@@ -120,7 +123,7 @@ def test_the_page_needs_no_other_file(written):
 
 
 def test_all_cases_are_there_and_texts_are_texts(written):
-    page = Page(written.read_text())
+    page = Page(written.read_text(encoding="utf-8"))
     assert page.tags.count("script") == 2 and "b" not in page.tags and "i" in page.tags
     texts = "".join(page.texts)
     for text in (CASE, "expected <HU>, got 0 & 1", "<i>here</i>", "run </title><script>alert"):
@@ -179,7 +182,7 @@ def test_the_size_is_bounded_by_larger_voxels(tmp_path, monkeypatch):
 
 def test_the_same_run_gives_the_same_report(tmp_path, written):
     again = report(tmp_path, run(tmp_path))
-    assert again.read_text() == written.read_text()
+    assert again.read_text(encoding="utf-8") == written.read_text(encoding="utf-8")
 
 
 def test_a_run_without_pictures_has_tables(tmp_path):

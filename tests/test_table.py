@@ -34,10 +34,10 @@ def test_files_hold_all_digits_and_the_settings(tmp_path):
     rows = [*ROWS, {"method": "bad", "mean": float("nan")}]
     table.write_table(tmp_path / "t", rows, title="Table 4", settings={"seed": 3})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "t.json", "t.md"]
-    document = json.loads((tmp_path / "t.json").read_text())
+    document = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
     assert document["title"] == "Table 4" and document["settings"] == {"seed": 3}
     assert document["rows"][:2] == ROWS and document["rows"][2]["mean"] is None
-    read = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
+    read = list(csv.DictReader((tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()))
     assert float(read[0]["mean"]) == 8.4639 and read[0]["seconds"] == ""
     text = (tmp_path / "t.md").read_text(encoding="utf-8")
     assert text.startswith("# Table 4\n") and table.markdown(rows) in text and "- seed: 3" in text
@@ -46,6 +46,8 @@ def test_files_hold_all_digits_and_the_settings(tmp_path):
 def test_columns_are_explained_where_the_table_has_them(tmp_path):
     legend = {"mean": "of cases", "sd": "of cases too"}
     table.write_table(tmp_path / "t", ROWS, title="T", settings={}, legend=legend)
-    assert json.loads((tmp_path / "t.json").read_text())["columns"] == {"mean": "of cases"}
+    assert json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))["columns"] == {
+        "mean": "of cases"
+    }
     text = (tmp_path / "t.md").read_text(encoding="utf-8")
     assert "- mean: of cases\n" in text and "too" not in text

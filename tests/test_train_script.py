@@ -34,7 +34,7 @@ def command(tmp_path, workdir, *more):
 
 
 def prepare(tmp_path, workdir, steps=8):
-    (tmp_path / "config.py").write_text(CONFIG.format(steps=steps))
+    (tmp_path / "config.py").write_text(CONFIG.format(steps=steps), encoding="utf-8")
     write_stills(workdir / "stills", range(2))
     write_pairs(workdir / "pairs", [10_000_000])
 
@@ -52,7 +52,7 @@ def test_killed_and_restarted_run_ends_with_the_same_bits(tmp_path, monkeypatch)
     prepare(tmp_path, straight, steps=40)
     prepare(tmp_path, broken, steps=40)
     done = subprocess.run(
-        command(tmp_path, straight, "--level", "1..3"), capture_output=True, text=True
+        command(tmp_path, straight, "--level", "1..3"), capture_output=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr[-2000:]
 
@@ -70,14 +70,17 @@ def test_killed_and_restarted_run_ends_with_the_same_bits(tmp_path, monkeypatch)
     assert not (broken / "weights.npz").exists(), "the run ended before it was killed"
 
     done = subprocess.run(
-        command(tmp_path, broken, "--level", "1..3"), capture_output=True, text=True
+        command(tmp_path, broken, "--level", "1..3"), capture_output=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "resumed after step" in done.stderr
     one, other = final_arrays(straight), final_arrays(broken)
     assert one.keys() == other.keys()
     assert all(np.array_equal(one[name], other[name]) for name in one)
-    logs = [(w / "level_3" / "log.jsonl").read_text().splitlines() for w in (straight, broken)]
+    logs = [
+        (w / "level_3" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        for w in (straight, broken)
+    ]
     steps = [[json.loads(line)["step"] for line in log] for log in logs]
     assert steps[0] == steps[1], "the log of a resumed run has each interval once"
 
@@ -94,7 +97,7 @@ def test_killed_and_restarted_run_ends_with_the_same_bits(tmp_path, monkeypatch)
 def test_wrong_calls_end_with_one_line(tmp_path, more, words):
     prepare(tmp_path, tmp_path / "run")
     done = subprocess.run(
-        command(tmp_path, tmp_path / "run", *more), capture_output=True, text=True
+        command(tmp_path, tmp_path / "run", *more), capture_output=True, encoding="utf-8"
     )
     assert done.returncode != 0
     assert words in done.stderr.splitlines()[-1]
@@ -105,8 +108,11 @@ def test_misspelt_setting_is_named(tmp_path):
     prepare(tmp_path, tmp_path / "run")
     (tmp_path / "config.py").write_text(
         "from jaxreg.config import Config, LossConfig\n"
-        "config = Config(loss=LossConfig(smoothnes=1.0))\n"
+        "config = Config(loss=LossConfig(smoothnes=1.0))\n",
+        encoding="utf-8",
     )
-    done = subprocess.run(command(tmp_path, tmp_path / "run"), capture_output=True, text=True)
+    done = subprocess.run(
+        command(tmp_path, tmp_path / "run"), capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 1
     assert "smoothnes" in done.stderr and "Traceback" not in done.stderr

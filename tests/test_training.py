@@ -114,7 +114,8 @@ def test_finer_level_starts_from_the_coarser_ones_parameters(trained):
 def test_log_has_every_term_and_the_validation(trained):
     workdir, _, _ = trained
     lines = [
-        json.loads(line) for line in (workdir / "level_3" / "log.jsonl").read_text().splitlines()
+        json.loads(line)
+        for line in (workdir / "level_3" / "log.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     steps = [line["step"] for line in lines if "loss" in line]
     assert steps == [1, 2, 3, 4, 5, 6]
@@ -145,9 +146,11 @@ def test_missing_coarser_level_is_refused(tmp_path):
 def test_unfinished_coarser_level_is_refused(trained, tmp_path):
     workdir, data, _ = trained
     shutil.copytree(workdir / "level_3", tmp_path / "level_3")
-    plan = json.loads((tmp_path / "level_3" / "plan.json").read_text())
+    plan = json.loads((tmp_path / "level_3" / "plan.json").read_text(encoding="utf-8"))
     assert plan["steps"] == 6
-    (tmp_path / "level_3" / "plan.json").write_text(json.dumps(plan | {"steps": 12}))
+    (tmp_path / "level_3" / "plan.json").write_text(
+        json.dumps(plan | {"steps": 12}), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match="level 3: expected 12 training steps in .*, got 6"):
         train_level(CONFIG, 2, **data | {"workdir": tmp_path})
 
@@ -196,7 +199,7 @@ def test_a_batch_split_over_devices_gives_the_same_step(tmp_path):
         done = subprocess.run(
             [sys.executable, "-c", STEP_ON_DEVICES, str(Path(__file__).parent), str(path)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             env=os.environ | flags,
         )
         assert done.returncode == 0, done.stderr[-2000:]

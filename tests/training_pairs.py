@@ -54,7 +54,7 @@ def write_stills(folder, seeds):
 def write_pairs(folder, seeds, name="phantom"):
     """Writes prepared pairs as train.py would, and returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "grid.json").write_text(json.dumps(GRID))
+    (folder / "grid.json").write_text(json.dumps(GRID), encoding="utf-8")
     paths = []
     for seed in seeds:
         paths.append(folder / f"{name}_{seed}.npz")

@@ -85,7 +85,7 @@ def write_submission(
         with replacing(folder / f"def{name}.raw") as raw:
             np.ascontiguousarray(values.T, "<f4").tofile(raw)  # x fastest
         with replacing(folder / f"def{name}.mhd") as header:
-            header.write_text(_header(field, f"def{name}.raw"))
+            header.write_text(_header(field, f"def{name}.raw"), encoding="utf-8")
 
 
 def _header(field: DisplacementField, raw: str) -> str:

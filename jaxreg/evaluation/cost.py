@@ -66,12 +66,12 @@ def measured() -> Iterator[Cost]:
 def _reset_peak() -> None:
     """Starts the kernel's peak anew; see proc(5). Elsewhere the peak is that of the process."""
     with contextlib.suppress(OSError):
-        _RESET.write_text("5")
+        _RESET.write_text("5", encoding="utf-8")
 
 
 def _peak_bytes() -> float:
     if _STATUS.exists():
-        for line in _STATUS.read_text().splitlines():
+        for line in _STATUS.read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return 1024.0 * int(line.split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

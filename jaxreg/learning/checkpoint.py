@@ -104,13 +104,13 @@ def claim(workdir: Path, level: int, config: Config, plan: Plan) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "plan.json") as target:
-        target.write_text(json.dumps(plan._asdict()))
+        target.write_text(json.dumps(plan._asdict()), encoding="utf-8")
     with replacing(path) as target:
-        target.write_text(to_json(config))
+        target.write_text(to_json(config), encoding="utf-8")
 
 
 def _plan(folder: Path) -> Plan:
-    return Plan(**json.loads((folder / "plan.json").read_text()))
+    return Plan(**json.loads((folder / "plan.json").read_text(encoding="utf-8")))
 
 
 def finished_state(workdir: Path, level: int, config: Config, template: Any) -> Any:
@@ -145,7 +145,9 @@ def finished_state(workdir: Path, level: int, config: Config, template: Any) -> 
 
 
 def _require_same(path: Path, config: Config, level: int) -> None:
-    stored, given = (_settings(c, level) for c in (from_json(path.read_text()), config))
+    stored, given = (
+        _settings(c, level) for c in (from_json(path.read_text(encoding="utf-8")), config)
+    )
     other = [f"{k} was {stored[k]}, is {given[k]}" for k in given if stored[k] != given[k]]
     if other:
         raise ValueError(

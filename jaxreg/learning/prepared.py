@@ -35,13 +35,13 @@ def prepare_files(
     """
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "grid.json"
-    if stamp.is_file() and tuple(json.loads(stamp.read_text())) != tuple(grid):
+    if stamp.is_file() and (found := json.loads(stamp.read_text(encoding="utf-8"))) != list(grid):
         raise ValueError(
-            f"{folder}: expected data for the grid {grid}, found it for {stamp.read_text()}. "
+            f"{folder}: expected data for the grid {grid}, found it for {tuple(found)}. "
             "Use another --workdir, or delete this folder."
         )
     with replacing(stamp) as target:
-        target.write_text(json.dumps(grid))
+        target.write_text(json.dumps(grid), encoding="utf-8")
     paths = []
     for number, (name, make) in enumerate(makers, start=1):
         path = folder / f"{name}.npz"

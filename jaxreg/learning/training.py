@@ -212,14 +212,16 @@ class _Log:
     def __init__(self, path: Path, step: int):
         kept = []
         if path.is_file():
-            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            lines = [
+                line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")
+            ]
             kept = [line for line in lines if json.loads(line)["step"] <= step]
         with replacing(path) as target:
-            target.write_text("".join(line + "\n" for line in kept))
+            target.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self.path = path
 
     def write(self, **values: float | int) -> None:
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
 

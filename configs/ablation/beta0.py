@@ -1,6 +1,6 @@
 """Ablation: no mask alignment (beta = 0).
 
-python train.py --level 1..3 --config configs/ablation/beta0.py --workdir runs/beta0
+python train.py --config configs/ablation/beta0.py --workdir runs/ablation/beta0
 """
 
 import dataclasses
@@ -8,5 +8,5 @@ from pathlib import Path
 
 from jaxreg.config import load_config
 
-base = load_config(Path(__file__).parents[1] / "small.py")
+base = load_config(Path(__file__).with_name("proposed.py"))
 config = dataclasses.replace(base, loss=dataclasses.replace(base.loss, masks=0.0))

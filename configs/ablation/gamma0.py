@@ -1,6 +1,6 @@
 """Ablation: no penalty of volume change (gamma = 0).
 
-python train.py --level 1..3 --config configs/ablation/gamma0.py --workdir runs/gamma0
+python train.py --config configs/ablation/gamma0.py --workdir runs/ablation/gamma0
 """
 
 import dataclasses
@@ -8,5 +8,5 @@ from pathlib import Path
 
 from jaxreg.config import load_config
 
-base = load_config(Path(__file__).parents[1] / "small.py")
+base = load_config(Path(__file__).with_name("proposed.py"))
 config = dataclasses.replace(base, loss=dataclasses.replace(base.loss, volume=0.0))

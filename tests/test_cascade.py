@@ -1,5 +1,7 @@
 """The cascade: identity when untrained, composition, levels, transformations."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,17 +11,19 @@ from jaxreg.config import NetworkConfig
 from jaxreg.fields.deformation import compose, resize_displacement, warp
 from jaxreg.fields.pyramid import halve
 from jaxreg.network.cascade import cascade, init_level, level_displacement
+from jaxreg.network.flow import local_flow
 
 CONFIG = NetworkConfig(grid=(16, 8, 12), levels=2, widths=(2, 3), convs=1)
+STILL, MOVED = jnp.zeros(3), jnp.array([1.0, -0.5, 0.25])
 run = jax.jit(cascade, static_argnums=3)
 
 
-def _params(key, config=CONFIG, *, head=0.0):
-    """Untrained levels; `head` adds a displacement of that many voxels of each level."""
+def _params(key, config=CONFIG, *, head):
+    """Untrained levels whose last layer has the bias `head`, in voxels of each level."""
     keys = jax.random.split(key, config.levels)
     params = {f"level_{i + 1}": dict(init_level(k, config)) for i, k in enumerate(keys)}
     for tree in params.values():
-        tree["head"] = {**tree["head"], "bias": head * jnp.array([1.0, -0.5, 0.25])}
+        tree["head"] = {**tree["head"], "bias": head}
     return params
 
 
@@ -30,13 +34,13 @@ def _pair(key, shape=CONFIG.grid):
 
 @pytest.mark.parametrize("shape", [(16, 8, 12), (15, 9, 11)])
 def test_untrained_cascade_is_nearly_the_identity(key, shape):
-    u = run(_params(key), *_pair(key, shape), CONFIG)
+    u = run(_params(key, head=STILL), *_pair(key, shape), CONFIG)
     assert u.shape == (*shape, 3)
     assert float(jnp.abs(u).max()) < 0.2
 
 
 def test_two_levels_by_hand(key):
-    params = _params(key, head=0.7)
+    params = _params(key, head=0.7 * MOVED)
     fixed, moving = _pair(key)
     coarse = level_displacement(params["level_2"], halve(fixed), halve(moving), CONFIG)
     u2 = resize_displacement(coarse, fixed.shape)
@@ -49,7 +53,7 @@ def test_two_levels_by_hand(key):
 
 def test_vectors_grow_with_the_grid(key):
     # only the head's bias acts: level 2 moves by one voxel of its own grid, two of the network's
-    params = _params(key, head=1.0)
+    params = _params(key, head=MOVED)
     for tree in params.values():
         tree["head"]["kernel"] = jnp.zeros_like(tree["head"]["kernel"])
     u = run(params, *_pair(key, (15, 9, 11)), CONFIG)
@@ -57,8 +61,32 @@ def test_vectors_grow_with_the_grid(key):
     np.testing.assert_allclose(u, expected, atol=1e-5)
 
 
+def test_an_image_does_not_move_against_itself(key):
+    config = dataclasses.replace(CONFIG, flow=2)
+    params = _params(key, config, head=jnp.array([0.7, 0.4, -0.3, 0.1, 0.2, 0.3]))
+    fixed, moving = _pair(key)
+    np.testing.assert_allclose(run(params, fixed, fixed, config), 0.0, atol=1e-6)
+    assert np.abs(run(params, fixed, moving, config)).max() > 0.5
+
+
+def test_a_level_with_flow_by_hand(key):
+    # only the head's bias acts: a rest of three components, then a gain of three
+    config = dataclasses.replace(CONFIG, levels=1, flow=2)
+    rest, gain = np.array([0.3, -0.2, 0.1]), np.array([0.5, 0.0, -0.5])
+    params = _params(key, config, head=jnp.array([*rest, *gain]))["level_1"]
+    params["head"]["kernel"] = jnp.zeros_like(params["head"]["kernel"])
+    fixed, moving = _pair(key)
+    first = local_flow(fixed, moving, window=config.window)
+    flow = compose(first, local_flow(fixed, warp(moving, first), window=config.window))
+    scaled = [np.clip((np.asarray(i) + 1000) / 750 - 1, -1, 1) for i in (fixed, warp(moving, flow))]
+    difference = np.mean((scaled[0] - scaled[1]) ** 2)
+    expected = np.asarray(flow) * (1 + gain) + rest * difference / (difference + 1e-4)
+    found = level_displacement(params, fixed, moving, config)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_jit_vmap_and_grad(key):
-    params = _params(key, head=0.3)
+    params = _params(key, head=0.3 * MOVED)
     one, two = _pair(key), _pair(jax.random.fold_in(key, 1))
     alone = [run(params, *pair, CONFIG) for pair in (one, two)]
     batched = jax.jit(jax.vmap(lambda f, m: cascade(params, f, m, CONFIG)))(
@@ -71,7 +99,7 @@ def test_jit_vmap_and_grad(key):
 
 
 def test_levels_must_be_those_of_the_settings(key):
-    params = _params(key)
+    params = _params(key, head=STILL)
     text = "params: expected the levels level_2 and down without a gap, got level_1. Load"
     with pytest.raises(ValueError, match=text):
         cascade({"level_1": params["level_1"]}, *_pair(key), CONFIG)
@@ -83,7 +111,7 @@ def test_images_must_share_a_grid(key):
     fixed, moving = _pair(key)
     text = r"expected one grid, got shapes \(16, 8, 12\) and \(15, 8, 12\)"
     with pytest.raises(ValueError, match=text):
-        cascade(_params(key), fixed, moving[1:], CONFIG)
+        cascade(_params(key, head=STILL), fixed, moving[1:], CONFIG)
 
 
 def test_program_for_a_gpu_has_no_scatter_loop_or_host_call(key):
@@ -95,7 +123,7 @@ def test_program_for_a_gpu_has_no_scatter_loop_or_host_call(key):
 
         return jax.value_and_grad(loss)(params)
 
-    frozen = _params(key)["level_2"]
+    frozen = _params(key, head=STILL)["level_2"]
     exported = jax.export.export(jax.jit(step), platforms=("cuda",))
     text = exported(frozen, *_pair(key)).mlir_module()
     assert "stablehlo.convolution" in text

@@ -195,7 +195,7 @@ def test_every_config_of_the_project_loads(path):
         ("beta0", {"loss.masks"}),
         ("gamma0", {"loss.volume"}),
         ("delta0", {"loss.keypoints"}),
-        ("flow2", {"network.flow"}),
+        ("flow0", {"network.flow"}),
     ],
 )
 def test_ablations_change_one_setting(name, changed):

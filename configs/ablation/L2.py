@@ -8,4 +8,4 @@ from pathlib import Path
 from jaxreg.config import load_config, with_levels
 
 base = load_config(Path(__file__).with_name("proposed.py"))
-config = with_levels(base, (150, 1000))
+config = with_levels(base, (100, 700))

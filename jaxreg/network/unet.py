@@ -19,6 +19,7 @@ from jaxreg.network.conv import conv3d
 from jaxreg.shapes import AnyArray
 
 _VARIANCE_FLOOR = 1e-5
+_NOISE = 0.01  # of an image scaled to [-1, 1]: smaller differences are none
 # Variance of the head beside Xavier's: an untrained network moves nothing by more than some 0.05.
 _HEAD_VARIANCE = 1e-4
 
@@ -50,7 +51,8 @@ class UNet(nn.Module):
         """Displacement in voxels of the grid of the images.
 
         With a flow, the network sees it beside the images, and answers with a gain and a rest:
-        flow * (1 + gain) + rest.
+        flow * (1 + gain) + rest * m / (m + noise^2), m the mean squared difference of the images,
+        so that an image does not move against itself.
 
         Args:
             images: fixed and warped image, HU, (X, Y, Z, 2), any size: continued by their edge
@@ -61,8 +63,8 @@ class UNet(nn.Module):
             Displacement in voxels, (X, Y, Z, 3).
         """
         shape = images.shape[:3]
-        x = _scale(images, self.window)
-        x = x if flow is None else jnp.concatenate([x, flow], axis=-1)
+        scaled = _scale(images, self.window)
+        x = scaled if flow is None else jnp.concatenate([scaled, flow], axis=-1)
         x = _extend(x, 2 ** (len(self.widths) - 1))
         skips = []
         for depth, width in enumerate(self.widths):
@@ -76,7 +78,11 @@ class UNet(nn.Module):
             x = self._resolution([up, skips[depth]], width, f"up_{depth}")
         out = _Head(3 if flow is None else 6, self.precision, name="head")(x)
         out = out[: shape[0], : shape[1], : shape[2]]
-        return out if flow is None else flow * (1.0 + out[..., 3:]) + out[..., :3]
+        if flow is None:
+            return out
+        difference = jnp.mean((scaled[..., 0] - scaled[..., 1]) ** 2)
+        rest = out[..., :3] * (difference / (difference + _NOISE**2))
+        return flow * (1.0 + out[..., 3:]) + rest
 
     def _resolution(self, parts, width, name):
         for index in range(self.convs):

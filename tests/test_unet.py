@@ -94,6 +94,15 @@ def test_bfloat16_is_near_float32(key, variables):
     assert 0.0 < float(error) < 0.05
 
 
+def test_memory_is_that_of_a_few_feature_maps(key):
+    shape = (48, 40, 48)
+    network = UNet()
+    variables = jax.eval_shape(network.init, key, jnp.zeros((8, 8, 8, 2)))
+    images = jax.ShapeDtypeStruct((*shape, 2), jnp.float32)
+    memory = jax.jit(network.apply).lower(variables, images).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 6 * 4 * np.prod(shape) * network.widths[0]
+
+
 def test_gradient_against_finite_differences(key, variables):
     images = 300.0 * jax.random.normal(key, (4, 8, 4, 2)) - 600.0
 

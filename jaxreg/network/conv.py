@@ -155,19 +155,22 @@ def _sliced(x, w):
     if math.prod(x.shape[:3]) <= _SMALL:
         return _stock(x, w)
     at_once, steps = _plan(x.shape)
+    size = at_once * _TILE
     # float32 throughout: sums of slices would lose most of bfloat16's eight bits.
     padded = _padded(x, at_once * steps).astype(jnp.float32)
     kernels = [_combine(row, w.astype(jnp.float32)) for row in _G]
 
-    def one_step(step):
+    def one_step(step, whole):
         products = [
             _conv2d(d, g) for d, g in zip(_tile_inputs(padded, step, at_once), kernels, strict=True)
         ]
         y = jnp.stack([_combine(row, products) for row in _A], axis=1).astype(x.dtype)
-        return y.reshape(at_once * _TILE, *y.shape[2:])
+        y = y.reshape(size, *y.shape[2:])
+        return lax.dynamic_update_slice_in_dim(whole, y, step * size, 0)
 
-    y = lax.map(one_step, jnp.arange(steps))
-    return y.reshape(-1, *y.shape[2:])[: x.shape[0]]
+    # What the result is filled with is overwritten; a constant would be laid out long before.
+    start = jnp.broadcast_to(x[0, 0, 0, 0], (steps * size, *x.shape[1:3], w.shape[-1]))
+    return lax.fori_loop(0, steps, one_step, start)[: x.shape[0]]
 
 
 def _correlate2d(x, dy):

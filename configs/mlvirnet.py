@@ -2,8 +2,8 @@
 
     python train.py --level 1..3 --config configs/mlvirnet.py --workdir runs/mlvirnet
 
-NGF, curvature and mask alignment; no penalty of volume change, no keypoints, no local flow. Grid,
-data and steps are those of configs/small.py.
+NGF, curvature and mask alignment; no penalty of volume change, no keypoints, no local flow. Grid
+and data are those of configs/small.py; what it was trained for is in docs/training.md.
 """
 
 import dataclasses
@@ -16,4 +16,5 @@ config = dataclasses.replace(
     base,
     network=dataclasses.replace(base.network, flow=0),
     loss=dataclasses.replace(base.loss, volume=0.0, keypoints=(0.0, 0.0, 0.0)),
+    training=dataclasses.replace(base.training, steps=(0, 1500, 3000), batch=(1, 2, 4)),
 )

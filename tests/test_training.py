@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,17 @@ def test_loss_falls_at_every_level(level):
         losses.append(float(measured["loss"]))
     assert losses[-1] < 0.9 * losses[0]
     assert int(state.step) == 25
+
+
+def test_a_batch_makes_no_grouped_convolution_for_a_gpu():
+    config = dataclasses.replace(
+        CONFIG, training=dataclasses.replace(CONFIG.training, batch=(2, 2, 2))
+    )
+    batch = jax.tree.map(lambda *a: jnp.stack(a), *(example(seed, 3) for seed in range(2)))
+    step = make_step(config, 3, augmented=False)
+    lowered = jax.export.export(step, platforms=("cuda",))(initial_state(config, 3), {}, batch)
+    groups = re.findall(r"(?:feature|batch)_group_count = (\d+)", lowered.mlir_module())
+    assert groups and set(groups) == {"1"}
 
 
 def test_example_at_a_level_keeps_millimetres():

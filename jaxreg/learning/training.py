@@ -105,10 +105,6 @@ def make_step(
         u = displacement_at(params, coarser, example, level, config=config)
         return total(u, example, config=config.loss, level=level)
 
-    def loss_of_batch(params, coarser, keys, batch):
-        losses, terms = jax.vmap(loss_of_pair, (None, None, 0, 0))(params, coarser, keys, batch)
-        return jnp.mean(losses), {name: jnp.mean(term) for name, term in terms.items()}
-
     # Each device works on its share of the batch by itself, then all take the mean. Left to XLA's
     # partitioner, the gradient of a convolution's weights came out wrong on the CPU.
     split, everywhere = placements(config.training.batch[level - 1])
@@ -121,8 +117,11 @@ def make_step(
         check_vma=False,
     )
     def gradient_of_batch(params, coarser, keys, batch):
-        found = jax.value_and_grad(loss_of_batch, has_aux=True)(params, coarser, keys, batch)
-        return jax.lax.pmean(found, "batch")
+        gradient = jax.value_and_grad(loss_of_pair, has_aux=True)
+        # One pair after the other: in the memory of one, and without the grouped convolutions
+        # that a batch makes of the gradient of the weights, which are slow on a GPU.
+        found = jax.lax.map(lambda pair: gradient(params, coarser, *pair), (keys, batch))
+        return jax.lax.pmean(jax.tree.map(lambda a: jnp.mean(a, axis=0), found), "batch")
 
     def step(state, coarser, batch):
         key = jax.random.fold_in(jax.random.key(config.training.seed), level)

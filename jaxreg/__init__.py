@@ -9,7 +9,7 @@ import importlib
 _HOME = {
     "register": "registration",
     "register_volumes": "registration",
-    "Registration": "registration",
+    "Registration": "result",
     "METHODS": "registration",
     "Volume": "data.volume",
     "DisplacementField": "data.volume",

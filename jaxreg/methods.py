@@ -14,7 +14,8 @@ from jaxreg.data.manifest import LoadedPair
 from jaxreg.data.reading import find_displacement, read_displacement
 from jaxreg.data.volume import require_same_grid
 from jaxreg.network.weights import weights_digest
-from jaxreg.registration import Registration, register_volumes
+from jaxreg.registration import register_volumes
+from jaxreg.result import Registration
 
 
 class Method(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 from jaxreg.data.landmarks import Landmarks, write_landmarks
 from jaxreg.data.nifti import write_volume
 from jaxreg.data.volume import DisplacementField, Volume
-from jaxreg.registration import Registration
+from jaxreg.result import Registration
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (22, 18, 14)

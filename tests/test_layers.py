@@ -18,6 +18,7 @@ LAYERS = (
     ("losses", "data"),
     ("network", "classical"),
     ("learning", "evaluation"),
+    ("result",),
     ("registration",),
     ("methods",),
     ("jaxreg",),

@@ -8,10 +8,8 @@ resumed draws the same ones.
 
 import dataclasses
 import functools
-import json
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +20,12 @@ import numpy as np
 import optax
 
 from jaxreg.config import Config
-from jaxreg.data.atomic import replacing
 from jaxreg.fields.deformation import transform_points
 from jaxreg.fields.jacobian import fold_count, jacobian_determinant
 from jaxreg.learning import checkpoint
 from jaxreg.learning.augmentation import augment
 from jaxreg.learning.pairs import read_example
+from jaxreg.learning.records import Records
 from jaxreg.learning.sources import Source
 from jaxreg.losses import Example, total
 from jaxreg.network.cascade import cascade, init_level
@@ -183,17 +181,6 @@ def make_validation(
     return jax.jit(measure)
 
 
-def _check_finite(level: int, first_step: int, interval: list[dict[str, np.ndarray]]) -> None:
-    for offset, measured in enumerate(interval):
-        for name, value in measured.items():
-            if not np.isfinite(value):
-                raise FloatingPointError(
-                    f"level {level}: expected finite terms, got {name} = {value} at step "
-                    f"{first_step + offset}. The last checkpoint is from before; lower "
-                    "training.learning_rate, or look at the pair of that step."
-                )
-
-
 def placements(batch: int) -> tuple[jax.sharding.NamedSharding, jax.sharding.NamedSharding]:
     """Returns where a batch goes, split over as many devices as divide it, and what all hold."""
     count = math.gcd(batch, len(jax.devices()))
@@ -203,25 +190,6 @@ def placements(batch: int) -> tuple[jax.sharding.NamedSharding, jax.sharding.Nam
         jax.sharding.NamedSharding(mesh, spec("batch")),
         jax.sharding.NamedSharding(mesh, spec()),
     )
-
-
-class _Log:
-    """Appends to log.jsonl; lines after the step that training resumes from are dropped."""
-
-    def __init__(self, path: Path, step: int):
-        kept = []
-        if path.is_file():
-            lines = [
-                line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")
-            ]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-        with replacing(path) as target:
-            target.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        self.path = path
-
-    def write(self, **values: float | int) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
 
 
 def train_level(
@@ -255,7 +223,7 @@ def train_level(
         FloatingPointError: a term is not finite; the text names the step and the term.
     """
     coarser = coarser_params(config, level, workdir=workdir)
-    steps = config.training.steps[level - 1]
+    settings, steps = config.training, config.training.steps[level - 1]
     checkpoint.claim(workdir, level, config, checkpoint.Plan(steps, source.names))
     state = initial_state(config, level, params=coarser.get(f"level_{level + 1}"))
     stream = source.batches(level)
@@ -272,46 +240,24 @@ def train_level(
             state, position = checkpoint.restore(checkpoints, done, state)
             stream.set_state(position)
             log.info("level %d: resumed after step %d of %d", level, done, steps)
-        split, everywhere = placements(config.training.batch[level - 1])
+        split, everywhere = placements(settings.batch[level - 1])
         state, coarser = jax.device_put((state, coarser), everywhere)
-        records = _Log(checkpoint.level_folder(workdir, level) / "log.jsonl", done)
-        interval, first, began = [], done, time.monotonic()
+        path = checkpoint.level_folder(workdir, level) / "log.jsonl"
+        records = Records(path, level, done=done, steps=steps)
         while done < steps:
             batch = jax.device_put(next(stream), split)
             state, measured = step_function(state, coarser, batch)
+            records.add(measured)
             done += 1
-            interval.append(measured)
-            saving = done % config.training.checkpoint_every == 0 or done == steps
-            if saving or done % config.training.log_every == 0:
-                interval = jax.device_get(interval)
-                _check_finite(level, first + 1, interval)
-                mean = {k: float(np.mean([m[k] for m in interval])) for k in interval[0]}
-                rate = len(interval) / (time.monotonic() - began)
-                records.write(step=done, steps_per_s=rate, **mean)
-                _report(level, done, steps, rate, mean)
-                interval, first, began = [], done, time.monotonic()
+            saving = done % settings.checkpoint_every == 0 or done == steps
+            if saving or done % settings.log_every == 0:
+                records.end_interval()
             if saving:
                 for name, examples in held_out.items():
-                    measures = [measure(state.params, coarser, e) for e in examples]
-                    mean = {k: float(np.mean([m[k] for m in measures])) for k in measures[0]}
-                    records.write(step=done, **{f"{name}_{k}": v for k, v in mean.items()})
-                    log.info(
-                        "level %d step %d/%d %s: %.2f mm (initial %.2f), folds %.3f %%",
-                        *(level, done, steps, name, mean["tre_mm"], mean["initial_mm"]),
-                        100 * mean["folds"],
-                    )
+                    records.validated(name, [measure(state.params, coarser, e) for e in examples])
                 checkpoint.save(checkpoints, done, state, stream.get_state())
-                began = time.monotonic()
+                records.begin()
     return state.params
-
-
-def _report(level: int, done: int, steps: int, rate: float, mean: Mapping[str, float]) -> None:
-    left = (steps - done) / rate
-    terms = " ".join(f"{name} {value:.4g}" for name, value in mean.items())
-    log.info(
-        "level %d step %d/%d %s | %.2f steps/s, %d min %02d s left",
-        *(level, done, steps, terms, rate, left // 60, left % 60),
-    )
 
 
 def coarser_params(config: Config, level: int, *, workdir: Path) -> dict[str, Params]:

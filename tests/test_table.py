@@ -28,6 +28,7 @@ def test_markdown_is_aligned_and_rounded():
 )
 def test_numbers_keep_two_digits(value, text):
     assert table.markdown([{"x": value}]).splitlines()[-1].strip("| ") == text
+    assert table.shown(value) == text
 
 
 def test_files_hold_all_digits_and_the_settings(tmp_path):

@@ -28,7 +28,7 @@ from jaxreg.evaluation.planes import DIFFERENCE_COLOURS, VOLUME_COLOURS
 from jaxreg.evaluation.results import Record
 from jaxreg.evaluation.rows import case_rows
 from jaxreg.evaluation.snapshot import Snapshot, read_snapshot
-from jaxreg.evaluation.table import Row, columns
+from jaxreg.evaluation.table import Row, columns, shown
 
 _SLICES_BYTES = 22_000_000  # of all slices in a report
 _STEP_MM = 0.5
@@ -75,7 +75,39 @@ def write_report(
     """
     paths = _snapshot_paths(folder, by_method)
     slices, spacing_mm = _slices(paths)
-    names = list(paths)
+    names, others = list(paths), more or {}
+    colours = method_colours(by_method)
+    swatch = {"method": lambda name: _swatch(name, colours)}
+    used = {name for table in (rows, *others.values()) for name in columns(table)}
+    meaning = {name: text for name, text in (legend or {}).items() if name in used}
+    parts = {
+        "title": escape(title),
+        "links": "".join(f"<li>{_case_link(name, f'Case {name}')}</li>" for name in names),
+        "methods": _table(rows, swatch)
+        + "".join(_folded(name, _table(table, swatch)) for name, table in others.items()),
+        "figures": "".join(_figures(folder, by_method, paths, label_names)),
+        "cases": _table(_overview(by_method, names), {"case": lambda name: _case_link(name, name)}),
+        "settings": _folded("settings and versions", _list(settings)),
+        "legend": _folded("what the columns mean", _list(meaning)),
+        "articles": "".join(_article(name, by_method, swatch) for name in names),
+        "note": f"Images are shown in voxels of {spacing_mm:g} mm, from −1000 to 200 HU; a voxel "
+        "is red where the field folds anywhere in it.",
+        "data": _data(names, slices),
+    }
+    with replacing(folder / "report.html") as temporary:
+        temporary.write_text(_filled(parts), encoding="utf-8")
+    return folder / "report.html"
+
+
+def _filled(parts: Mapping[str, str]) -> str:
+    """The page with each {{name}} replaced by the part of this name."""
+    page = files("jaxreg.evaluation").joinpath("run_report.html").read_text(encoding="utf-8")
+    head, *rest = page.split("{{")
+    return head + "".join(parts[name] + text for name, text in (r.split("}}", 1) for r in rest))
+
+
+def _data(names, slices) -> str:
+    """What the program of the page reads, as JSON that cannot end its element."""
     data = {
         "names": names,
         "cases": [slices["cases"][name] for name in names],
@@ -83,32 +115,7 @@ def write_report(
         "difference_colours": _colours(DIFFERENCE_COLOURS),
         "volume_colours": _colours(VOLUME_COLOURS),
     }
-    colours = method_colours(by_method)
-    swatch = {"method": lambda name: _swatch(name, colours)}
-    others = "".join(_folded(name, _table(table, swatch)) for name, table in (more or {}).items())
-    used = {name for table in (rows, *(more or {}).values()) for name in columns(table)}
-    parts = {
-        "title": escape(title),
-        "links": "".join(f"<li>{_case_link(name, f'Case {name}')}</li>" for name in names),
-        "methods": _table(rows, swatch) + others,
-        "figures": "".join(_figures(folder, by_method, paths, label_names)),
-        "cases": _table(_overview(by_method, names), {"case": lambda name: _case_link(name, name)}),
-        "settings": _folded("settings and versions", _list(settings)),
-        "legend": _folded(
-            "what the columns mean",
-            _list({name: text for name, text in (legend or {}).items() if name in used}),
-        ),
-        "articles": "".join(_article(name, by_method, swatch) for name in names),
-        "note": f"Images are shown in voxels of {spacing_mm:g} mm, from −1000 to 200 HU; a voxel "
-        "is red where the field folds anywhere in it.",
-        "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-    }
-    page = files("jaxreg.evaluation").joinpath("run_report.html").read_text(encoding="utf-8")
-    head, *rest = page.split("{{")
-    page = head + "".join(parts[name] + text for name, text in (r.split("}}", 1) for r in rest))
-    with replacing(folder / "report.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return folder / "report.html"
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _snapshot_paths(folder, by_method) -> dict[str, dict[str, Path]]:
@@ -243,7 +250,7 @@ def _folded(title, content) -> str:
 
 
 def _list(entries: Mapping[str, Any]) -> str:
-    terms = (f"<dt>{escape(k)}</dt><dd>{escape(_text(v))}</dd>" for k, v in entries.items())
+    terms = (f"<dt>{escape(k)}</dt><dd>{escape(shown(v))}</dd>" for k, v in entries.items())
     return f"<dl>{''.join(terms)}</dl>" if entries else ""
 
 
@@ -263,16 +270,7 @@ def _cell(value, markup) -> str:
     if markup:
         return f"<td>{markup(str(value))}</td>"
     words = ' class="words"' if isinstance(value, str) and len(value) > 30 else ""
-    return f"<td{words}>{escape(_text(value))}</td>"
-
-
-def _text(value) -> str:
-    """Two decimals, or two digits of what is smaller than 0.1, as in the Markdown tables."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.2f}" if value == 0 or abs(value) >= 0.0995 else f"{value:.2g}"
-    return str(value)
+    return f"<td{words}>{escape(shown(value))}</td>"
 
 
 def _swatch(method, colours) -> str:

@@ -30,7 +30,7 @@ def markdown(rows: Sequence[Row]) -> str:
     a dash.
     """
     names = columns(rows)
-    cells = [[_shown(row.get(name)) for name in names] for row in rows]
+    cells = [[_cell(row.get(name)) for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     numeric = [
         all(not isinstance(row.get(name), str) for row in rows) for name in names
@@ -88,13 +88,20 @@ def write_table(
             temporary.write_text(content, encoding="utf-8")
 
 
-def _shown(value: Any) -> str:
-    """A cell as people read it."""
+def shown(value: Any) -> str:
+    """Returns a value as people read it.
+
+    Two decimals, or two digits of what is smaller than 0.1; a dash for None, NaN and infinity.
+    """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, float):
         return f"{value:.2f}" if value == 0 or abs(value) >= 0.0995 else f"{value:.2g}"
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return str(value)
+
+
+def _cell(value: Any) -> str:
+    return shown(value).replace("|", "\\|").replace("\n", " ")
 
 
 def _finite(row: Row) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from thorax import LEFT, RIGHT, SHAPE, grid, thorax
 
 from jaxreg.classical import affine
 from jaxreg.classical.affine import prealign
-from jaxreg.classical.lungs import block_mean, lung_mask
+from jaxreg.classical.lungs import lung_mask
+from jaxreg.classical.morphology import block_mean
 from jaxreg.data.volume import Volume, transform
 
 PEERS_MM = {"a0001_m3": 3.11, "a0001_m4": 3.48, "cip64_m2": 2.27, "cip64_m5": 2.89}

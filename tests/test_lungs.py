@@ -4,7 +4,7 @@ import pytest
 from thorax import LEFT, RIGHT, SHAPE, SPACING, dice, grid, thorax
 
 from jaxreg.classical import lungs
-from jaxreg.classical.lungs import block_mean, lung_mask
+from jaxreg.classical.lungs import lung_mask
 from jaxreg.data.volume import Volume, resample
 
 PAIRS = ("a0001_m3", "a0001_m4", "cip64_m2", "cip64_m5")
@@ -135,14 +135,6 @@ def test_no_lungs_are_refused_with_words(values):
     assert f"values from {hu.min():.0f} to {hu.max():.0f}" in text
     assert text.endswith("Convert the image to HU, or pass a lung mask.")
     assert "\n" not in text
-
-
-def test_block_mean_is_the_mean_of_each_block():
-    image = np.random.default_rng(0).normal(size=(7, 6, 5)).astype(np.float32)
-    reduced = block_mean(image, np.array([3, 1, 2]))
-    assert reduced.shape == (3, 6, 3)
-    np.testing.assert_allclose(reduced[1, 4, 1], image[3:6, 4, 2:4].mean(), rtol=1e-5)
-    np.testing.assert_allclose(reduced[2, 0, 2], image[6, 0, 4], rtol=1e-5)
 
 
 def test_the_side_of_a_single_lung_comes_from_the_spine():

@@ -22,7 +22,7 @@ import numpy as np
 from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
-from jaxreg.classical.lungs import block_mean
+from jaxreg.classical.morphology import block_mean
 from jaxreg.data.volume import Volume, transform
 
 _LEVELS_MM = (10.0, 6.0, 4.0)  # voxel size, coarse to fine; coarser voxels stay as they are

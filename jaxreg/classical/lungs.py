@@ -7,10 +7,25 @@ gas and small components out, left from right, vessels and nodules closed, borde
 volume's own grid.
 """
 
+import itertools
+from collections.abc import Iterator
+
 import nibabel.orientations
 import numpy as np
 from scipy import ndimage
 
+from jaxreg.classical.morphology import (
+    EVERY,
+    IN_PLANE,
+    ball,
+    block_mean,
+    bounding_box,
+    close,
+    distance_mm,
+    labelled,
+    largest,
+    spread,
+)
 from jaxreg.data.volume import Volume
 
 _WORK_MM = 2.5  # voxel size of the reduced grid, where the volume is finer than that
@@ -23,8 +38,6 @@ _APART_MM = 60.0  # least distance of the centres of two lungs from right to lef
 _TOUCH_MM = 20.0  # half the thickest bridge between two lungs
 _MINIMUM_ML = 20.0  # smallest component that can be a lung
 _RIGHT, _LEFT = 1, 2
-_IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
-_EVERY = np.ones((3, 3, 3), bool)
 
 
 def lung_mask(volume: Volume) -> Volume:
@@ -65,45 +78,21 @@ def lung_mask(volume: Volume) -> Volume:
 
 def _coarse_labels(hu: np.ndarray, void: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
     """Labels on the reduced grid; zero everywhere where no lung is found."""
-    body = _largest(ndimage.binary_opening(hu > _BODY_HU, _ball(4.0, spacing_mm)))
+    body = largest(ndimage.binary_opening(hu > _BODY_HU, ball(4.0, spacing_mm)))
     air, enclosed = (hu < _LUNG_HU) & ~void, _enclosed(body)
     airways = _airways(hu, air & enclosed, spacing_mm)
     lungs = _aerated_components(hu, air & ~airways, enclosed, spacing_mm)
     labels = np.zeros(hu.shape, np.uint8)
     if not lungs.any():
         return labels
-    sides = _split_sides(lungs, _midline(hu, body, spacing_mm), spacing_mm)
+    box = bounding_box(lungs)
+    midline = _midline(hu, body, spacing_mm) - box[0].start
+    sides = np.zeros_like(labels)
+    sides[box] = _split_sides(lungs[box], midline, spacing_mm)
     for side in (_RIGHT, _LEFT):
-        closed = _close(sides == side, _CLOSING_MM, spacing_mm)
+        closed = close(sides == side, _CLOSING_MM, spacing_mm)
         labels[closed & (labels == 0) & ((sides == 0) | (sides == side)) & ~void] = side
     return labels
-
-
-def block_mean(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Mean over blocks of `factors` voxels; the last block repeats the border."""
-    for axis, factor in enumerate(factors):
-        if factor > 1:
-            missing = -image.shape[axis] % factor
-            widths = [(0, missing if a == axis else 0) for a in range(3)]
-            image = np.pad(image, widths, mode="edge")
-            shape = (*image.shape[:axis], -1, factor, *image.shape[axis + 1 :])
-            image = image.reshape(shape).mean(axis + 1)
-    return image
-
-
-def _ball(radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
-    """Structuring element: the voxels within `radius_mm` of its centre."""
-    reach = (radius_mm / spacing_mm).astype(int)
-    offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1)
-    return np.sum((offsets * spacing_mm) ** 2, axis=-1) <= radius_mm**2
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    """Largest component of a mask."""
-    components = _labelled(mask)
-    sizes = np.bincount(components.ravel())
-    sizes[0] = 0
-    return np.equal(components, np.argmax(sizes)) & mask
 
 
 def _enclosed(body: np.ndarray) -> np.ndarray:
@@ -134,13 +123,13 @@ def _airways(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndar
     limit = seed.sum() + 60e3 / np.prod(spacing_mm)  # the bronchi hold less than 60 ml
     airways = seed.copy()
     for threshold in (-800.0, -850.0, -900.0, -925.0, -950.0, -975.0):
-        components = _labelled(air[window] & (hu[window] < threshold))
+        components = labelled(air[window] & (hu[window] < threshold))
         names = np.unique(components[seed[window] & (components > 0)])
         grown = np.isin(components, names)
         if grown.sum() <= limit:
             airways[window] |= grown
             break
-    return ndimage.binary_dilation(airways, _ball(3.0, spacing_mm)) & air
+    return ndimage.binary_dilation(airways, ball(3.0, spacing_mm)) & air
 
 
 def _trachea(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
@@ -150,7 +139,7 @@ def _trachea(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndar
     ends above the middle of the air.
     """
     gas = air & (hu < -600.0)
-    sections = _labelled(gas, _IN_PLANE)
+    sections = labelled(gas, neighbours=IN_PLANE)
     counts = np.bincount(sections.ravel())
     areas = counts * spacing_mm[0] * spacing_mm[1]
     means = np.bincount(sections.ravel(), weights=hu.ravel()) / np.maximum(counts, 1)
@@ -159,7 +148,7 @@ def _trachea(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndar
         sides_mm = [(box[a].stop - box[a].start) * spacing_mm[a] for a in (0, 1)]
         compact = areas[name] > 0.5 * sides_mm[0] * sides_mm[1] and max(sides_mm) < 45.0
         keep[name] = 50.0 < areas[name] < 800.0 and means[name] < -800.0 and compact
-    stacks = _labelled(keep[sections], _EVERY)
+    stacks = labelled(keep[sections], neighbours=EVERY)
     best, best_length = 0, 20.0
     middle = np.average(np.arange(air.shape[2]), weights=air.sum((0, 1)) + 1e-9)
     for name, box in enumerate(ndimage.find_objects(stacks), start=1):
@@ -178,7 +167,7 @@ def _aerated_components(
     What a component has outside of `enclosed` goes with it only where it is not gas: there the
     volume cuts a lung at a corner.
     """
-    components = _labelled(air)
+    components = labelled(air)
     names = _large(components, spacing_mm)
     inside = _medians(hu, np.where(enclosed, components, 0), names)
     outside = _medians(hu, np.where(enclosed, 0, components), names)
@@ -186,18 +175,11 @@ def _aerated_components(
     share = share / np.bincount(components.ravel())[names]
     cut = names[(share > 0.1) & (inside > _GAS_HU) & (outside > _GAS_HU)]
     air = air & (enclosed | np.isin(components, cut))
-    components = _labelled(air)
+    components = labelled(air)
     names = _large(components, spacing_mm)
     small = np.bincount(components.ravel())[names] < 0.1 * np.count_nonzero(air)
     gas = np.where(small, _GAS_HU + 50.0, _GAS_HU)  # tissue around a small one blurs into it
     return np.isin(components, names[_medians(hu, components, names) > gas])
-
-
-def _labelled(mask: np.ndarray, neighbours: np.ndarray | None = None) -> np.ndarray:
-    """Components of a mask, numbered from 1; neighbours are face to face by default."""
-    components = np.zeros(mask.shape, np.int32)
-    ndimage.label(mask, neighbours, output=components)
-    return components
 
 
 def _large(components: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
@@ -231,69 +213,61 @@ def _split_sides(lungs: np.ndarray, midline: float, spacing_mm: np.ndarray) -> n
     every voxel then goes with the nearest piece. Without such pieces there is one lung, and each
     of its components lies right or left of `midline`.
     """
-    depth_mm = _distance_mm(np.pad(lungs, 1), spacing_mm)[1:-1, 1:-1, 1:-1]
-    pieces = _labelled(lungs)
+    cores = _cores(lungs, spacing_mm)
+    pieces = next(cores)
     names = np.arange(1, pieces.max() + 1)
     across = _centres(pieces, names)
-    for erosion_mm in np.arange(0.0, _TOUCH_MM, spacing_mm.min()):
-        cores = _labelled(depth_mm > erosion_mm)
-        sizes = np.bincount(cores.ravel())[1:]
+    for eroded in itertools.chain((pieces,), cores):
+        sizes = np.bincount(eroded.ravel())[1:]
         large = 1 + np.flatnonzero(sizes > 0.1 * sizes.sum())
-        at = _centres(cores, large)
+        at = _centres(eroded, large)
         if len(large) > 1 and np.ptp(at) * spacing_mm[0] > _APART_MM:
-            pieces, names, across, midline = cores, large, at, (at.min() + at.max()) / 2
+            pieces, names, across, midline = eroded, large, at, (at.min() + at.max()) / 2
             break
     side_of = np.zeros(pieces.max() + 1, np.uint8)
     side_of[names] = np.where(across >= midline, _RIGHT, _LEFT)
-    return np.where(lungs, _spread(side_of[pieces], spacing_mm), 0).astype(np.uint8)
+    sides = side_of[pieces]
+    if np.all(sides[lungs]):
+        return sides
+    return np.where(lungs, spread(sides, spacing_mm), 0).astype(np.uint8)
+
+
+def _cores(lungs: np.ndarray, spacing_mm: np.ndarray) -> Iterator[np.ndarray]:
+    """Components of the lungs, then of what is left of them by ever more erosion."""
+    yield labelled(lungs)
+    depth_mm = distance_mm(np.pad(lungs, 1), spacing_mm)[1:-1, 1:-1, 1:-1]
+    for erosion_mm in np.arange(0.0, _TOUCH_MM, spacing_mm.min())[1:]:
+        yield labelled(depth_mm > erosion_mm)
 
 
 def _centres(components: np.ndarray, names: np.ndarray) -> np.ndarray:
     """Centres along x of the named components, voxels."""
-    return np.array([c[0] for c in ndimage.center_of_mass(components > 0, components, names)])
-
-
-def _distance_mm(mask: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """Distance of each voxel of a mask to the nearest one outside of it."""
-    return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing_mm))
-
-
-def _spread(labels: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """Every voxel with the label of the nearest voxel that has one."""
-    nearest = ndimage.distance_transform_edt(
-        labels == 0, sampling=spacing_mm, return_distances=False, return_indices=True
-    )
-    return labels[tuple(np.asarray(nearest))]
-
-
-def _close(mask: np.ndarray, radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
-    """Closing by a ball, then holes filled in space and in each axial slice."""
-    if not mask.any():
-        return mask
-    box = ndimage.find_objects(mask.astype(np.uint8))[0]
-    margin = (radius_mm / spacing_mm).astype(int) + 1
-    padded = np.pad(mask[box], [(m, m) for m in margin])
-    dilated = _distance_mm(~padded, spacing_mm) <= radius_mm
-    closed = padded | (_distance_mm(dilated, spacing_mm) > radius_mm)
-    closed = closed[tuple(slice(m, -m) for m in margin)]
-    filled = np.zeros_like(mask)
-    filled[box] = ndimage.binary_fill_holes(ndimage.binary_fill_holes(closed), _IN_PLANE)
-    return filled
+    places = np.arange(len(components), dtype=float)[:, None, None]
+    flat = components.ravel()
+    sums = np.bincount(flat, np.broadcast_to(places, components.shape).ravel())
+    return sums[names] / np.bincount(flat)[names]
 
 
 def _redraw_border(
     hu: np.ndarray, coarse: np.ndarray, labels: np.ndarray, factors: np.ndarray
 ) -> np.ndarray:
     """Labels on the full grid: within a reduced voxel of the border the HU decide."""
-    near = labels > 0
-    core = ndimage.binary_erosion(near, _EVERY, border_value=1).astype(bool)
-    solid = core | (near & (coarse >= _LUNG_HU))  # closed vessels and nodules stay
-    grown = np.where(ndimage.binary_dilation(near), _spread(labels, factors), 0).astype(np.uint8)
+    box = bounding_box(ndimage.binary_dilation(labels > 0))
+    fine = tuple(
+        slice(part.start * factor, part.stop * factor)
+        for part, factor in zip(box, factors, strict=True)
+    )
+    near, within = labels[box] > 0, hu[fine]
+    core = ndimage.binary_erosion(near, EVERY, border_value=1).astype(bool)
+    solid = core | (near & (coarse[box] >= _LUNG_HU))  # closed vessels and nodules stay
+    grown = np.where(ndimage.binary_dilation(near), spread(labels[box], factors), 0)
 
     def upsample(image: np.ndarray) -> np.ndarray:
         for axis, factor in enumerate(factors):
             image = np.repeat(image, factor, axis)
-        return image[tuple(slice(n) for n in hu.shape)]
+        return image[tuple(slice(n) for n in within.shape)]
 
-    lung = (hu < _LUNG_HU) & (hu > _VOID_HU)
-    return upsample(grown) * (upsample(solid) | lung)
+    lung = (within < _LUNG_HU) & (within > _VOID_HU)
+    redrawn = np.zeros(hu.shape, np.uint8)
+    redrawn[fine] = upsample(grown.astype(np.uint8)) * (upsample(solid) | lung)
+    return redrawn

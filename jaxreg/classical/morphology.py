@@ -1,0 +1,82 @@
+"""Morphology of masks and label maps on the host, in millimetres.
+
+Arrays are (X, Y, Z), `spacing_mm` (3,) the size of their voxels.
+"""
+
+import functools
+
+import numpy as np
+from scipy import ndimage
+
+IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
+EVERY = np.ones((3, 3, 3), bool)
+
+
+def block_mean(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Mean over blocks of `factors` voxels; the last block repeats the border."""
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            missing = -image.shape[axis] % factor
+            widths = [(0, missing if a == axis else 0) for a in range(3)]
+            image = np.pad(image, widths, mode="edge")
+            shape = (*image.shape[:axis], -1, factor, *image.shape[axis + 1 :])
+            image = image.reshape(shape)
+            # slice by slice: several times faster than a mean over a short axis
+            slices = (image.take(i, axis + 1) for i in range(factor))
+            image = functools.reduce(np.add, slices) / np.float32(factor)
+    return image
+
+
+def ball(radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
+    """Structuring element: the voxels within `radius_mm` of its centre."""
+    reach = (radius_mm / spacing_mm).astype(int)
+    offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1)
+    return np.sum((offsets * spacing_mm) ** 2, axis=-1) <= radius_mm**2
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    """The least box that holds a mask that is not empty."""
+    return ndimage.find_objects(mask.astype(np.uint8))[0]
+
+
+def largest(mask: np.ndarray) -> np.ndarray:
+    """Largest component of a mask."""
+    components = labelled(mask)
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    return np.equal(components, np.argmax(sizes)) & mask
+
+
+def labelled(mask: np.ndarray, *, neighbours: np.ndarray | None = None) -> np.ndarray:
+    """Components of a mask, numbered from 1; neighbours are face to face by default."""
+    components = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, neighbours, output=components)
+    return components
+
+
+def distance_mm(mask: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Distance of each voxel of a mask to the nearest one outside of it."""
+    return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing_mm))
+
+
+def spread(labels: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Every voxel with the label of the nearest voxel that has one."""
+    nearest = ndimage.distance_transform_edt(
+        labels == 0, sampling=spacing_mm, return_distances=False, return_indices=True
+    )
+    return labels[tuple(np.asarray(nearest))]
+
+
+def close(mask: np.ndarray, radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
+    """Closing by a ball, then holes filled in space and in each axial slice."""
+    if not mask.any():
+        return mask
+    box = bounding_box(mask)
+    margin = (radius_mm / spacing_mm).astype(int) + 1
+    padded = np.pad(mask[box], [(m, m) for m in margin])
+    dilated = distance_mm(~padded, spacing_mm) <= radius_mm
+    closed = padded | (distance_mm(dilated, spacing_mm) > radius_mm)
+    closed = closed[tuple(slice(m, -m) for m in margin)]
+    filled = np.zeros_like(mask)
+    filled[box] = ndimage.binary_fill_holes(ndimage.binary_fill_holes(closed), IN_PLANE)
+    return filled

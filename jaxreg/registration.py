@@ -17,7 +17,7 @@ from jaxreg.classical.keypoints import find_keypoints_mm
 from jaxreg.classical.pair_lungs import lungs_of_pair
 from jaxreg.classical.refine import continue_outside, refine
 from jaxreg.config import NetworkConfig
-from jaxreg.data.frame import FRAME, labels_to_frame, lung_frame, to_frame
+from jaxreg.data.frame import FRAME, lung_frame, pair_to_frame
 from jaxreg.data.landmarks import Landmarks
 from jaxreg.data.volume import DisplacementField, Volume
 from jaxreg.data.warping import field_on_grid, inverse_consistency
@@ -222,9 +222,7 @@ def _deformation(
     if method in ("cascade", "full"):
         with clock.stage("cascade"):
             frame = lung_frame(*masks, matrix, shape=networks[1].grid)
-            u = _cascade_stage(*images, frame, matrix, *networks)
-            lungs = labels_to_frame(masks[0], frame) > 0
-            u = continue_outside(u, lungs, spacing_mm=frame.spacing_mm)
+            u = _cascade_stage(*images, masks[0], frame, matrix, *networks)
     if method in ("classical", "full"):
         with clock.stage("refinement"):
             fine = lung_frame(*masks, matrix, shape=FRAME)
@@ -235,10 +233,11 @@ def _deformation(
         return _certified(field)
 
 
-def _cascade_stage(fixed, moving, frame, matrix, params, config) -> Displacement:
-    """Displacement by the networks in voxels of the frame."""
-    pair = to_frame(fixed, frame), to_frame(moving, frame, matrix=matrix)
-    return jax.block_until_ready(_register(*pair, params=params, config=config))
+def _cascade_stage(fixed, moving, fixed_mask, frame, matrix, params, config) -> Displacement:
+    """Displacement by the networks, continued outside of the lungs, in voxels of the frame."""
+    *pair, lungs = pair_to_frame(fixed, moving, fixed_mask, frame, matrix)
+    u = jax.block_until_ready(_register(*pair, params=params, config=config))
+    return continue_outside(u, lungs, spacing_mm=frame.spacing_mm)
 
 
 _register = jax.jit(register, static_argnames="config")
@@ -255,13 +254,8 @@ def _networks(params, config) -> tuple[Mapping[str, Any], NetworkConfig]:
 
 def _refine_stage(fixed, moving, fixed_mask, frame, matrix, start) -> Displacement:
     """Displacement by optimisation on the pair itself, in voxels of the frame."""
-    u = refine(
-        to_frame(fixed, frame),
-        to_frame(moving, frame, matrix=matrix),
-        labels_to_frame(fixed_mask, frame) > 0,
-        spacing_mm=frame.spacing_mm,
-        initial=start,
-    )
+    pair_and_lungs = pair_to_frame(fixed, moving, fixed_mask, frame, matrix)
+    u = refine(*pair_and_lungs, spacing_mm=frame.spacing_mm, initial=start)
     return jax.block_until_ready(u)
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from jaxreg.data.frame import (
     AIR_HU,
@@ -7,6 +8,7 @@ from jaxreg.data.frame import (
     labels_to_frame,
     lung_box,
     lung_frame,
+    pair_to_frame,
     points_to_frame,
     to_frame,
 )
@@ -41,6 +43,17 @@ def test_box_holds_every_mask_voxel(affine):
     lower, upper = lung_box(mask)
     assert np.all(points >= lower - 1e-9) and np.all(points <= upper + 1e-9)
     assert np.allclose(lower, points.min(axis=0))
+
+
+def test_box_of_a_turned_mask_of_any_form_is_that_of_all_its_voxels():
+    rng = np.random.default_rng(0)
+    mask = Volume((rng.uniform(size=(14, 12, 10)) > 0.97).astype(np.uint8), OBLIQUE)
+    matrix = Rotation.from_rotvec([0.3, -0.8, 0.5]).as_matrix()
+    points = mask.world_from_voxel(np.argwhere(mask.data > 0)) @ matrix.T
+    turn = np.eye(4)
+    turn[:3, :3] = matrix
+    lower, upper = lung_box(mask, matrix=turn)
+    assert np.allclose(lower, points.min(axis=0)) and np.allclose(upper, points.max(axis=0))
 
 
 def test_box_of_an_empty_mask_is_refused():
@@ -91,3 +104,15 @@ def test_labels_and_points_agree_with_the_prealignment():
     centre = moving.world_from_voxel(np.argwhere(moving.data > 0)).mean(axis=0)
     got = points_to_frame(centre[None], frame, matrix=matrix)[0]
     assert np.allclose(got, np.argwhere(labels > 0).mean(axis=0), atol=0.1)
+
+
+def test_a_pair_is_brought_to_the_frame_as_each_image_is_by_itself():
+    rng = np.random.default_rng(0)
+    mask = box_mask(OBLIQUE)
+    fixed, moving = (Volume(rng.normal(-500, 300, mask.shape), OBLIQUE) for _ in range(2))
+    matrix = shift(3.0, -2.0, 1.0)
+    frame = lung_frame(mask, mask, matrix, shape=(21, 18, 15))
+    got = pair_to_frame(fixed, moving, mask, frame, matrix)
+    assert np.array_equal(got[0], to_frame(fixed, frame))
+    assert np.array_equal(got[1], to_frame(moving, frame, matrix=matrix))
+    assert got[2].dtype == bool and np.array_equal(got[2], labels_to_frame(mask, frame) > 0)

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from jaxreg.classical.matching import match
 from jaxreg.classical.selfsimilarity import descriptors
-from jaxreg.data.frame import FRAME, labels_to_frame, lung_frame, to_frame
+from jaxreg.data.frame import FRAME, lung_frame, pair_to_frame
 from jaxreg.data.grid import transform
 from jaxreg.data.landmarks import Landmarks
 from jaxreg.data.volume import Volume
@@ -128,12 +128,8 @@ def find_keypoints_mm(
         Points of kind "keypoint", RAS mm; none where nothing is to be seen.
     """
     frame = lung_frame(fixed_mask, moving_mask, matrix, shape=FRAME)
-    points, matched = find_keypoints(
-        to_frame(fixed, frame),
-        to_frame(moving, frame, matrix=matrix),
-        labels_to_frame(fixed_mask, frame),
-        spacing_mm=frame.spacing_mm,
-    )
+    pair_and_lungs = pair_to_frame(fixed, moving, fixed_mask, frame, matrix)
+    points, matched = find_keypoints(*pair_and_lungs, spacing_mm=frame.spacing_mm)
     return Landmarks(
         frame.world_from_voxel(points),
         transform(matrix, frame.world_from_voxel(matched)),

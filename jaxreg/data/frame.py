@@ -5,6 +5,8 @@ brought over by the prealignment. Any orientation, size and field of view of the
 here, so that networks and refinement see lungs in one pose and one order of axes.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from jaxreg.data.grid import Grid, transform
@@ -29,11 +31,17 @@ def lung_box(mask: Volume, *, matrix: np.ndarray | None = None) -> np.ndarray:
     Raises:
         ValueError: the mask is empty.
     """
-    voxels = np.argwhere(mask.data != 0)
-    if len(voxels) == 0:
+    inside = mask.data != 0
+    columns = np.argwhere(inside.any(axis=2))
+    if len(columns) == 0:
         raise ValueError(
             "mask: expected lungs, got no voxel above 0. Check that the mask belongs to the image."
         )
+    # a linear function is extreme at the ends of a column
+    first = inside.argmax(axis=2)
+    last = inside.shape[2] - 1 - inside[..., ::-1].argmax(axis=2)
+    ends = [np.column_stack([columns, end[tuple(columns.T)]]) for end in (first, last)]
+    voxels = np.concatenate(ends)
     points = mask.world_from_voxel(voxels)
     points = points if matrix is None else transform(matrix, points)
     return np.stack([points.min(axis=0), points.max(axis=0)])
@@ -80,6 +88,28 @@ def to_frame(image: Volume, frame: Grid, *, matrix: np.ndarray | None = None) ->
 def labels_to_frame(labels: Volume, frame: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:
     """Label map on the frame by nearest neighbour, 0 outside; arguments as `to_frame`."""
     return resample(labels, frame.affine, frame.shape, matrix=matrix, order=0, fill=0.0).data
+
+
+def pair_to_frame(
+    fixed: Volume, moving: Volume, fixed_mask: Volume, frame: Grid, matrix: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both images and the lungs on the frame, all at the same time.
+
+    Args:
+        fixed: HU.
+        moving: HU, on any grid.
+        fixed_mask: lungs of the fixed image, nonzero inside.
+        frame: where to.
+        matrix: (4, 4), prealignment, fixed world to moving world, RAS mm.
+
+    Returns:
+        Fixed and moving in HU, float32, and the lungs of the fixed image, bool; each (X, Y, Z).
+    """
+    with ThreadPoolExecutor() as pool:  # scipy holds no lock while it samples
+        here = pool.submit(to_frame, fixed, frame)
+        there = pool.submit(to_frame, moving, frame, matrix=matrix)
+        labels = pool.submit(labels_to_frame, fixed_mask, frame)
+        return here.result(), there.result(), labels.result() > 0
 
 
 def points_to_frame(

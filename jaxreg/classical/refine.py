@@ -16,7 +16,6 @@ to A and b. Internally fields are (3, X, Y, Z) in millimetres.
 """
 
 import functools
-import itertools
 import math
 from typing import NamedTuple
 
@@ -27,6 +26,7 @@ from jaxtyping import Float
 
 from jaxreg.classical.similarity import gradient_mm, linearised_lncc, standardise
 from jaxreg.classical.solver import DIAGONAL, Field, double, halve, solve
+from jaxreg.fields.deformation import compose, inside, warp
 from jaxreg.fields.interpolation import resize, sample
 from jaxreg.fields.pyramid import binomial
 from jaxreg.shapes import AnyArray, Displacement, Image, Mask, Points, Shape, Spacing
@@ -124,9 +124,9 @@ def continue_outside(u: Displacement, mask: Mask, *, spacing_mm: Spacing) -> Dis
         w in voxels, nearly u in the mask (smoothed over less than a voxel); 0 for an empty mask.
     """
     spacing = jnp.asarray(spacing_mm, jnp.float32)
-    inside = (jnp.asarray(mask) > 0).astype(jnp.float32)[None]
-    known = inside * jnp.moveaxis(u * spacing[None, None, None], -1, 0)
-    a = (inside + DAMPING) * DIAGONAL
+    within = (jnp.asarray(mask) > 0).astype(jnp.float32)[None]
+    known = within * jnp.moveaxis(u * spacing[None, None, None], -1, 0)
+    a = (within + DAMPING) * DIAGONAL
     weight = CONTINUED * jnp.prod(spacing) ** (4 / 3)
     w = _solve(a, known, jnp.zeros_like(known), weight=weight, spacing_mm=spacing)
     return jnp.moveaxis(w, 0, -1) / spacing[None, None, None]
@@ -183,18 +183,18 @@ def _run_level(fixed, moving, mask, pulls, u, spacing_mm, *, shape: Shape) -> Fi
 @functools.partial(jax.jit, static_argnames="shape")
 def _finish(u, spacing_mm, *, shape: Shape) -> Displacement:
     """The field on the grid of the images, in voxels, components last."""
-    return jnp.moveaxis(_resize_field(u, shape), 0, -1) / spacing_mm[None, None, None]
+    return _voxels_last(_resize_field(u, shape), spacing_mm)
 
 
 def _step(level: _Level, pulls: _Pulls, u: Field) -> Field:
     """One Gauss-Newton step v in mm, at most LONGEST_STEP long."""
     spacing_mm = 2 * level.spacing_mm
-    displaced = double(u) / level.spacing_mm[:, None, None, None]
-    warped = _sample(level.moving, displaced)
+    displaced = _voxels_last(double(u), level.spacing_mm)
+    warped = warp(level.moving, displaced)
     residual, slopes = linearised_lncc(
         level.fixed, level.fixed_slopes, warped, radius=RADIUS, spacing_mm=level.spacing_mm
     )
-    weighted = slopes * (level.mask * _inside(displaced))[None]
+    weighted = slopes * (level.mask * inside(displaced, level.moving.shape))[None]
     b = jnp.stack([halve(row * residual) for row in weighted])
     pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
     a = jnp.stack([halve(weighted[i] * slopes[j]) for i, j in pairs])
@@ -221,45 +221,17 @@ def _pull(pulls, u, spacing_mm):
     return strength, jnp.zeros_like(u).at[:, x, y, z].add(weight * missing.T)
 
 
-def _inside(displaced):
-    """1 where x + u(x) lies in the moving image, else 0; u in voxels, (3, X, Y, Z)."""
-    shape = displaced.shape[1:]
-    inside = jnp.ones(shape, bool)
-    for axis, size in enumerate(shape):
-        place = displaced[axis] + jax.lax.broadcasted_iota(jnp.float32, shape, axis)
-        inside &= (place >= 0) & (place <= size - 1)
-    return inside.astype(jnp.float32)
-
-
 def _resize_field(u, shape):
     """Field on another grid over the same extent; millimetres stay."""
     return jax.vmap(lambda component: resize(component, shape))(u)
 
 
-def _sample(image, displaced):
-    """image(x + u(x)), trilinear, u in voxels components first, (3, X, Y, Z).
-
-    `fields.sample` without its derivatives: a weighted sum of eight corners, in one pass over u.
-    """
-    shape = image.shape
-    index, fraction = [], []
-    for axis, size in enumerate(shape):
-        place = displaced[axis] + jax.lax.broadcasted_iota(jnp.float32, shape, axis)
-        place = jnp.clip(place, 0.0, size - 1.0)
-        lower = jnp.minimum(place.astype(jnp.int32), size - 2)
-        index.append(lower)
-        fraction.append(place - lower)
-    flat = image.ravel()
-    base = (index[0] * shape[1] + index[1]) * shape[2] + index[2]
-    total = jnp.zeros(shape)
-    for i, j, k in itertools.product((0, 1), repeat=3):
-        corner = flat.at[base + ((i * shape[1] + j) * shape[2] + k)].get(mode="promise_in_bounds")
-        weights = (f if up else 1.0 - f for f, up in zip(fraction, (i, j, k), strict=True))
-        total += math.prod(weights, start=corner)
-    return total
-
-
 def _compose_small(u, v, spacing_mm) -> Field:
     """Displacement v(x) + u(x + v(x)) of the step first, then the field so far; mm."""
-    displaced = v / spacing_mm[:, None, None, None]
-    return v + jax.vmap(lambda component: _sample(component, displaced))(u)
+    outer, inner = (_voxels_last(field, spacing_mm) for field in (u, v))
+    return jnp.moveaxis(compose(outer, inner) * spacing_mm[None, None, None], -1, 0)
+
+
+def _voxels_last(field, spacing_mm) -> Displacement:
+    """A field in millimetres, components first, as a displacement in voxels, components last."""
+    return jnp.moveaxis(field, 0, -1) / spacing_mm[None, None, None]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from jaxreg.baseline_losses import diffusion, lncc
 from jaxreg.config import LossConfig
@@ -48,8 +48,8 @@ class Example(NamedTuple):
     spacing_mm: Float[AnyArray, "3"]
 
 
-def masked_mean(values: Image, mask: Mask) -> Scalar:
-    """Sum of mask * values over the sum of the mask; 0 where the mask is empty."""
+def masked_mean(values: Float[AnyArray, "*shape"], mask: Shaped[AnyArray, "*shape"]) -> Scalar:
+    """Sum of mask * values over the sum of the mask, or of weights; 0 where these are all 0."""
     mask = jnp.asarray(mask, values.dtype)
     return jnp.sum(mask * values) / jnp.maximum(jnp.sum(mask), 1.0)
 
@@ -208,8 +208,7 @@ def keypoint(
     """
     spacing = jnp.asarray(spacing_mm, u.dtype)
     error_mm = (transform_points(u, fixed) - moving) * spacing[None]
-    squared = jnp.sum(error_mm**2, axis=-1)
-    return jnp.sum(weights * squared) / jnp.maximum(jnp.sum(weights), 1.0)
+    return masked_mean(jnp.sum(error_mm**2, axis=-1), weights)
 
 
 def terms(
@@ -229,32 +228,19 @@ def terms(
         {"similarity", "smoothness", "volume", "masks", "keypoints", ...}, each ().
     """
     spacing = example.spacing_mm
-    mask = example.mask * inside(u, example.moving.shape)
-    y = target_points(u)
-    edge = (
-        automatic_edge(example.fixed, example.mask, spacing_mm=spacing, ratio=config.edge_ratio)
-        if config.edge == 0.0
-        else config.edge
+    mask = jax.lax.stop_gradient(example.mask * inside(u, example.moving.shape))
+    edge = config.edge or automatic_edge(
+        example.fixed, example.mask, spacing_mm=spacing, ratio=config.edge_ratio
     )
+    y = target_points(u)
     warped = sample(example.moving, y)
+    points = (example.fixed_keypoints, example.moving_keypoints, example.keypoint_weights)
     values = {
-        "similarity": ngf(
-            warped,
-            example.fixed,
-            jax.lax.stop_gradient(mask),
-            spacing_mm=spacing,
-            edge=edge,
-        ),
+        "similarity": ngf(warped, example.fixed, mask, spacing_mm=spacing, edge=edge),
         "smoothness": curvature(u, spacing_mm=spacing),
         "volume": volume_change(u, threshold=config.volume_threshold[level - 1]),
         "masks": mask_ssd(sample(example.moving_labels, y), example.fixed_labels),
-        "keypoints": keypoint(
-            u,
-            example.fixed_keypoints,
-            example.moving_keypoints,
-            example.keypoint_weights,
-            spacing_mm=spacing,
-        ),
+        "keypoints": keypoint(u, *points, spacing_mm=spacing),
     }
     if config.lncc:
         values["lncc"] = lncc(warped, example.fixed)

@@ -27,7 +27,7 @@ from jaxreg.learning.augmentation import augment
 from jaxreg.learning.pairs import read_example
 from jaxreg.learning.records import Records
 from jaxreg.learning.sources import Source
-from jaxreg.losses import Example, total
+from jaxreg.losses import Example, masked_mean, total
 from jaxreg.network.cascade import cascade, init_level
 from jaxreg.shapes import Displacement
 
@@ -164,8 +164,7 @@ def make_validation(
 
     def distance_mm(u, fixed, moving, weights, spacing_mm):
         error_mm = (transform_points(u, fixed) - moving) * spacing_mm[None]
-        distance = jnp.linalg.norm(error_mm, axis=-1)
-        return jnp.sum(weights * distance) / jnp.maximum(jnp.sum(weights), 1.0)
+        return masked_mean(jnp.linalg.norm(error_mm, axis=-1), weights)
 
     def measure(params, coarser, example):
         u = displacement_at(params, coarser, example, level, config=config)

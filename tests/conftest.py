@@ -24,3 +24,33 @@ def shared():
     if not (folder / "data").is_dir():
         pytest.skip(f"no development data: set JAXREG_SHARED (looked for {folder / 'data'})")
     return folder
+
+
+# What evaluate.py is tested with. Imported where used: jaxreg must not be loaded before the hook
+# that checks its types.
+
+
+@pytest.fixture(scope="module")
+def evaluate():
+    """evaluate.py as a module."""
+    from evaluation_data import load_script
+
+    return load_script()
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Replaces registration by the known field; holds the methods it was called with."""
+    from evaluation_data import known_registration
+
+    calls = []
+    monkeypatch.setattr("jaxreg.methods.register_volumes", known_registration(calls))
+    return calls
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """A manifest of pairs "a/b" and "c" with lungs and points 5 mm apart; its path, the image."""
+    from evaluation_data import write_labelled
+
+    return write_labelled(tmp_path)

@@ -4,26 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from evaluation_data import SHAPE, known_registration, load_script, rows_of, voxel_displacement
+from evaluation_data import SHAPE, rows_of, voxel_displacement
 
-from jaxreg import methods
 from jaxreg.data.dirlab_reference import DATASETS
 from jaxreg.evaluation import cases, published, results
 
 SPACING_MM = (0.97, 0.97, 2.5)  # of case 6
-
-
-@pytest.fixture(scope="module")
-def evaluate():
-    return load_script()
-
-
-@pytest.fixture
-def registered(monkeypatch):
-    """Replaces registration by the known field; holds the methods it was called with."""
-    calls = []
-    monkeypatch.setattr(methods, "register_volumes", known_registration(calls))
-    return calls
 
 
 @pytest.fixture

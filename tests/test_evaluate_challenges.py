@@ -7,37 +7,15 @@ import numpy as np
 import pytest
 from evaluation_data import (
     SHAPE,
-    known_registration,
-    load_script,
     rows_of,
     voxel_displacement,
-    write_labelled,
 )
 from scipy import ndimage
 
-from jaxreg import methods
 from jaxreg.data.nifti import write_volume
 from jaxreg.data.volume import Volume
 
 sitk = pytest.importorskip("SimpleITK")
-
-
-@pytest.fixture(scope="module")
-def evaluate():
-    return load_script()
-
-
-@pytest.fixture
-def registered(monkeypatch):
-    """Replaces registration by the known field; holds the methods it was called with."""
-    calls = []
-    monkeypatch.setattr(methods, "register_volumes", known_registration(calls))
-    return calls
-
-
-@pytest.fixture
-def labelled(tmp_path):
-    return write_labelled(tmp_path)
 
 
 def test_copdgene_is_table_1(evaluate, registered, labelled, tmp_path, capsys):

@@ -3,9 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from evaluation_data import constant_field, known_registration, load_script, rows_of, write_labelled
+from evaluation_data import constant_field, rows_of
 
-from jaxreg import methods
 from jaxreg.config import NetworkConfig
 from jaxreg.data.nifti import write_displacement
 from jaxreg.data.volume import Volume
@@ -13,24 +12,6 @@ from jaxreg.network.cascade import init_level
 from jaxreg.network.weights import save_weights
 
 sitk = pytest.importorskip("SimpleITK")
-
-
-@pytest.fixture(scope="module")
-def evaluate():
-    return load_script()
-
-
-@pytest.fixture
-def registered(monkeypatch):
-    """Replaces registration by the known field; holds the methods it was called with."""
-    calls = []
-    monkeypatch.setattr(methods, "register_volumes", known_registration(calls))
-    return calls
-
-
-@pytest.fixture
-def labelled(tmp_path):
-    return write_labelled(tmp_path)
 
 
 def test_manifest_scores_labels_and_landmarks(evaluate, registered, labelled, tmp_path):
@@ -65,11 +46,11 @@ def test_fields_of_other_tools_are_scored_alike(evaluate, labelled, tmp_path, ca
     arguments = ["--manifest", str(manifest), "--out", str(tmp_path / "out"), "--fields"]
     arguments += [f"{tool}={tmp_path / tool}" for tool in ("perfect", "still")]
     assert evaluate.main(arguments) == 0
-    methods = rows_of(tmp_path / "out" / "manifest" / "methods.json")
-    assert [row["method"] for row in methods] == ["initial", "perfect", "still"]
-    assert [row["TRE mm"] for row in methods] == pytest.approx([5.0, 0.0, 5.0], abs=1e-3)
-    assert "seconds" not in methods[0]  # reading a file is no registration
-    assert methods[2]["Dice"] == 1.0
+    scores = rows_of(tmp_path / "out" / "manifest" / "methods.json")
+    assert [row["method"] for row in scores] == ["initial", "perfect", "still"]
+    assert [row["TRE mm"] for row in scores] == pytest.approx([5.0, 0.0, 5.0], abs=1e-3)
+    assert "seconds" not in scores[0]  # reading a file is no registration
+    assert scores[2]["Dice"] == 1.0
     compared = rows_of(tmp_path / "out" / "manifest" / "comparisons.json")
     assert {row["tests"] for row in compared} == {6}
     assert "which method is better" in capsys.readouterr().out

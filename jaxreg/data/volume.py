@@ -22,8 +22,31 @@ from jaxreg.data.grid import transform as transform
 _SHRINK_WITHOUT_SMOOTHING = 1.5  # above it linear sampling skips voxels and aliases
 
 
+class _Located:
+    """An array whose first three axes are those of a grid."""
+
+    data: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+        x, y, z = self.data.shape[:3]
+        return Grid((x, y, z), self.affine)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along each axis."""
+        return self.grid.shape
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along each array axis, millimetres."""
+        return self.grid.spacing_mm
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Volume:
+class Volume(_Located):
     """A 3-D image or label map and where it lies.
 
     Attributes:
@@ -45,22 +68,6 @@ class Volume:
         object.__setattr__(self, "data", _checked_values(data))
         object.__setattr__(self, "affine", checked_affine(self.affine))
 
-    @property
-    def grid(self) -> Grid:
-        """Where the voxels lie."""
-        x, y, z = self.data.shape[:3]
-        return Grid((x, y, z), self.affine)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Number of voxels along each axis."""
-        return self.grid.shape
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size along each array axis, millimetres."""
-        return self.grid.spacing_mm
-
     def world_from_voxel(self, points: np.ndarray) -> np.ndarray:
         """Returns world positions, RAS mm, of voxel coordinates (..., 3)."""
         return self.grid.world_from_voxel(points)
@@ -71,7 +78,7 @@ class Volume:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class DisplacementField:
+class DisplacementField(_Located):
     """The map T(x) = x + d(x) from world points of the fixed image to the moving image.
 
     Attributes:
@@ -93,22 +100,6 @@ class DisplacementField:
         data = _checked_values(data.astype(np.float32, copy=False))
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "affine", checked_affine(self.affine))
-
-    @property
-    def grid(self) -> Grid:
-        """Where the voxels lie."""
-        x, y, z = self.data.shape[:3]
-        return Grid((x, y, z), self.affine)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Number of voxels along each axis."""
-        return self.grid.shape
-
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size along each array axis, millimetres."""
-        return self.grid.spacing_mm
 
     @classmethod
     def from_voxels(cls, displacement: np.ndarray, affine: np.ndarray) -> "DisplacementField":

@@ -90,7 +90,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--learn2reg", metavar="JSON", help="dataset JSON of a task")
     add("--copdgene", metavar="MANIFEST", help="own pairs with lobes, the paper's Table 1 beside")
     add("--manifest", metavar="JSON", help="own pairs")
-    add("--method", nargs="+", choices=METHODS, help="default: initial full")
+    add("--method", nargs="+", choices=METHODS, help="default: initial classical")
     add("--networks", nargs="+", type=named, default=[], metavar="NAME=FILE")
     add("--fields", nargs="+", type=named, default=[], metavar="NAME=DIR")
     add("--ablation", type=Path, metavar="DIR", help="the variants of configs/ablation in DIR")
@@ -101,7 +101,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.method is None:
         others = options.networks or options.fields or options.ablation
-        options.method = [] if options.ablation else ["initial"] if others else ["initial", "full"]
+        options.method = ["initial"] if others else ["initial", "classical"]
+        if options.ablation:
+            options.method = []
     return options
 
 

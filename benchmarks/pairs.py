@@ -1,6 +1,6 @@
 """Development pairs from files to files: error of the landmarks, seconds and memory of a process.
 
-    python benchmarks/pairs.py [FOLDER] [--method full] [--json OUT]
+    python benchmarks/pairs.py [FOLDER] [--method classical] [--json OUT]
 
 FOLDER holds one folder a pair (fixed.nii.gz, moving.nii.gz, landmarks.csv; default
 ../shared/data). Each pair is registered by `python -m jaxreg register`, no mask given, twice; the
@@ -73,7 +73,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     shared = Path(os.environ.get("JAXREG_SHARED", "../shared"))
     parser.add_argument("folder", nargs="?", type=Path, default=shared / "data")
-    parser.add_argument("--method", default="full")
+    parser.add_argument("--method", default="classical")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []

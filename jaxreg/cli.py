@@ -42,9 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--out", type=Path, required=True, help="folder for the results")
     register.add_argument(
         "--method",
-        default="full",
+        default="classical",
         choices=("initial", "affine", "cascade", "classical", "full"),
-        help="full: networks, then refinement (default); classical: without networks",
+        help="classical: optimisation on the pair (default); cascade: networks alone; full: both",
     )
     register.add_argument("--weights", type=Path, help="weights.npz of train.py; default: shipped")
     register.add_argument(
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="register a generated pair whose truth is known")
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results")
     demo.add_argument(
-        "--method", default="full", choices=("affine", "cascade", "classical", "full")
+        "--method", default="classical", choices=("affine", "cascade", "classical", "full")
     )
     demo.set_defaults(run=_demo)
     return parser
@@ -79,7 +79,7 @@ def _keep_compiled_programs() -> None:
     if jax.config.values["jax_compilation_cache_dir"] is None:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "jaxreg"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _prepare_folder(folder: Path) -> None:

@@ -84,7 +84,7 @@ def register_volumes(
     *,
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
-    method: str = "full",
+    method: str = "classical",
     params: Mapping[str, Any] | None = None,
     config: NetworkConfig | None = None,
     uncertainty: bool = False,
@@ -99,8 +99,8 @@ def register_volumes(
         moving: CT in HU.
         fixed_mask: lungs, nonzero inside, on the grid of `fixed`; found automatically if None.
         moving_mask: the same for `moving`.
-        method: "initial" (none), "affine", "cascade" (networks alone), "classical" (no networks)
-            or "full" (networks, then refinement).
+        method: "initial" (none), "affine", "cascade" (networks alone), "classical" (refinement
+            alone) or "full" (networks, then refinement, which ends in the field of "classical").
         params: of the networks; None means those that ship with the package.
         config: of the networks; None means that of the shipped ones.
         uncertainty: whether to register the other way too, from the same masks and the inverse
@@ -140,11 +140,6 @@ def register_volumes(
             back, _ = _deformation(_Clock(), images, masks, way_back, method, networks)
             error = inverse_consistency(field, back)
 
-    registration = Registration(
-        fixed, moving, field, lungs[0], matrix, {"seconds": clock.seconds}, error
-    )
-    with clock.stage("measures"):
-        measures = registration.measures()
     summary = {
         "method": method,
         "settings": {
@@ -157,12 +152,14 @@ def register_volumes(
         "prealignment_matrix": matrix.tolist(),
         "fixed_grid": str(fixed.grid),
         "moving_grid": str(moving.grid),
-        **measures,
         "certificate": certificate,
         "seconds": clock.seconds,
         "versions": versions(),
     }
-    return dataclasses.replace(registration, summary=summary)
+    registration = Registration(fixed, moving, field, lungs[0], matrix, summary, error)
+    with clock.stage("measures"):
+        summary.update(registration.measures())
+    return registration
 
 
 def match_volumes(

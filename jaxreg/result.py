@@ -1,6 +1,7 @@
 """What a registration gives: the field, what it maps, what it measures and what it writes."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -47,7 +48,9 @@ class Registration:
 
     def warp(self, *, image: Volume | None = None) -> Volume:
         """The moving image (or another one in its world) on the fixed grid, linear; air outside."""
-        return warp_volume(image or self.moving, self.displacement, fill=AIR_HU)
+        if image is None:
+            return self._warped
+        return warp_volume(image, self.displacement, fill=AIR_HU)
 
     def warp_labels(self, labels: Volume) -> Volume:
         """Labels of the moving image on the fixed grid, nearest neighbour; 0 outside."""
@@ -59,6 +62,21 @@ class Registration:
 
     def jacobian_determinant(self) -> Volume:
         """Volume change on the fixed grid by central differences; <= 0 is a fold."""
+        return self._determinant
+
+    # Measures and pictures need these three, which are worked out once.
+
+    @functools.cached_property
+    def _unmoved(self) -> Volume:
+        still = np.zeros((*self.fixed.shape, 3), np.float32)
+        return warp_volume(self.moving, DisplacementField(still, self.fixed.affine), fill=AIR_HU)
+
+    @functools.cached_property
+    def _warped(self) -> Volume:
+        return warp_volume(self.moving, self.displacement, fill=AIR_HU)
+
+    @functools.cached_property
+    def _determinant(self) -> Volume:
         return field_determinant(self.displacement)
 
     def inverse(self) -> tuple[DisplacementField, Volume]:
@@ -78,15 +96,12 @@ class Registration:
             "inverse_consistency_mm" of the uncertainty, empty where that was not asked for.
         """
         lungs = self.fixed_mask.data > 0
-        still = np.zeros((*self.fixed.shape, 3), np.float32)
-        unmoved = DisplacementField(still, self.fixed.affine)
-        before = warp_volume(self.moving, unmoved, fill=AIR_HU)
         values = self.fixed.data[lungs]
         determinant = self.jacobian_determinant().data
         error = self.uncertainty
         percentiles = {} if error is None else _percentiles(error.data[lungs], (50, 95, 99))
         return {
-            "correlation_before": _correlation(values, before.data[lungs]),
+            "correlation_before": _correlation(values, self._unmoved.data[lungs]),
             "correlation_after": _correlation(values, self.warp().data[lungs]),
             "folds_in_lungs": int(fold_count(determinant, lungs)) / int(lungs.sum()),
             "jacobian_percentiles": _percentiles(determinant[lungs], (1, 5, 50, 95, 99)),
@@ -116,7 +131,7 @@ class Registration:
             report_picture(
                 folder / "report.png",
                 fixed=self.fixed,
-                moving=self.moving,
+                moving=self._unmoved,
                 warped=warped,
                 determinant=determinant,
                 mask=self.fixed_mask,

@@ -73,7 +73,8 @@ def report_picture(
         mask = Volume(np.ones(fixed.shape, np.uint8), fixed.affine)
     for volume, name in ((warped, "warped"), (determinant, "determinant"), (mask, "mask")):
         require_same_grid(fixed, volume, ("fixed", name))
-    moving = resample(moving, fixed.affine, fixed.shape, fill=AIR_HU)
+    if not moving.grid.matches(fixed.grid):
+        moving = resample(moving, fixed.affine, fixed.shape, fill=AIR_HU)
     lungs, spacing_mm = upright(mask) > 0, upright_spacing(fixed)
     box, centre = lung_box(lungs, spacing_mm), _centre(lungs)
     images = [upright(volume) for volume in (fixed, moving, warped, determinant)]

@@ -361,8 +361,13 @@ def test_an_unwritable_folder_is_named_and_nothing_is_left(tmp_path, data):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.nii.gz", "file"]
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, data, monkeypatch):
-    path = tmp_path / "a.nii.gz"
+@pytest.mark.parametrize(
+    ("name", "kind", "writer"),
+    [("a.nii.gz", np.float32, "_save_numbers"), ("a.nii.gz", np.int16, "save")]
+    + [("a.nii", np.float32, "save")],
+)
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, data, monkeypatch, name, kind, writer):
+    path, data = tmp_path / name, data.astype(kind)
     nifti.write_volume(path, Volume(data, affine("LPS")))
     before = path.read_bytes()
 
@@ -370,8 +375,18 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, data, monkeypatch):
         name.write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(nifti, "save", fail)
+    monkeypatch.setattr(nifti, writer, fail)
     with pytest.raises(OSError, match="No space left"):
         nifti.write_volume(path, Volume(data + 1, affine("LPS")))
     assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["a.nii.gz"]
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_numbers_are_compressed_to_what_nibabel_would_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(nifti, "_CHUNK", 1000)  # several chunks, the last one not full
+    values = np.random.default_rng(0).normal(size=(9, 8, 7)).astype(np.float32)
+    nifti.write_volume(tmp_path / "a.nii.gz", Volume(values, affine("LPS")))
+    nifti.write_volume(tmp_path / "b.nii", Volume(values, affine("LPS")))
+    assert (
+        gzip.decompress((tmp_path / "a.nii.gz").read_bytes()) == (tmp_path / "b.nii").read_bytes()
+    )

@@ -1,13 +1,15 @@
 """Deformable registration of lung CT in JAX.
 
-`register` works on arrays inside jitted code; `register_volumes` on images of any grid. Both are
-loaded when first used, so that `import jaxreg` costs little.
+`register` (networks) and `refine` (optimisation) work on arrays inside jitted code,
+`register_volumes` on images of any grid. They are loaded when first used, so that `import jaxreg`
+costs little.
 """
 
 import importlib
 
 _HOME = {
     "register": "registration",
+    "refine": "classical.refine",
     "register_volumes": "registration",
     "Registration": "result",
     "METHODS": "registration",

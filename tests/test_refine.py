@@ -143,6 +143,20 @@ def test_same_under_jit():
     np.testing.assert_allclose(jax.jit(run)(fixed, moving), plain, atol=1e-2)
 
 
+def test_batch_under_vmap_is_one_pair_after_the_other():
+    """The pairs need different numbers of steps; spacings may differ within a batch."""
+    fixed, moving = (image[tuple(slice(n) for n in SMALL)] for image in pair())
+    mask, spacings = np.ones(SMALL, bool), jnp.array([COARSE, (11.0, 12.0, 9.0)])
+
+    def run(moving, spacing_mm):
+        return refine(fixed, moving, mask, spacing_mm=spacing_mm)
+
+    batch = jax.jit(jax.vmap(run))(jnp.stack([moving, fixed]), spacings)
+    assert float(jnp.abs(batch[1]).max()) < 0.01 < 0.1 < float(jnp.abs(batch[0]).max())
+    for u, image, spacing_mm in zip(batch, (moving, fixed), spacings, strict=True):
+        np.testing.assert_allclose(u, jax.jit(run)(image, spacing_mm), atol=1e-2)
+
+
 @pytest.mark.parametrize(
     ("shape", "levels"),
     [

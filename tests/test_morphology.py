@@ -7,6 +7,7 @@ from jaxreg.classical.morphology import (
     close,
     distance_mm,
     labelled,
+    largest,
     spread,
 )
 
@@ -37,6 +38,14 @@ def test_box_holds_the_mask_and_nothing_else():
     mask = two_blocks()
     box = bounding_box(mask)
     assert box == (slice(2, 12), slice(3, 8), slice(2, 7))
+
+
+def test_largest_keeps_one_component_joined_face_to_face():
+    mask = two_blocks()  # of 75 and 100 voxels
+    mask[12, 8, 7] = True  # touches the larger one by a corner only
+    kept = largest(mask)
+    assert kept.dtype == bool and kept.sum() == 100 and kept[8:12, 3:8, 2:7].all()
+    assert not largest(np.zeros((4, 5, 6), bool)).any()
 
 
 def test_distance_and_spread_go_by_millimetres():

@@ -9,7 +9,7 @@ default ../shared/data). Nothing but the two images is given to the registration
     one lung       the half of both images left of the middle between the lungs filled with 40 HU
     base missing   the moving image ends above the lowest quarter of the lungs
     apex, base     the fixed image begins below the highest quarter as well
-    8 mm slices    the moving image averaged along the body into slices of 8 mm or a little less
+    8 mm slices    the moving image smoothed along the body and resampled to slices of 8 mm
     noise          60 HU (standard deviation) added to both images, 5 mm smooth noise of 20 HU too
 
 Errors are those of landmarks that both images still show.
@@ -25,7 +25,7 @@ import scipy.ndimage
 
 from jaxreg.data.landmarks import read_landmarks
 from jaxreg.data.nifti import read_volume
-from jaxreg.data.volume import Volume
+from jaxreg.data.volume import Volume, resample
 from jaxreg.registration import METHODS, register_volumes
 
 TISSUE_HU = 40.0
@@ -40,13 +40,12 @@ def cropped(volume, low, high):
 
 
 def thick(volume):
-    """Whole groups of slices averaged."""
-    count = max(1, int(SLICE_MM // volume.spacing_mm[2]))
+    """The volume in slices of SLICE_MM, smoothed along the body for it."""
+    ratio = SLICE_MM / volume.spacing_mm[2]
     affine = volume.affine.copy()
-    affine[:3, 3] += (count - 1) / 2 * affine[:3, 2]
-    affine[:3, 2] *= count
-    data = volume.data[:, :, : volume.shape[2] // count * count]
-    return Volume(data.reshape(*data.shape[:2], -1, count).mean(-1), affine)
+    affine[:3, 3] += (ratio - 1) / 2 * affine[:3, 2]
+    affine[:3, 2] *= ratio
+    return resample(volume, affine, (*volume.shape[:2], int(volume.shape[2] / ratio)))
 
 
 def without_left(volume, middle_mm):

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from training_pairs import GRID, blob_pair, write_pairs
 
@@ -18,6 +19,7 @@ from jaxreg.learning import checkpoint
 from jaxreg.learning.pairs import batches, example_at
 from jaxreg.learning.sources import pairs_source
 from jaxreg.learning.training import (
+    coarser_params,
     displacement_at,
     initial_state,
     make_step,
@@ -146,6 +148,49 @@ def test_a_finished_level_is_not_trained_again(trained):
     assert snapshot(workdir / "level_2" / "checkpoints") == before
 
 
+def test_parameters_that_did_best_on_the_pairs_held_out_are_kept(tmp_path, monkeypatch):
+    paths = write_pairs(tmp_path / "pairs", (0, 1))
+    errors_mm = iter([3.0, 1.0, 2.0])  # after steps 2, 4 and 6
+    measures = {"initial_mm": 4.0, "folds": 0.0}
+    monkeypatch.setattr(
+        "jaxreg.learning.training.make_validation",
+        lambda *_: lambda *_: jax.tree.map(jnp.float32, measures | {"tre_mm": next(errors_mm)}),
+    )
+    data = dict(source=source(paths), validation={"held out": paths[:1]}, labels=2)
+    found = train_level(CONFIG, 3, workdir=tmp_path, **data)
+    template = initial_state(CONFIG, 3)
+    with checkpoint.manager(tmp_path, 3) as checkpoints:
+        (fourth, *_), (last, best, _) = (
+            checkpoint.restore(checkpoints, step, template) for step in (4, 6)
+        )
+    assert leaves_equal(found, fourth.params) and not leaves_equal(found, last.params)
+    assert (best.error_mm, best.step) == (1.0, 4) and leaves_equal(best.params, found)
+    again = train_level(CONFIG, 3, workdir=tmp_path, **data)
+    finer = coarser_params(CONFIG, 2, workdir=tmp_path)
+    assert leaves_equal(again, found) and leaves_equal(finer["level_3"], found)
+
+
+def test_without_pairs_held_out_the_last_parameters_are_kept(tmp_path):
+    paths = write_pairs(tmp_path / "pairs", (0,))
+    found = train_level(CONFIG, 3, workdir=tmp_path, source=source(paths), validation={}, labels=2)
+    with checkpoint.manager(tmp_path, 3) as checkpoints:
+        last, best, _ = checkpoint.restore(checkpoints, 6, initial_state(CONFIG, 3))
+    assert best.step == 6 and leaves_equal(found, last.params)
+
+
+def test_a_checkpoint_without_a_best_is_gone_on_from(tmp_path):
+    """As they were written until 2026-11-26."""
+    state, position = initial_state(CONFIG, 3), {"next_index": 1}
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position)
+    )
+    with checkpoint.manager(tmp_path, 3) as checkpoints:
+        checkpoints.save(2, args=items)
+        restored, best, place = checkpoint.restore(checkpoints, 2, state)
+    assert leaves_equal(restored, state) and leaves_equal(best.params, state.params)
+    assert (best.error_mm, best.step, place) == (float("inf"), 2, position)
+
+
 def test_missing_coarser_level_is_refused(tmp_path):
     paths = write_pairs(tmp_path / "pairs", (0,))
     with pytest.raises(
@@ -232,7 +277,8 @@ def test_damaged_checkpoint_is_refused(trained, tmp_path):
     workdir, _, _ = trained
     with checkpoint.manager(tmp_path, 3) as checkpoints:
         state = initial_state(CONFIG, 3)
-        checkpoint.save(checkpoints, 1, state, {"next_index": 1})
+        best = checkpoint.Best(state.params, 1.5, 1)
+        checkpoint.save(checkpoints, 1, state, best, {"next_index": 1})
         for file in (tmp_path / "level_3" / "checkpoints" / "1").rglob("*"):
             if file.is_file():
                 file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])

@@ -1,12 +1,13 @@
 """Checkpoints of a level in training: orbax for the arrays, JSON for settings and data position.
 
 WORKDIR/level_3/config.json      settings, as given
-WORKDIR/level_3/checkpoints/200  state and position after 200 steps; the last two are kept
+WORKDIR/level_3/checkpoints/200  what is gone on from after 200 steps; the last two are kept
 WORKDIR/level_3/log.jsonl        one line an interval
 """
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,37 +34,64 @@ def manager(workdir: Path, level: int) -> ocp.CheckpointManager:
     )
 
 
-def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, position: dict) -> None:
-    """Writes the state (a tree of arrays) and the position in the data after `step` steps."""
+class Best(NamedTuple):
+    """The parameters that did best on pairs held out, so far.
+
+    Attributes:
+        params: of the level.
+        error_mm: mean error of the sets of pairs held out; 0 where there are none.
+        step: after which they were measured.
+    """
+
+    params: Any
+    error_mm: float
+    step: int
+
+
+def save(
+    checkpoints: ocp.CheckpointManager, step: int, state: Any, best: Best, position: dict
+) -> None:
+    """Writes what a training goes on from after `step` steps.
+
+    Args:
+        checkpoints: of the level.
+        step: number of steps done.
+        state: a tree of arrays, with `params` in it.
+        best: so far.
+        position: in the data.
+    """
+    record = {"data": position, "best": {"error_mm": best.error_mm, "step": best.step}}
     checkpoints.save(
         step,
         args=ocp.args.Composite(
-            state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position)
+            state=ocp.args.StandardSave(state),
+            best=ocp.args.StandardSave(best.params),
+            position=ocp.args.JsonSave(record),
         ),
     )
 
 
-def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any) -> tuple[Any, dict]:
-    """State and data position after `step` steps.
+def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any) -> tuple[Any, Best, dict]:
+    """What a training goes on from after `step` steps.
 
     Args:
         checkpoints: of the level.
         step: one of those kept.
-        template: a tree of the same structure, shapes and types.
+        template: a state of the same structure, shapes and types.
 
     Returns:
-        The state and the position.
+        The state, the best so far and the position. A checkpoint of 2026-11-26 or before holds no
+        best: its own parameters stand for it, to be replaced by the next that are measured.
 
     Raises:
         ValueError: the files are damaged or belong to another network.
     """
+    items = {"state": ocp.args.StandardRestore(template), "position": ocp.args.JsonRestore()}
+    has_best = (Path(checkpoints.directory) / str(step) / "best").is_dir()
+    if has_best:
+        items["best"] = ocp.args.StandardRestore(template.params)
     try:
-        kept = checkpoints.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(template), position=ocp.args.JsonRestore()
-            ),
-        )
+        kept = checkpoints.restore(step, args=ocp.args.Composite(**items))
     except (ValueError, KeyError, OSError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
@@ -71,7 +99,10 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any) -> tup
             f"damaged or other files ({reason}). Delete the folder of step {step} to go on from "
             "the one before, or use a new --workdir."
         ) from error
-    return kept["state"], kept["position"]
+    state, record = kept["state"], kept["position"]
+    if not has_best:
+        return state, Best(state.params, math.inf, step), record
+    return state, Best(kept["best"], **record["best"]), record["data"]
 
 
 class Plan(NamedTuple):
@@ -113,8 +144,8 @@ def _plan(folder: Path) -> Plan:
     return Plan(**json.loads((folder / "plan.json").read_text(encoding="utf-8")))
 
 
-def finished_state(workdir: Path, level: int, config: Config, template: Any) -> Any:
-    """State of a level whose training is finished.
+def finished_params(workdir: Path, level: int, config: Config, template: Any) -> Any:
+    """The best parameters of a level whose training is finished.
 
     Args:
         workdir: of the training.
@@ -123,7 +154,7 @@ def finished_state(workdir: Path, level: int, config: Config, template: Any) -> 
         template: a state of the same structure.
 
     Returns:
-        The state.
+        The parameters.
 
     Raises:
         ValueError: not begun, not finished, or trained with other settings.
@@ -141,7 +172,7 @@ def finished_state(workdir: Path, level: int, config: Config, template: Any) -> 
             raise ValueError(
                 f"level {level}: expected {steps} training steps in {folder}, got {step}. {fix}"
             )
-        return restore(checkpoints, step, template)[0]
+        return restore(checkpoints, step, template)[1].params
 
 
 def _require_same(path: Path, config: Config, level: int) -> None:

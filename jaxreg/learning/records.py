@@ -65,8 +65,12 @@ class Records:
         self._interval = []
         self.begin()
 
-    def validated(self, name: str, measures: Sequence[Mapping[str, Scalar]]) -> None:
-        """Writes and logs the means over the pairs of the set `name` after the last interval."""
+    def validated(self, name: str, measures: Sequence[Mapping[str, Scalar]]) -> float:
+        """Writes and logs the means over the pairs of the set `name` after the last interval.
+
+        Returns:
+            That of the error, "tre_mm".
+        """
         mean = _means(measures)
         self._write({f"{name}_{key}": value for key, value in mean.items()})
         log.info(
@@ -74,6 +78,7 @@ class Records:
             *(self._level, self._done, self._steps, name, mean["tre_mm"], mean["initial_mm"]),
             100 * mean["folds"],
         )
+        return mean["tre_mm"]
 
     def begin(self) -> None:
         """Lets the time of the next interval begin now."""

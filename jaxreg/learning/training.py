@@ -200,7 +200,11 @@ def train_level(
     validation: Mapping[str, Sequence[Path]],
     labels: int,
 ) -> Params:
-    """Trains a level, or resumes it, and returns its parameters.
+    """Trains a level, or resumes it, and returns its best parameters.
+
+    Those are the ones of the checkpoint with the least mean error on the pairs held out (of several
+    sets the mean of their means), the later of two that are equal, the last one where no pair is
+    held out or none has keypoints.
 
     Order of resuming: settings are compared; the latest checkpoint is taken; the data iterator is
     put back to its place; the log is cut there.
@@ -215,7 +219,7 @@ def train_level(
         labels: K, number of labels in these.
 
     Returns:
-        Parameters of the level.
+        Parameters of the level, the best.
 
     Raises:
         ValueError: a coarser level is missing or of other settings, or so is a former run.
@@ -234,9 +238,9 @@ def train_level(
     }
 
     with checkpoint.manager(workdir, level) as checkpoints:
-        done = checkpoints.latest_step() or 0
+        done, best = checkpoints.latest_step() or 0, checkpoint.Best(state.params, math.inf, 0)
         if done:
-            state, position = checkpoint.restore(checkpoints, done, state)
+            state, best, position = checkpoint.restore(checkpoints, done, state)
             stream.set_state(position)
             log.info("level %d: resumed after step %d of %d", level, done, steps)
         split, everywhere = placements(settings.batch[level - 1])
@@ -252,11 +256,18 @@ def train_level(
             if saving or done % settings.log_every == 0:
                 records.end_interval()
             if saving:
-                for name, examples in held_out.items():
+                errors_mm = [
                     records.validated(name, [measure(state.params, coarser, e) for e in examples])
-                checkpoint.save(checkpoints, done, state, stream.get_state())
+                    for name, examples in held_out.items()
+                ]
+                error_mm = sum(errors_mm) / max(len(errors_mm), 1)
+                if not error_mm > best.error_mm:  # the later one of equals
+                    params = jax.tree.map(jnp.copy, state.params)  # the step takes over its state
+                    best = checkpoint.Best(params, error_mm, done)
+                checkpoint.save(checkpoints, done, state, best, stream.get_state())
                 records.begin()
-    return state.params
+    log.info("level %d: parameters of step %d of %d are kept", level, best.step, steps)
+    return best.params
 
 
 def coarser_params(config: Config, level: int, *, workdir: Path) -> dict[str, Params]:
@@ -268,6 +279,5 @@ def coarser_params(config: Config, level: int, *, workdir: Path) -> dict[str, Pa
     params = {}
     for coarse in _coarser(config, level):
         template = initial_state(config, coarse)
-        state = checkpoint.finished_state(workdir, coarse, config, template)
-        params[f"level_{coarse}"] = state.params
+        params[f"level_{coarse}"] = checkpoint.finished_params(workdir, coarse, config, template)
     return params

@@ -42,9 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--out", type=Path, required=True, help="folder for the results")
     register.add_argument(
         "--method",
-        default="classical",
         choices=("initial", "affine", "cascade", "classical", "full"),
-        help="classical: optimisation on the pair (default); cascade: networks alone; full: both",
+        help="classical: optimisation on the pair (default); cascade: networks alone; "
+        "full: both (default with --weights)",
     )
     register.add_argument("--weights", type=Path, help="weights.npz of train.py; default: shipped")
     register.add_argument(

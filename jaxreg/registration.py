@@ -84,7 +84,7 @@ def register_volumes(
     *,
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
-    method: str = "classical",
+    method: str | None = None,
     params: Mapping[str, Any] | None = None,
     config: NetworkConfig | None = None,
     uncertainty: bool = False,
@@ -101,6 +101,7 @@ def register_volumes(
         moving_mask: the same for `moving`.
         method: "initial" (none), "affine", "cascade" (networks alone), "classical" (refinement
             alone) or "full" (networks, then refinement, which ends in the field of "classical").
+            None means "classical", or "full" if params are given.
         params: of the networks; None means those that ship with the package.
         config: of the networks; None means that of the shipped ones.
         uncertainty: whether to register the other way too, from the same masks and the inverse
@@ -113,6 +114,8 @@ def register_volumes(
         ValueError: an image is no CT in HU, a mask is empty or on another grid, no lungs are found,
             the method is unknown, or leaves nothing uncertain.
     """
+    if method is None:
+        method = "classical" if params is None else "full"
     if method not in METHODS:
         raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}.")
     if uncertainty and method in ("initial", "affine"):

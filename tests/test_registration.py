@@ -123,7 +123,8 @@ def test_cascade_method_uses_the_params_given(pair, params):
 
 def test_full_ends_where_classical_does(pair, classical, params):
     """Whatever the networks say: why classical, which needs no network, is the default."""
-    full = register_volumes(pair.fixed, pair.moving, method="full", params=params, config=CONFIG)
+    full = register_volumes(pair.fixed, pair.moving, params=params, config=CONFIG)
+    assert full.summary["method"] == "full"  # whoever gives weights wants them used
     assert {"cascade", "refinement"} <= set(full.seconds)
     start = register_volumes(
         pair.fixed, pair.moving, method="cascade", params=params, config=CONFIG
@@ -262,6 +263,7 @@ def test_development_pair_is_registered_to_half_a_millimetre(shared):
     vessel = points.kind == "vessel"
     assert error[vessel].mean() < 0.5 and np.percentile(error[vessel], 95) < 1.0
     assert error[~vessel].mean() < 0.7
+    assert result.summary["method"] == "classical"
     assert result.summary["certificate"]["uncertified"] == 0
 
 

@@ -100,10 +100,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, default=Path("runs/evaluation"), metavar="DIR")
     options = parser.parse_args(arguments)
     if options.method is None:
-        others = options.networks or options.fields or options.ablation
-        options.method = ["initial"] if others else ["initial", "classical"]
         if options.ablation:
             options.method = []
+        elif options.networks or options.fields:
+            options.method = ["initial"]
+        else:
+            options.method = ["initial", "classical"]
     return options
 
 

@@ -53,8 +53,7 @@ def prepare_data(
         validation["phantom"] = prepare_phantoms(pairs, held_out, grid=grid)
         return stream_source(config, files), validation, LOBES
     train = prepare_manifest(pairs, Path(options.data), grid=grid)
-    validation = validation or {"validation": train[:1]}
-    labels = label_count([*train, *validation["validation"]])
+    labels = label_count([*train, *validation.get("validation", [])])
     return pairs_source(config, train, labels=labels), validation, labels
 
 
@@ -70,7 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--anatomies", type=Path, help="manifest.json of images to deform beside the phantoms"
     )
     parser.add_argument(
-        "--validation", type=Path, help="manifest.json of pairs that are only measured"
+        "--validation",
+        type=Path,
+        help="manifest.json of pairs held out: they choose the checkpoint that is kept",
     )
     parser.add_argument("--workdir", default=None, type=Path, help="default: runs/NAME OF CONFIG")
     options = parser.parse_args(arguments)

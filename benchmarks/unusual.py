@@ -3,7 +3,8 @@
     python benchmarks/unusual.py [FOLDER] [--method cascade] [--json OUT]
 
 FOLDER holds one folder a pair (fixed.nii.gz, moving.nii.gz, fixed_mask.nii.gz, landmarks.csv;
-default ../shared/data). Nothing but the two images is given to the registration:
+default ../shared/data), axes parallel to the world's, slices from feet to head. Nothing but the two
+images is given to the registration:
 
     as it is       the pair
     one lung       the half of both images left of the middle between the lungs filled with 40 HU
@@ -15,18 +16,14 @@ default ../shared/data). Nothing but the two images is given to the registration
 Errors are those of landmarks that both images still show.
 """
 
-import argparse
-import json
-import os
-from pathlib import Path
-
 import numpy as np
 import scipy.ndimage
+from development import print_table
 
 from jaxreg.data.landmarks import read_landmarks
 from jaxreg.data.nifti import read_volume
 from jaxreg.data.volume import Volume, resample
-from jaxreg.registration import METHODS, register_volumes
+from jaxreg.registration import register_volumes
 
 TISSUE_HU = 40.0
 SLICE_MM = 8.0
@@ -120,26 +117,5 @@ def run(pair, method):
         }
 
 
-def main():
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    shared = Path(os.environ.get("JAXREG_SHARED", "../shared"))
-    parser.add_argument("folder", nargs="?", type=Path, default=shared / "data")
-    parser.add_argument("--method", default="cascade", choices=METHODS[1:])
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows = []
-    for landmarks in sorted(options.folder.glob("*/landmarks.csv")):
-        for row in run(landmarks.parent, options.method):
-            if not rows:
-                print(f"| {' | '.join(row)} |\n|---|---|{'---:|' * (len(row) - 2)}")
-            rows.append(row)
-            pair, kind, *figures = row.values()
-            shown = " | ".join(f"{figure:.3g}" for figure in figures)
-            print(f"| {pair} | {kind} | {shown} |", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    print_table(run, description=__doc__.splitlines()[0], method="cascade")

@@ -1,3 +1,4 @@
+import argparse
 import json
 import os
 import signal
@@ -9,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from training_pairs import write_pairs, write_stills
+
+import train
+from jaxreg.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = """
@@ -116,3 +120,16 @@ def test_misspelt_setting_is_named(tmp_path):
     )
     assert done.returncode == 1
     assert "smoothnes" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_without_validation_no_pair_of_a_manifest_is_held_out(tmp_path, monkeypatch):
+    """What is trained on must not choose the checkpoint."""
+    files = {name: write_pairs(tmp_path / name, [k]) for k, name in enumerate(("own", "other"))}
+    monkeypatch.setattr(train, "prepare_manifest", lambda _, manifest, **__: files[manifest.stem])
+    config = load_config(ROOT / "configs" / "smoke.py")
+    options = argparse.Namespace(data="own.json", validation=None, anatomies=None)
+    source, validation, labels = train.prepare_data(config, options, tmp_path)
+    assert validation == {} and labels == 2
+    assert source.names == [path.name for path in files["own"]]
+    options.validation = Path("other.json")
+    assert train.prepare_data(config, options, tmp_path)[1] == {"validation": files["other"]}

@@ -27,17 +27,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxreg import methods
-from jaxreg.evaluation import cases, comparisons, published, results, rows, scores
-from jaxreg.evaluation.cost import measured
-from jaxreg.evaluation.export import export_cases
-from jaxreg.evaluation.report import report_picture
-from jaxreg.evaluation.run_report import snapshot_path, write_report
-from jaxreg.evaluation.snapshot import take_snapshot, write_snapshot
-from jaxreg.evaluation.table import markdown, write_table
-from jaxreg.methods import Method
+from jaxreg.benchmark import cases, comparisons, methods, published, results, rows, scores
+from jaxreg.benchmark.cost import measured
+from jaxreg.benchmark.export import export_cases
+from jaxreg.benchmark.html import snapshot_path, write_report
+from jaxreg.benchmark.methods import Method
+from jaxreg.benchmark.table import markdown, write_table
+from jaxreg.figures.pair import report_picture
+from jaxreg.figures.thumbnails import take_snapshot, write_snapshot
 from jaxreg.network.weights import load_shipped, load_weights
-from jaxreg.registration import METHODS, versions
+from jaxreg.pipeline.registration import METHODS, versions
 
 DIRLAB = os.environ.get("JAXREG_DIRLAB", "data/dirlab4dct")
 DIRLAB_COPD = os.environ.get("JAXREG_DIRLAB_COPD", "data/dirlabcopd")

@@ -12,16 +12,16 @@ import sys
 from pathlib import Path
 
 from jaxreg.config import Config, load_config
-from jaxreg.learning.pairs import (
+from jaxreg.network.weights import save_weights
+from jaxreg.training.anatomies import LOBES, prepare_manifest_stills, prepare_phantom_stills
+from jaxreg.training.loop import coarser_params, train_level
+from jaxreg.training.pairs import (
     VALIDATION_SEED,
     label_count,
     prepare_manifest,
     prepare_phantoms,
 )
-from jaxreg.learning.sources import Source, pairs_source, stream_source
-from jaxreg.learning.stills import LOBES, prepare_manifest_stills, prepare_phantom_stills
-from jaxreg.learning.training import coarser_params, train_level
-from jaxreg.network.weights import save_weights
+from jaxreg.training.sources import Source, pairs_source, stream_source
 
 
 def parse_levels(text: str) -> list[int]:

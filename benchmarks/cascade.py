@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.config import Config, NetworkConfig
-from jaxreg.learning.training import initial_state, make_step
-from jaxreg.losses import Example
 from jaxreg.network.cascade import cascade, init_level
+from jaxreg.training.loop import initial_state, make_step
+from jaxreg.training.losses import Example
 
 KEYPOINTS, LABELS = 1024, 5
 

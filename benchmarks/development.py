@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from jaxreg.registration import METHODS
+from jaxreg.pipeline.registration import METHODS
 
 Row = Mapping[str, str | int | float]
 

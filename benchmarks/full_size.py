@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxreg.data.landmarks import Landmarks, read_landmarks, write_landmarks
-from jaxreg.data.nifti import read_displacement, write_volume
-from jaxreg.data.phantom import phantom_pair
-from jaxreg.data.volume import Volume
+from jaxreg.geometry.volume import Volume
+from jaxreg.io.nifti import read_displacement, write_volume
+from jaxreg.io.points import Landmarks, read_landmarks, write_landmarks
+from jaxreg.phantom.pair import phantom_pair
 
 SHAPE, SPACING_MM, SEED = (512, 512, 128), (0.72, 0.72, 2.5), 1000
 

@@ -23,9 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 from network import stock_conv3d
 
-from jaxreg.fields.deformation import warp
-from jaxreg.losses import ngf
 from jaxreg.network.conv import conv3d
+from jaxreg.ops.deformation import warp
+from jaxreg.training.losses import ngf
 
 FEATURES = 16  # of the convolution at full resolution
 SPACING = (2.0, 1.5, 2.5)

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
-from jaxreg.classical.affine import prealign
-from jaxreg.classical.keypoints import find_keypoints_mm
-from jaxreg.classical.lungs import lung_mask
-from jaxreg.data.landmarks import read_landmarks
-from jaxreg.data.nifti import read_volume
-from jaxreg.data.phantom import phantom_pair
+from jaxreg.engine.keypoints import find_keypoints_mm
+from jaxreg.engine.prealignment import prealign
+from jaxreg.io.nifti import read_volume
+from jaxreg.io.points import read_landmarks
+from jaxreg.lungs.segmentation import lung_mask
+from jaxreg.phantom.pair import phantom_pair
 
 PAIRS = ("a0001_m3", "a0001_m4", "cip64_m2", "cip64_m5")
 SHAPE = (160, 128, 160)  # of phantoms, which span the chest: voxels of about 2.3 mm

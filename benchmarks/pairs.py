@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxreg.data.landmarks import read_landmarks
-from jaxreg.data.nifti import read_displacement
+from jaxreg.io.nifti import read_displacement
+from jaxreg.io.points import read_landmarks
 
 # Best figure of any peer on each pair: mean and 95th percentile of vessels, mean of random points.
 PEER = {

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxreg.data.phantom import phantom_pair
-from jaxreg.registration import METHODS, register_volumes
+from jaxreg.phantom.pair import phantom_pair
+from jaxreg.pipeline.registration import METHODS, register_volumes
 
 FAILURE_MM = 5.0
 GRIDS = ((160, 128, 160), (224, 176, 96), (128, 104, 144), (192, 160, 64))  # spanning the chest

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from jaxreg.classical.affine import prealign
-from jaxreg.classical.lungs import lung_mask
-from jaxreg.data.grid import transform
-from jaxreg.data.landmarks import read_landmarks
-from jaxreg.data.nifti import read_volume
-from jaxreg.data.volume import Volume
-from jaxreg.registration import METHODS, register_volumes
+from jaxreg.engine.prealignment import prealign
+from jaxreg.geometry.grid import transform
+from jaxreg.geometry.volume import Volume
+from jaxreg.io.nifti import read_volume
+from jaxreg.io.points import read_landmarks
+from jaxreg.lungs.segmentation import lung_mask
+from jaxreg.pipeline.registration import METHODS, register_volumes
 
 MOST_MM, MOST_DEGREES = 100.0, 15.0
 SEED = 0

@@ -12,13 +12,13 @@ import time
 
 import jax
 
-from jaxreg.classical.affine import prealign
-from jaxreg.classical.pair_lungs import lungs_of_pair
-from jaxreg.classical.refine import refine
-from jaxreg.data.frame import FRAME, lung_frame, pair_to_frame
-from jaxreg.data.phantom import phantom_pair
+from jaxreg.engine.gauss_newton import refine
+from jaxreg.engine.prealignment import prealign
+from jaxreg.geometry.lung_grid import FRAME, lung_frame, pair_to_frame
+from jaxreg.lungs.pair import lungs_of_pair
 from jaxreg.network.weights import load_shipped
-from jaxreg.registration import register
+from jaxreg.phantom.pair import phantom_pair
+from jaxreg.pipeline.registration import register
 
 SEED = 40_000_000
 

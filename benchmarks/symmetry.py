@@ -12,9 +12,9 @@ from where both fields, one after the other, take it.
 import numpy as np
 from development import print_table
 
-from jaxreg.data.landmarks import read_landmarks
-from jaxreg.data.nifti import read_volume
-from jaxreg.registration import register_volumes
+from jaxreg.io.nifti import read_volume
+from jaxreg.io.points import read_landmarks
+from jaxreg.pipeline.registration import register_volumes
 
 
 def run(pair, method):

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.stats
 from phantom import draw
 
-from jaxreg.registration import register_volumes
+from jaxreg.pipeline.registration import register_volumes
 
 
 def run(pair, method):

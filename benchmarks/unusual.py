@@ -20,10 +20,10 @@ import numpy as np
 import scipy.ndimage
 from development import print_table
 
-from jaxreg.data.landmarks import read_landmarks
-from jaxreg.data.nifti import read_volume
-from jaxreg.data.volume import Volume, resample
-from jaxreg.registration import register_volumes
+from jaxreg.geometry.volume import Volume, resample
+from jaxreg.io.nifti import read_volume
+from jaxreg.io.points import read_landmarks
+from jaxreg.pipeline.registration import register_volumes
 
 TISSUE_HU = 40.0
 SLICE_MM = 8.0

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxreg.shapes import Shape
+Shape = tuple[int, ...]  # (X, Y, Z)
 
 
 def _check(holds, name, rule, value, fix):
@@ -84,7 +84,7 @@ class NetworkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """Weights of the training loss; `jaxreg.losses.total` states how each term is scaled.
+    """Weights of the training loss; `jaxreg.training.losses.total` states how each term is scaled.
 
     Per-level tuples run from level 1 (finest) to level L.
 

@@ -44,7 +44,7 @@ def registered(monkeypatch):
     from evaluation_data import known_registration
 
     calls = []
-    monkeypatch.setattr("jaxreg.methods.register_volumes", known_registration(calls))
+    monkeypatch.setattr("jaxreg.benchmark.methods.register_volumes", known_registration(calls))
     return calls
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxreg.data.landmarks import Landmarks, write_landmarks
-from jaxreg.data.nifti import write_volume
-from jaxreg.data.volume import DisplacementField, Volume
-from jaxreg.result import Registration
+from jaxreg.geometry.volume import DisplacementField, Volume
+from jaxreg.io.nifti import write_volume
+from jaxreg.io.points import Landmarks, write_landmarks
+from jaxreg.pipeline.result import Registration
 
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (22, 18, 14)

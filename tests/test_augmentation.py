@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.learning import augmentation
-from jaxreg.learning.augmentation import MIRRORED, augment
-from jaxreg.losses import Example
+from jaxreg.training import augmentation
+from jaxreg.training.augmentation import MIRRORED, augment
+from jaxreg.training.losses import Example
 
 SHAPE = (30, 18, 20)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_losses import FIXED, MM, SPACING_MM, WARPED, U, make_example
 
-from jaxreg import losses
-from jaxreg.baseline_losses import LNCC_NOISE_HU, diffusion, lncc
 from jaxreg.config import LossConfig
+from jaxreg.training import losses
+from jaxreg.training.baseline_losses import LNCC_NOISE_HU, diffusion, lncc
 
 
 def lncc_by_loop(warped, fixed, radius):

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxreg.data.volume import DisplacementField, Volume
-from jaxreg.evaluation.boundaries import FAR_MM, NEAR_MM, boundary_error, fissure_error
+from jaxreg.geometry.volume import DisplacementField, Volume
+from jaxreg.metrics.boundaries import FAR_MM, NEAR_MM, boundary_error, fissure_error
 
 SHAPE = (17, 14, 12)
 AFFINE = np.array(

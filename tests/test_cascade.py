@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from jaxreg.config import NetworkConfig
-from jaxreg.fields.deformation import compose, resize_displacement, warp
-from jaxreg.fields.pyramid import halve
 from jaxreg.network.cascade import cascade, init_level, level_displacement
 from jaxreg.network.flow import local_flow
+from jaxreg.ops.deformation import compose, resize_displacement, warp
+from jaxreg.ops.pyramid import halve
 
 CONFIG = NetworkConfig(grid=(16, 8, 12), levels=2, widths=(2, 3), convs=1)
 STILL, MOVED = jnp.zeros(3), jnp.array([1.0, -0.5, 0.25])

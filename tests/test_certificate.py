@@ -7,15 +7,15 @@ import pytest
 from scipy import ndimage
 from scipy.special import comb
 
-from jaxreg.fields import certificate
-from jaxreg.fields.certificate import (
+from jaxreg.ops import certificate
+from jaxreg.ops.certificate import (
     MARGIN,
     bernstein_coefficients,
     repair,
     smallest_coefficient,
     uncertified_cells,
 )
-from jaxreg.fields.jacobian import fold_count, jacobian_determinant
+from jaxreg.ops.jacobian import fold_count, jacobian_determinant
 
 SHAPE = (7, 6, 5)
 MATRIX = np.array([[0.2, -0.1, 0.3], [0.4, 0.1, -0.2], [-0.5, 0.3, -0.15]])

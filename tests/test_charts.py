@@ -6,9 +6,9 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from jaxreg.evaluation.charts import method_colours, overlap_chart, tre_chart
-from jaxreg.evaluation.results import Record
-from jaxreg.registration import METHODS
+from jaxreg.benchmark.charts import method_colours, overlap_chart, tre_chart
+from jaxreg.benchmark.results import Record
+from jaxreg.pipeline.registration import METHODS
 
 
 def records(method, count, scale=1.0):

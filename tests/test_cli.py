@@ -8,11 +8,11 @@ import nibabel
 import numpy as np
 import pytest
 
-from jaxreg.cli import main
-from jaxreg.data.landmarks import read_landmarks
-from jaxreg.data.nifti import read_volume, write_volume
-from jaxreg.data.phantom import phantom_pair
-from jaxreg.data.volume import Volume
+from jaxreg.cli.app import main
+from jaxreg.geometry.volume import Volume
+from jaxreg.io.nifti import read_volume, write_volume
+from jaxreg.io.points import read_landmarks
+from jaxreg.phantom.pair import phantom_pair
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_register_writes_its_files(files, tmp_path, capsys):
 
 
 def test_keypoints_writes_a_csv_in_the_space_asked_for(files, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("jaxreg.classical.keypoints.FRAME", (96, 80, 96))  # for speed
+    monkeypatch.setattr("jaxreg.engine.keypoints.FRAME", (96, 80, 96))  # for speed
     out = tmp_path / "new" / "points.csv"
     status = run(
         "keypoints", files / "fixed.nii.gz", files / "moving.nii.gz", "--out", out,

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxreg.evaluation import published
-from jaxreg.evaluation.comparisons import ablation_rows, comparison_rows, tables
-from jaxreg.evaluation.metrics import lowest30
-from jaxreg.evaluation.results import Record
-from jaxreg.evaluation.rows import label_rows, summary_rows
+from jaxreg.benchmark import published
+from jaxreg.benchmark.comparisons import ablation_rows, comparison_rows, tables
+from jaxreg.benchmark.results import Record
+from jaxreg.benchmark.rows import label_rows, summary_rows
+from jaxreg.metrics.landmarks import lowest30
 
 
 def records(method, tre, dice=(), **other):

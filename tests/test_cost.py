@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax._src import monitoring as jax_monitoring
 
-from jaxreg.evaluation import cost as cost_module
-from jaxreg.evaluation.cost import measured
+from jaxreg.benchmark import cost as cost_module
+from jaxreg.benchmark.cost import measured
 
 
 def test_seconds_are_those_of_the_block():

@@ -9,7 +9,7 @@ import scipy.ndimage
 from absl.testing import parameterized
 from jax.test_util import check_grads
 
-from jaxreg.fields.deformation import (
+from jaxreg.ops.deformation import (
     compose,
     identity_grid,
     inside,

@@ -6,8 +6,8 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxreg.data import dirlab
-from jaxreg.data.dirlab_reference import DATASETS
+from jaxreg.datasets import dirlab
+from jaxreg.datasets.dirlab_reference import DATASETS
 
 SHAPE = (6, 5, 4)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxreg.data import empire10
-from jaxreg.data.volume import DisplacementField
+from jaxreg.datasets import empire10
+from jaxreg.geometry.volume import DisplacementField
 
 sitk = pytest.importorskip("SimpleITK")
 

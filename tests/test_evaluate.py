@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from evaluation_data import SHAPE, rows_of, voxel_displacement
 
-from jaxreg.data.dirlab_reference import DATASETS
-from jaxreg.evaluation import cases, published, results
+from jaxreg.benchmark import cases, published, results
+from jaxreg.datasets.dirlab_reference import DATASETS
 
 SPACING_MM = (0.97, 0.97, 2.5)  # of case 6
 

@@ -12,8 +12,8 @@ from evaluation_data import (
 )
 from scipy import ndimage
 
-from jaxreg.data.nifti import write_volume
-from jaxreg.data.volume import Volume
+from jaxreg.geometry.volume import Volume
+from jaxreg.io.nifti import write_volume
 
 sitk = pytest.importorskip("SimpleITK")
 

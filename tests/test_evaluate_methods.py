@@ -6,8 +6,8 @@ import pytest
 from evaluation_data import constant_field, rows_of
 
 from jaxreg.config import NetworkConfig
-from jaxreg.data.nifti import write_displacement
-from jaxreg.data.volume import Volume
+from jaxreg.geometry.volume import Volume
+from jaxreg.io.nifti import write_displacement
 from jaxreg.network.cascade import init_level
 from jaxreg.network.weights import save_weights
 

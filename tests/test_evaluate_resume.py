@@ -8,7 +8,7 @@ import time
 
 from evaluation_data import ROOT, constant_field, write_labelled
 
-from jaxreg.data.nifti import write_displacement
+from jaxreg.io.nifti import write_displacement
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 SCRIPT = """

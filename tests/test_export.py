@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 
-from jaxreg.data.landmarks import Landmarks
-from jaxreg.data.manifest import LoadedPair, read_manifest
-from jaxreg.data.volume import Volume
-from jaxreg.evaluation.cases import Case, Truth
-from jaxreg.evaluation.export import export_cases
+from jaxreg.benchmark.cases import Case, Truth
+from jaxreg.benchmark.export import export_cases
+from jaxreg.datasets.manifest import LoadedPair, read_manifest
+from jaxreg.geometry.volume import Volume
+from jaxreg.io.points import Landmarks
 
 SHAPE = (7, 6, 5)
 AFFINE = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -7], [0, 0, 4.0, 11], [0, 0, 0, 1]])

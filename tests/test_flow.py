@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from jaxreg.fields.deformation import warp
 from jaxreg.network import flow
+from jaxreg.ops.deformation import warp
 
 SHAPE = (26, 20, 24)
 WINDOW = (-1000.0, 0.0)

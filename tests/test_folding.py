@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxreg.evaluation import folding
-from jaxreg.fields.jacobian import jacobian_determinant
+from jaxreg.metrics import folding
+from jaxreg.ops.jacobian import jacobian_determinant
 
 SHAPE = (9, 8, 7)
 

@@ -11,7 +11,7 @@ import scipy.ndimage
 from absl.testing import parameterized
 from jax.test_util import check_grads
 
-from jaxreg.fields.interpolation import resize, sample, sample_nearest
+from jaxreg.ops.interpolation import resize, sample, sample_nearest
 
 SHAPE = (7, 6, 5)
 RANDOM = np.random.default_rng(0)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from jaxreg.data import itk, reading
+from jaxreg.io import images as reading
+from jaxreg.io import itk
 
 SHAPE = (7, 6, 5)
 SPACING = (0.9, 1.1, 2.5)

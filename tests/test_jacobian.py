@@ -8,7 +8,7 @@ import pytest
 from absl.testing import parameterized
 from jax.test_util import check_grads
 
-from jaxreg.fields.jacobian import fold_count, jacobian, jacobian_determinant
+from jaxreg.ops.jacobian import fold_count, jacobian, jacobian_determinant
 
 SHAPE = (7, 6, 5)
 RANDOM = np.random.default_rng(2)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxreg.classical import keypoints, matching
-from jaxreg.classical.keypoints import detect, distinctiveness, find_keypoints
-from jaxreg.classical.matching import choose, displacement_costs, graph, spread
-from jaxreg.classical.selfsimilarity import NOISE_HU2, mind_ssc
+from jaxreg.engine import keypoints, matching
+from jaxreg.engine.descriptors import NOISE_HU2, mind_ssc
+from jaxreg.engine.keypoints import detect, distinctiveness, find_keypoints
+from jaxreg.engine.matching import choose, displacement_costs, graph, spread
 
 SHAPE = (52, 44, 48)
 SPACING = (1.5, 2.0, 1.8)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxreg.data import learn2reg
-from jaxreg.data.nifti import write_volume
-from jaxreg.data.volume import DisplacementField, Volume
+from jaxreg.datasets import learn2reg
+from jaxreg.geometry.volume import DisplacementField, Volume
+from jaxreg.io.nifti import write_volume
 
 SHAPE = (9, 8, 7)
 AFFINE = np.diag([-1.5, -1.25, 2.0, 1.0])

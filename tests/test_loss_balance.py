@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from jaxreg import losses
 from jaxreg.config import LossConfig
+from jaxreg.training import losses
 
 SPACING_MM = 6.0
 

@@ -9,9 +9,9 @@ import scipy.ndimage
 from absl.testing import parameterized
 from jax.test_util import check_grads
 
-from jaxreg import losses
 from jaxreg.config import LossConfig
-from jaxreg.fields.deformation import warp
+from jaxreg.ops.deformation import warp
+from jaxreg.training import losses
 
 SHAPE = (7, 6, 5)
 SPACING_MM = (1.0, 1.1, 2.5)

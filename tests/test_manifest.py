@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from jaxreg.data.landmarks import Landmarks, write_landmarks
-from jaxreg.data.manifest import read_manifest
-from jaxreg.data.nifti import write_volume
-from jaxreg.data.volume import Volume
+from jaxreg.datasets.manifest import read_manifest
+from jaxreg.geometry.volume import Volume
+from jaxreg.io.nifti import write_volume
+from jaxreg.io.points import Landmarks, write_landmarks
 
 AFFINE = np.diag([-1.0, -1.2, 2.5, 1.0])
 SHIFTED = AFFINE + np.diag([3.0, 3.0, 3.0], k=1)  # columns 1 to 3: another origin and shear
@@ -73,7 +73,7 @@ def test_reading_a_manifest_reads_no_image(folder, monkeypatch):
     def fail(*_):
         raise AssertionError("image values were read")
 
-    monkeypatch.setattr("jaxreg.data.nifti.read_volume", fail)
+    monkeypatch.setattr("jaxreg.io.nifti.read_volume", fail)
     assert len(read_manifest(write(folder, [COMPLETE]))) == 1
 
 

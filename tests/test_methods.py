@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreg import methods
+from jaxreg.benchmark import methods
 from jaxreg.config import NetworkConfig
 from jaxreg.network.cascade import init_level
 

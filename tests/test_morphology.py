@@ -1,6 +1,6 @@
 import numpy as np
 
-from jaxreg.classical.morphology import (
+from jaxreg.lungs.morphology import (
     ball,
     block_mean,
     bounding_box,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from jaxreg.data import nifti
-from jaxreg.data.volume import DisplacementField, Volume
+from jaxreg.geometry.volume import DisplacementField, Volume
+from jaxreg.io import nifti
 
 SHAPE = (9, 7, 6)
 SPACING = (1.1, 1.4, 2.5)

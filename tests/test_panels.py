@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from jaxreg.evaluation.panels import image_panel, jacobian_panel
-from jaxreg.evaluation.snapshot import Snapshot
+from jaxreg.figures.panels import image_panel, jacobian_panel
+from jaxreg.figures.thumbnails import Snapshot
 
 
 def snapshot():

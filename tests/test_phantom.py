@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from jaxreg.data.phantom import phantom_pair
-from jaxreg.data.phantom_motion import draw_motion
-from jaxreg.data.phantom_scan import draw_subject
-from jaxreg.data.phantom_trees import grow, rasterise
+from jaxreg.phantom.motion import draw_motion
+from jaxreg.phantom.pair import phantom_pair
+from jaxreg.phantom.scan import draw_subject
+from jaxreg.phantom.trees import grow, rasterise
 
 SHAPE = (62, 52, 56)
 SPACING = (5.5, 5.0, 6.0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxreg.evaluation import published
+from jaxreg.benchmark import published
 
 
 @pytest.mark.parametrize("table", [published.DIRLAB_CASES, published.DIRLAB_COPD_CASES])

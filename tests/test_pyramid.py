@@ -9,8 +9,8 @@ import scipy.ndimage
 from absl.testing import parameterized
 from jax.test_util import check_grads
 
-from jaxreg.fields.interpolation import resize
-from jaxreg.fields.pyramid import binomial, halve, pyramid
+from jaxreg.ops.interpolation import resize
+from jaxreg.ops.pyramid import binomial, halve, pyramid
 
 RANDOM = np.random.default_rng(3)
 IMAGE = RANDOM.normal(size=(8, 7, 5)).astype(np.float32)  # even and odd axes

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxreg.learning.records import Records
+from jaxreg.training.records import Records
 
 
 def lines_of(path):

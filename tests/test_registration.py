@@ -10,12 +10,12 @@ import SimpleITK as sitk
 
 import jaxreg
 from jaxreg.config import NetworkConfig
-from jaxreg.data.landmarks import Landmarks, read_landmarks
-from jaxreg.data.nifti import read_displacement, read_volume, write_volume
-from jaxreg.data.phantom import phantom_pair
-from jaxreg.data.volume import DisplacementField, Volume, resample
+from jaxreg.geometry.volume import DisplacementField, Volume, resample
+from jaxreg.io.nifti import read_displacement, read_volume, write_volume
+from jaxreg.io.points import Landmarks, read_landmarks
 from jaxreg.network.cascade import init_level
-from jaxreg.registration import METHODS, match_volumes, register, register_volumes
+from jaxreg.phantom.pair import phantom_pair
+from jaxreg.pipeline.registration import METHODS, match_volumes, register, register_volumes
 
 CONFIG = NetworkConfig(grid=(16, 16, 16), levels=2, widths=(3, 5), convs=1)
 SHAPE = (19, 14, 17)
@@ -305,7 +305,7 @@ def test_bad_input_is_refused_in_words(change, words):
 
 
 def test_keypoints_of_the_phantom_lie_where_its_truth_says(pair, monkeypatch):
-    monkeypatch.setattr("jaxreg.classical.keypoints.FRAME", (96, 80, 96))  # for speed
+    monkeypatch.setattr("jaxreg.engine.keypoints.FRAME", (96, 80, 96))  # for speed
     points = match_volumes(pair.fixed, pair.moving)
     assert len(points.fixed) > 300 and set(points.kind) == {"keypoint"}
     error = np.linalg.norm(pair.displacement.transform_points(points.fixed) - points.moving, axis=1)
@@ -317,7 +317,7 @@ def test_images_without_a_common_place_are_refused(monkeypatch):
     image, mask = noise_ct(), cube()
     flat = Volume(np.where(mask.data > 0, -700.0, -1000.0), mask.affine)
     none = Landmarks(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0, str))
-    monkeypatch.setattr("jaxreg.registration.find_keypoints_mm", lambda *_: none)
+    monkeypatch.setattr("jaxreg.pipeline.registration.find_keypoints_mm", lambda *_: none)
     with pytest.raises(ValueError, match="expected lungs of one subject, got no place in them"):
         match_volumes(image, flat, fixed_mask=mask, moving_mask=mask)
 

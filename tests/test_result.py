@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from jaxreg.data.volume import DisplacementField, Volume
-from jaxreg.result import Registration
+from jaxreg.geometry.volume import DisplacementField, Volume
+from jaxreg.pipeline.result import Registration
 
 SHAPE = (9, 8, 7)
 AFFINE = np.diag([-2.0, 1.5, 3.0, 1.0])

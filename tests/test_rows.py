@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxreg.evaluation.published import PublishedTre
-from jaxreg.evaluation.results import Record
-from jaxreg.evaluation.rows import case_rows, summary_rows, tre_rows
+from jaxreg.benchmark.published import PublishedTre
+from jaxreg.benchmark.results import Record
+from jaxreg.benchmark.rows import case_rows, summary_rows, tre_rows
 
 
 def records(count):

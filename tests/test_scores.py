@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from jaxreg.data.grid import Grid
-from jaxreg.data.landmarks import Landmarks
-from jaxreg.data.manifest import LoadedPair
-from jaxreg.data.volume import DisplacementField, Volume
-from jaxreg.evaluation import scores
-from jaxreg.evaluation.cases import Truth
+from jaxreg.benchmark import scores
+from jaxreg.benchmark.cases import Truth
+from jaxreg.datasets.manifest import LoadedPair
+from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.volume import DisplacementField, Volume
+from jaxreg.io.points import Landmarks
 
 sitk = pytest.importorskip("SimpleITK")
 

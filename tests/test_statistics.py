@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxreg.evaluation import statistics
+from jaxreg.metrics import statistics
 
 
 def test_means_weigh_values_or_cases():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxreg.evaluation import surfaces
+from jaxreg.metrics import surfaces
 
 sitk = pytest.importorskip("SimpleITK")
 

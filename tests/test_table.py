@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from jaxreg.evaluation import table
+from jaxreg.benchmark import table
 
 ROWS = [
     {"method": "initial", "mean": 8.4639, "folds %": 0.0, "note": None},

@@ -15,16 +15,16 @@ import pytest
 from training_pairs import GRID, blob_pair, write_pairs
 
 from jaxreg.config import Config, LossConfig, NetworkConfig, TrainingConfig
-from jaxreg.learning import checkpoint
-from jaxreg.learning.pairs import batches, example_at
-from jaxreg.learning.sources import pairs_source
-from jaxreg.learning.training import (
+from jaxreg.training import checkpoint
+from jaxreg.training.loop import (
     coarser_params,
     displacement_at,
     initial_state,
     make_step,
     train_level,
 )
+from jaxreg.training.pairs import batches, example_at
+from jaxreg.training.sources import pairs_source
 
 CONFIG = Config(
     network=NetworkConfig(grid=GRID, levels=3, widths=(4, 8), convs=1),
@@ -153,7 +153,7 @@ def test_parameters_that_did_best_on_the_pairs_held_out_are_kept(tmp_path, monke
     errors_mm = iter([3.0, 1.0, 2.0])  # after steps 2, 4 and 6
     measures = {"initial_mm": 4.0, "folds": 0.0}
     monkeypatch.setattr(
-        "jaxreg.learning.training.make_validation",
+        "jaxreg.training.loop.make_validation",
         lambda *_: lambda *_: jax.tree.map(jnp.float32, measures | {"tre_mm": next(errors_mm)}),
     )
     data = dict(source=source(paths), validation={"held out": paths[:1]}, labels=2)
@@ -230,7 +230,7 @@ import dataclasses, sys
 sys.path.insert(0, sys.argv[1])
 import jax, numpy as np
 from test_training import CONFIG, example
-from jaxreg.learning.training import initial_state, make_step, placements
+from jaxreg.training.loop import initial_state, make_step, placements
 config = dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, batch=(8, 8, 8)))
 batch = jax.tree.map(lambda *a: np.stack(a), *(example(seed % 3, 3) for seed in range(8)))
 split, everywhere = placements(8)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from jaxreg.data.volume import (
+from jaxreg.geometry.volume import (
     DisplacementField,
     Grid,
     Volume,
@@ -240,7 +240,7 @@ def test_another_grid_is_refused_and_both_are_named(data, affine, what):
         )
     assert str(Grid(shape, other)) in str(e.value)
     assert "voxels of 1 x 1.2 x 2.5 mm, axes RAI, origin (10.00, -20.00, 30.00)" in str(e.value)
-    assert "jaxreg.data.volume.resample" in str(e.value)
+    assert "jaxreg.geometry.volume.resample" in str(e.value)
 
 
 def test_check_ct(data):

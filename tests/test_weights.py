@@ -9,7 +9,7 @@ import pytest
 from jaxreg.config import NetworkConfig
 from jaxreg.network.cascade import init_level
 from jaxreg.network.weights import load_shipped, load_weights, save_weights
-from jaxreg.registration import register
+from jaxreg.pipeline.registration import register
 
 CONFIG = NetworkConfig(grid=(8, 8, 8), levels=2, widths=(2, 3), convs=1)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxreg.data.volume import Volume, transform
+from jaxreg.geometry.volume import Volume, transform
 
 SPACING = (4.0, 4.4, 5.0)
 SHAPE = (84, 68, 58)

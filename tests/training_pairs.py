@@ -5,9 +5,9 @@ import json
 import numpy as np
 import scipy.ndimage
 
-from jaxreg.learning.pairs import KEYPOINTS, Pair
-from jaxreg.learning.prepared import prepare_files
-from jaxreg.learning.stills import Still, still_shape
+from jaxreg.training.anatomies import Still, still_shape
+from jaxreg.training.pairs import KEYPOINTS, Pair
+from jaxreg.training.prepared import prepare_files
 
 GRID = (32, 32, 32)
 

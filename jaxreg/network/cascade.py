@@ -4,7 +4,7 @@ Level l works at 1/2^(l-1) of the network grid; L is the coarsest. The field fou
 moving image on the network grid, both images are brought down to the level, and what the level's
 network adds is composed with that field. Parameters are {"level_1": tree, ..., "level_L": tree};
 all levels have trees of one structure, so a finer level may start as a copy of the coarser one.
-Images are in HU, displacements in voxels; conventions stand in `jaxreg.fields.deformation`.
+Images are in HU, displacements in voxels; conventions stand in `jaxreg.ops.deformation`.
 """
 
 import functools
@@ -16,11 +16,11 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxreg.config import NetworkConfig
-from jaxreg.fields.deformation import compose, resize_displacement, warp
-from jaxreg.fields.pyramid import halve
 from jaxreg.network.flow import local_flow
 from jaxreg.network.unet import UNet
-from jaxreg.shapes import AnyArray, Displacement, Image
+from jaxreg.ops.deformation import compose, resize_displacement, warp
+from jaxreg.ops.pyramid import halve
+from jaxreg.ops.types import AnyArray, Displacement, Image
 
 Params = Mapping[str, Any]
 

@@ -27,7 +27,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-from jaxreg.shapes import AnyArray
+from jaxreg.ops.types import AnyArray
 
 # F(4, 3) with interpolation points 0, 1, -1, 2, -2, infinity.
 _TILE = 4  # output slices a tile

@@ -10,9 +10,9 @@ images are flat. A network of the cascade starts from it.
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from jaxreg.fields.interpolation import resize
-from jaxreg.fields.pyramid import binomial, halve
-from jaxreg.shapes import AnyArray, Displacement, Image
+from jaxreg.ops.interpolation import resize
+from jaxreg.ops.pyramid import binomial, halve
+from jaxreg.ops.types import AnyArray, Displacement, Image
 
 NOISE_HU = 50.0  # local deviations well below it count as flat
 DAMPING = 0.02  # added to the squared slopes, per squared voxel

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxreg.network.conv import conv3d
-from jaxreg.shapes import AnyArray
+from jaxreg.ops.types import AnyArray
 
 _VARIANCE_FLOOR = 1e-5
 _NOISE = 0.01  # of an image scaled to [-1, 1]: smaller differences are none

@@ -18,7 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxreg.config import NetworkConfig, network_from_dict, to_json
-from jaxreg.data.atomic import replacing
+from jaxreg.io.atomic import replacing
 from jaxreg.network.cascade import Params, init_level
 
 FORMAT_VERSION = 1

@@ -1,1 +1,0 @@
-"""Registration without training: lung masks, prealignment, keypoints and refinement."""

@@ -1,0 +1,1 @@
+"""Registration by optimisation: prealignment, Gauss-Newton, keypoints."""

@@ -1,0 +1,87 @@
+"""What images are compared by in the discrete search: self-similarity, and local standardisation.
+
+MIND-SSC (Heinrich et al. 2013, MICCAI) describes a voxel by how alike the patches around its six
+neighbours are to each other; that survives the change of lung density with breath. At the full
+resolution the locally standardised image itself is more exact: its squared differences are LNCC.
+"""
+
+import functools
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxreg.engine.lncc import standardise
+from jaxreg.ops.interpolation import resize
+from jaxreg.ops.types import AnyArray, Image
+
+CLIP_HU = (-1000.0, 0.0)  # air to water
+NOISE_HU2 = 200.0  # squared difference of patches that noise alone makes
+WINDOW = 2  # radius of the standardisation, voxels
+
+Channels = Float[AnyArray, "C X Y Z"]
+Descriptors = Sequence[Float[AnyArray, "_ _ _ _"]]  # of channels, coarsest resolution first
+
+
+@functools.partial(jax.jit, static_argnames="radius")
+def mind_ssc(image: Image, *, radius: int = 1) -> Float[AnyArray, "12 X Y Z"]:
+    """Self-similarity context of each voxel: exp(-(D_i - min D) / mean(D - min D)), 12 channels.
+
+    D_i is the mean squared difference of the patches around two of the six next voxels, one pair
+    for each two that lie sqrt(2) apart.
+
+    Args:
+        image: HU, (X, Y, Z); continued by its edge values.
+        radius: of the patches, voxels.
+
+    Returns:
+        Descriptors in [0, 1], (12, X, Y, Z).
+    """
+    axes = np.eye(3, dtype=int)
+    pairs = [(a, b) for a, b in itertools.combinations((*axes, *-axes), 2) if a @ b == 0]
+    image = jnp.pad(image, 1, mode="edge")
+
+    def moved(step):
+        """image(x + step)."""
+        return jax.lax.slice(
+            image, (1 + step).tolist(), (np.array(image.shape) - 1 + step).tolist()
+        )
+
+    squares = jnp.stack([(moved(a) - moved(b)) ** 2 for a, b in pairs])
+    distances = _patch_mean(squares, radius)
+    distances -= jnp.min(distances, axis=0, keepdims=True)
+    return jnp.exp(-distances / (jnp.mean(distances, axis=0, keepdims=True) + NOISE_HU2))
+
+
+def _patch_mean(channels, radius):
+    """Mean over 2 radius + 1 voxels along each of the last three axes, edge values outside."""
+    for axis in (1, 2, 3):
+        size = channels.shape[axis]
+        padded = jnp.pad(channels, [(radius * int(a == axis),) * 2 for a in range(4)], mode="edge")
+        parts = (
+            jax.lax.slice_in_dim(padded, start, start + size, axis=axis)
+            for start in range(2 * radius + 1)
+        )
+        channels = sum(parts, start=jnp.zeros(())) / (2 * radius + 1)
+    return channels
+
+
+@jax.jit
+def descriptors(image: Image) -> Descriptors:
+    """What is compared at each resolution.
+
+    Args:
+        image: HU, (X, Y, Z).
+
+    Returns:
+        MIND-SSC at 1/4 (means of those at 1/2) and at 1/2 of the resolution, (12, x, y, z) each,
+        and the standardised image, (1, X, Y, Z).
+    """
+    image = jnp.clip(image, *CLIP_HU)
+    shapes = [tuple(-(-n // factor) for n in image.shape) for factor in (4, 2)]
+    half = mind_ssc(resize(image, shapes[1]))
+    quarter = jax.vmap(lambda channel: resize(channel, shapes[0]))(half)
+    return [quarter, half, standardise(image, radius=WINDOW)[None]]

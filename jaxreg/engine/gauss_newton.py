@@ -1,0 +1,237 @@
+"""Refinement: registration of one pair by Gauss-Newton steps, coarse to fine.
+
+Minimised over the displacement u in millimetres, level by level, h being the voxel size of u,
+
+    mean over the mask of (1 - LNCC^2) / 2  +  SMOOTHNESS h^2 / 2  mean of |Laplace u|^2
+
+(curvature regularisation, Fischer and Modersitzki 2003, as in Ruehaak et al. 2017 and Hering et
+al. 2021, here with Gauss-Newton and LNCC instead of L-BFGS and NGF). The weight grows as h^2
+because the squared slopes of a standardised image fall so; the shortest wave the data decide then
+stays a fixed number of voxels. The images of a level have voxels of h / 2. Each step solves
+
+    (A + S) v = b - S u,   A = mean of J J^T and b = mean of J r in each voxel of u, S smoothness,
+
+and y <- y o (id + v): the composition of small smooth steps stays one-to-one. Keypoints add springs
+to A and b. Internally fields are (3, X, Y, Z) in millimetres.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxreg.engine.lncc import gradient_mm, linearised_lncc, standardise
+from jaxreg.engine.multigrid import DIAGONAL, Field, double, halve, solve
+from jaxreg.ops.deformation import compose, inside, warp
+from jaxreg.ops.interpolation import resize, sample
+from jaxreg.ops.pyramid import binomial
+from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Points, Shape, Spacing
+
+CLIP_HU = (-1000.0, 0.0)  # air to water: lungs and their vessels, not bone or contrast
+COARSEST = 16  # voxels along the shortest axis of the first level, at least
+MULTIPLE = 8  # of each level's shape in voxels: halved once for u, twice in the solver
+RADIUS = 2  # of the LNCC window, voxels of a level
+SMOOTHNESS = 1.0  # weight of curvature
+DAMPING = 1e-6  # 1/mm^2, on the step: keeps it finite; more would hold the start far from the lungs
+CONTINUED = 0.1  # weight of curvature in `continue_outside`
+LONGEST_STEP = 0.8  # voxels of u's grid; below 1 neighbours cannot change places at once
+KEYPOINT_MM3 = 100.0  # a keypoint weighs as that much lung whose standardised slope is 1/mm
+MOST_STEPS = 15  # Gauss-Newton steps a level
+SMALLEST_STEP = 0.005  # voxels of u's grid, root mean square in the mask: converged
+
+
+class _Level(NamedTuple):
+    """One resolution: images, mask and the standardised fixed image with its slopes."""
+
+    fixed: Image
+    fixed_slopes: Field
+    moving: Image
+    mask: Image
+    spacing_mm: Float[AnyArray, "3"]
+
+
+class _Pulls(NamedTuple):
+    """Keypoints: places from the corner of the grid and displacements, both mm, (N, 3)."""
+
+    places_mm: Points
+    shifts_mm: Points
+
+
+def refine(
+    fixed: Image,
+    moving: Image,
+    mask: Mask,
+    *,
+    spacing_mm: Spacing,
+    initial: Displacement | None = None,
+    keypoints: tuple[Points, Points] | None = None,
+) -> Displacement:
+    """Displacement that aligns a pair, by optimisation on the pair itself.
+
+    A pure function; finite for any finite images (0 where nothing is to be seen, 0 for an empty
+    mask).
+
+    Args:
+        fixed: HU, (X, Y, Z).
+        moving: HU on the same grid, linearly prealigned.
+        mask: where the images must agree, nonzero in the lungs of the fixed image, (X, Y, Z).
+        spacing_mm: voxel size along each axis, mm.
+        initial: displacement to start from, voxels, (X, Y, Z, 3); zero if None.
+        keypoints: points of the fixed image and those of the moving one to which they belong,
+            voxels of this grid, (N, 3) each; they pull with KEYPOINT_MM3.
+
+    Returns:
+        u in voxels, (X, Y, Z, 3).
+
+    Raises:
+        ValueError: the arrays do not share a grid.
+    """
+    shape = fixed.shape
+    if moving.shape != shape or mask.shape != shape:
+        raise ValueError(
+            f"fixed, moving and mask must share a grid: got shapes {shape}, {moving.shape} and "
+            f"{mask.shape}. Resample them to one grid."
+        )
+    spacing = jnp.asarray(spacing_mm, jnp.float32)
+    fixed, moving = (jnp.clip(jnp.asarray(image), *CLIP_HU) for image in (fixed, moving))
+    mask = (jnp.asarray(mask) > 0).astype(jnp.float32)
+    u = None if initial is None else jnp.moveaxis(initial * spacing[None, None, None], -1, 0)
+    points = (np.zeros((0, 3), np.float32),) * 2 if keypoints is None else keypoints
+    pulls = _Pulls((points[0] + 0.5) * spacing[None], (points[1] - points[0]) * spacing[None])
+    for level_shape in level_shapes(shape):
+        coarse = tuple(n // 2 for n in level_shape)
+        u = jnp.zeros((3, *coarse)) if u is None else _resize_field(u, coarse)
+        u = _run_level(fixed, moving, mask, pulls, u, spacing, shape=level_shape)
+    return _finish(u, spacing, shape=shape)
+
+
+def continue_outside(u: Displacement, mask: Mask, *, spacing_mm: Spacing) -> Displacement:
+    """The field of a mask, continued outside with little curvature.
+
+    Minimises mean of mask |w - u|^2 + CONTINUED h^4 |Laplace w|^2 over w, h being the voxel size:
+    what networks say far from the lungs may fold.
+
+    Args:
+        u: displacement in voxels, (X, Y, Z, 3).
+        mask: where u counts, nonzero in the lungs of the fixed image, (X, Y, Z).
+        spacing_mm: voxel size along each axis, mm.
+
+    Returns:
+        w in voxels, nearly u in the mask (smoothed over less than a voxel); 0 for an empty mask.
+    """
+    spacing = jnp.asarray(spacing_mm, jnp.float32)
+    within = (jnp.asarray(mask) > 0).astype(jnp.float32)[None]
+    known = within * jnp.moveaxis(u * spacing[None, None, None], -1, 0)
+    a = (within + DAMPING) * DIAGONAL
+    weight = CONTINUED * jnp.prod(spacing) ** (4 / 3)
+    w = _solve(a, known, jnp.zeros_like(known), weight=weight, spacing_mm=spacing)
+    return jnp.moveaxis(w, 0, -1) / spacing[None, None, None]
+
+
+_solve = jax.jit(solve)
+
+
+def level_shapes(shape: Shape) -> list[Shape]:
+    """Shapes of the levels, coarsest first, over one extent.
+
+    Each is half of the next, rounded up to what the solver can halve; the finest is the images'
+    own. They depend on the shape alone, so that one set of compiled programs serves all pairs that
+    are brought to one shape.
+
+    Args:
+        shape: of the images; their voxels should be nearly cubic.
+
+    Returns:
+        Shapes (X, Y, Z).
+    """
+    count = 1 + max(0, math.floor(math.log2(min(shape) / COARSEST)))
+    return [
+        tuple(MULTIPLE * math.ceil(n / (MULTIPLE * 2**level)) for n in shape)
+        for level in reversed(range(count))
+    ]
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _run_level(fixed, moving, mask, pulls, u, spacing_mm, *, shape: Shape) -> Field:
+    """Gauss-Newton on the grid `shape` until the steps are small."""
+    scale = jnp.array([old / new for old, new in zip(fixed.shape, shape, strict=True)])
+    spacing_mm = spacing_mm * scale
+    standardised = standardise(binomial(resize(fixed, shape)), radius=RADIUS)
+    slopes = gradient_mm(standardised, spacing_mm=spacing_mm)
+    level = _Level(
+        standardised, slopes, binomial(resize(moving, shape)), resize(mask, shape), spacing_mm
+    )
+    weight = halve(level.mask)
+    tolerance = SMALLEST_STEP * 2 * jnp.prod(spacing_mm) ** (1 / 3)
+
+    def body(state):
+        u, count, _ = state
+        v = _step(level, pulls, u)
+        size = jnp.sqrt(jnp.sum(v**2 * weight[None]) / jnp.maximum(jnp.sum(weight), 1e-6))
+        return _compose_small(u, v, 2 * spacing_mm), count + 1, size
+
+    def unfinished(state):
+        return (state[1] < MOST_STEPS) & (state[2] > tolerance)
+
+    return jax.lax.while_loop(unfinished, body, (u, 0, jnp.float32(jnp.inf)))[0]
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _finish(u, spacing_mm, *, shape: Shape) -> Displacement:
+    """The field on the grid of the images, in voxels, components last."""
+    return _voxels_last(_resize_field(u, shape), spacing_mm)
+
+
+def _step(level: _Level, pulls: _Pulls, u: Field) -> Field:
+    """One Gauss-Newton step v in mm, at most LONGEST_STEP long."""
+    spacing_mm = 2 * level.spacing_mm
+    displaced = _voxels_last(double(u), level.spacing_mm)
+    warped = warp(level.moving, displaced)
+    residual, slopes = linearised_lncc(
+        level.fixed, level.fixed_slopes, warped, radius=RADIUS, spacing_mm=level.spacing_mm
+    )
+    weighted = slopes * (level.mask * inside(displaced, level.moving.shape))[None]
+    b = jnp.stack([halve(row * residual) for row in weighted])
+    pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    a = jnp.stack([halve(weighted[i] * slopes[j]) for i, j in pairs])
+    strength, force = _pull(pulls, u, spacing_mm)
+    a, b = a + (DAMPING + strength)[None] * DIAGONAL, b + force
+    weight = SMOOTHNESS * jnp.prod(spacing_mm) ** (2 / 3)
+    v = solve(a, b, u, weight=weight, spacing_mm=spacing_mm)
+    length = jnp.sqrt(jnp.sum((v / spacing_mm[:, None, None, None]) ** 2, axis=0))
+    return v / jnp.maximum(1.0, length / LONGEST_STEP)[None]
+
+
+def _pull(pulls, u, spacing_mm):
+    """Part of the keypoints in the system, in the voxel of u nearest to each.
+
+    The sum over points of KEYPOINT_MM3 |shift - u(place)|^2 / 2, in units of a voxel's volume.
+    """
+    shape = u.shape[1:]
+    places = pulls.places_mm / spacing_mm[None] - 0.5
+    missing = pulls.shifts_mm - sample(jnp.moveaxis(u, 0, -1), places)
+    nearest = jnp.round(places).astype(jnp.int32)
+    x, y, z = (jnp.clip(nearest[:, axis], 0, n - 1) for axis, n in enumerate(shape))
+    weight = KEYPOINT_MM3 / jnp.prod(spacing_mm)
+    strength = jnp.zeros(shape).at[x, y, z].add(weight)
+    return strength, jnp.zeros_like(u).at[:, x, y, z].add(weight * missing.T)
+
+
+def _resize_field(u, shape):
+    """Field on another grid over the same extent; millimetres stay."""
+    return jax.vmap(lambda component: resize(component, shape))(u)
+
+
+def _compose_small(u, v, spacing_mm) -> Field:
+    """Displacement v(x) + u(x + v(x)) of the step first, then the field so far; mm."""
+    outer, inner = (_voxels_last(field, spacing_mm) for field in (u, v))
+    return jnp.moveaxis(compose(outer, inner) * spacing_mm[None, None, None], -1, 0)
+
+
+def _voxels_last(field, spacing_mm) -> Displacement:
+    """A field in millimetres, components first, as a displacement in voxels, components last."""
+    return jnp.moveaxis(field, 0, -1) / spacing_mm[None, None, None]

@@ -1,0 +1,105 @@
+"""Local normalised cross-correlation as a sum of squares, for Gauss-Newton.
+
+Within the window around a voxel let f and w be the fixed and the warped image, each less its mean
+and divided by its standard deviation there. With the best local gain c = <f w> / <w w>, the mean of
+(f - c w)^2 over the window is 1 - LNCC^2 (the "CC" of Avants et al. 2008, MedIA 12(1), eq. 5). Here
+each voxel is standardised by the window around itself, once, so that the sum of squares needs no
+sum over overlapping windows; box means cost the same for every size of window.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxreg.ops.types import AnyArray, Image
+
+NOISE_HU = 40.0  # standard deviation of noise in CT of the lung: less contrast counts as none
+GAIN_FLOOR = 1e-3  # of the window's mean square, so that flat windows have gain 0
+
+
+class Linearised(NamedTuple):
+    """First-order model of the residual: r(v) = residual - slopes . v for a small step v.
+
+    Attributes:
+        residual: f - c w, (X, Y, Z), no unit, 0 where the images agree.
+        slopes: c dw/dx along each axis, 1/mm, (3, X, Y, Z).
+    """
+
+    residual: Image
+    slopes: Float[AnyArray, "3 X Y Z"]
+
+
+def box_mean(image: Image, *, radius: int) -> Image:
+    """Mean over the window of 2 radius + 1 voxels a side, cut off at the border of the image.
+
+    Args:
+        image: (X, Y, Z).
+        radius: voxels, at least 0.
+
+    Returns:
+        Means, (X, Y, Z).
+    """
+    for axis, size in enumerate(image.shape):
+        window = [1, 1, 1]
+        window[axis] = 2 * radius + 1
+        place = np.arange(size)
+        count = 1 + np.minimum(place, radius) + np.minimum(place[::-1], radius)
+        count = np.expand_dims(count.astype(np.float32), [a for a in range(3) if a != axis])
+        image = jax.lax.reduce_window(image, 0.0, jax.lax.add, window, (1, 1, 1), "SAME") / count
+    return image
+
+
+def standardise(image: Image, *, radius: int) -> Image:
+    """Image less its local mean, over its local standard deviation and that of noise.
+
+    (I - m) / sqrt(s^2 + NOISE_HU^2), with m and s of the window around each voxel: 0 where flat.
+
+    Args:
+        image: HU, (X, Y, Z).
+        radius: of the window, voxels.
+
+    Returns:
+        No unit, (X, Y, Z).
+    """
+    mean = box_mean(image, radius=radius)
+    variance = jnp.maximum(box_mean(image**2, radius=radius) - mean**2, 0.0)
+    return (image - mean) / jnp.sqrt(variance + NOISE_HU**2)
+
+
+def gradient_mm(image: Image, *, spacing_mm: Float[AnyArray, "3"]) -> Float[AnyArray, "3 X Y Z"]:
+    """Central differences (one-sided at the border) per millimetre, (3, X, Y, Z)."""
+    slopes = jnp.stack([jnp.asarray(jnp.gradient(image, axis=axis)) for axis in range(3)])
+    return slopes / spacing_mm[:, None, None, None]
+
+
+def linearised_lncc(
+    fixed: Image,
+    fixed_slopes: Float[AnyArray, "3 X Y Z"],
+    warped: Image,
+    *,
+    radius: int,
+    spacing_mm: Float[AnyArray, "3"],
+) -> Linearised:
+    """Residuals whose squares sum to 1 - LNCC^2, and their slopes for a step of the warp.
+
+    Slopes are the mean of both images', which agree at the solution: a second-order step at the
+    price of a first-order one, and half the noise (Malis 2004, ICRA, "ESM").
+
+    Args:
+        fixed: standardised, (X, Y, Z).
+        fixed_slopes: its `gradient_mm`, 1/mm, (3, X, Y, Z).
+        warped: HU, (X, Y, Z).
+        radius: of the window, voxels.
+        spacing_mm: of the grid, (3,).
+
+    Returns:
+        The first-order model.
+    """
+    warped = standardise(warped, radius=radius)
+    power = box_mean(warped**2, radius=radius) + GAIN_FLOOR
+    gain = box_mean(fixed * warped, radius=radius) / power
+    slopes = 0.5 * gain[None] * (fixed_slopes + gradient_mm(warped, spacing_mm=spacing_mm))
+    return Linearised(fixed - gain * warped, slopes)

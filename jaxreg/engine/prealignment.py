@@ -1,0 +1,250 @@
+"""Linear prealignment of two chest CTs by their lungs, on the host.
+
+Lung moments first, then a rigid and an affine fit that maximise the normalised cross-correlation
+(NCC) of the HU in and around the fixed lungs,
+
+    NCC = mean_i w_i f_i,    dNCC/dW_i = (f_i - NCC w_i) / (N std W),
+
+with w and f the standardised values of W_i = M(T(x_i)) and of F_i, over the N voxel centres x_i of
+a reduced fixed grid that T maps into the moving image. L-BFGS-B keeps the parameters in bounds.
+
+Transforms map world points of the fixed image to the moving image, RAS millimetres:
+
+    T(x) = c_moving + shift + R(rotation) U(scales, shears) (x - c_fixed),
+
+c the centroids of the lungs, R a rotation vector's matrix, U upper triangular with the scales on
+its diagonal.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import ndimage, optimize
+from scipy.spatial.transform import Rotation
+
+from jaxreg.geometry.volume import Volume, transform
+from jaxreg.lungs.morphology import block_mean
+
+_LEVELS_MM = (10.0, 6.0, 4.0)  # voxel size, coarse to fine; coarser voxels stay as they are
+_MARGIN_MM = 10.0  # around the fixed lungs: chest wall, diaphragm and heart give the contrast
+_LOWEST_HU, _HIGHEST_HU = -1000.0, 200.0
+_POINTS = 25_000  # per level at most
+_ARM_MM = 100.0  # turns angles, logarithms of scales and shears into millimetres
+_LIMITS_MM = np.repeat([60.0, 80.0, 45.0, 25.0], 3)  # rotation, shift, scales, shears
+_REMNANT = 0.5  # logarithm of the ratio of volumes
+_OVERLAP_LOSS = 0.02  # Dice coefficient of the lungs that a stage may cost
+
+
+def prealign(
+    fixed: Volume, moving: Volume, fixed_mask: Volume, moving_mask: Volume
+) -> tuple[np.ndarray, str]:
+    """Linear map from the fixed to the moving image, and the stage that gave it.
+
+    The start is the best by NCC of "identity" (world coordinates as they are), "centroids" (lungs
+    shifted onto each other) and "moments" (shifted and scaled to the same extents). From there
+    "rigid" and then "affine" are fitted; a stage is kept only if it raises the NCC and costs no
+    overlap of the lungs. Beside the centroids a map shifts by at most 80 mm and turns by 34 degrees
+    along and about each axis, scales by 0.64 to 1.57, shears by 0.25, and never mirrors.
+
+    Args:
+        fixed: chest CT, HU.
+        moving: chest CT, HU, on any grid.
+        fixed_mask: lungs on the grid of `fixed`: 1 right and 2 left, or not 0 for both.
+        moving_mask: lungs on the grid of `moving`; a lung that only one mask has is left out.
+
+    Returns:
+        (4, 4) float64, fixed world to moving world in RAS mm; and the name of the stage kept.
+    """
+    fixed_lungs, moving_lungs = _common_lungs(fixed_mask, moving_mask)
+    centres, candidates = _starts(fixed_lungs, moving_lungs)
+    levels = [_level(fixed, moving, fixed_lungs, moving_lungs, mm) for mm in _LEVELS_MM]
+    scores = {name: levels[0].ncc(_matrix(p, *centres)) for name, p in candidates.items()}
+    stage = max(scores, key=lambda name: scores[name])
+    best = candidates[stage]
+    for name, free, used in (("rigid", 6, levels[:2]), ("affine", 12, levels)):
+        parameters = best
+        for level in used:
+            parameters = _fit(level, parameters, free, centres)
+        if _helps(levels[-1], _matrix(parameters, *centres), _matrix(best, *centres)):
+            best, stage = parameters, name
+    return _matrix(best, *centres), stage
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Level:
+    """The two images on reduced grids; the points are voxel centres of the fixed one."""
+
+    points: np.ndarray  # (4, N) world mm and a row of ones, in and around the fixed lungs
+    values: np.ndarray  # (N,) HU
+    in_lung: np.ndarray  # (N,) bool
+    moving: np.ndarray  # (X, Y, Z) HU
+    moving_lung: np.ndarray  # (X, Y, Z) share of lung in the voxel
+    gradient: tuple[np.ndarray, ...]  # of `moving`, HU per voxel
+    voxel_from_world: np.ndarray  # (4, 4) of the moving grid
+
+    def voxels(self, matrix: np.ndarray) -> np.ndarray:
+        """The points mapped to voxel coordinates of the moving grid, (3, N)."""
+        # einsum, here and below: threads of a BLAS cost more than they save on such arrays
+        return np.einsum("ij,jn->in", (self.voxel_from_world @ matrix)[:3], self.points)
+
+    def inside(self, voxels: np.ndarray) -> np.ndarray:
+        """Whether voxel coordinates (3, N) lie in the moving image, (N,)."""
+        last = np.array(self.moving.shape)[:, None] - 1
+        return np.all((voxels >= -0.5) & (voxels <= last + 0.5), axis=0)
+
+    def ncc(self, matrix: np.ndarray) -> float:
+        """NCC over the points that land in the moving image; -1 if less than a quarter does."""
+        return self.ncc_and_slope(matrix)[0]
+
+    def ncc_and_slope(self, matrix: np.ndarray) -> tuple[float, np.ndarray]:
+        """NCC and its derivative by the first three rows of `matrix`, (3, 4)."""
+        voxels = self.voxels(matrix)
+        inside = self.inside(voxels)
+        if inside.mean() < 0.25:
+            return -1.0, np.zeros((3, 4))
+        voxels = voxels[:, inside]
+        warped, spread = _standardise(_sample(self.moving, voxels))
+        values, _ = _standardise(self.values[inside])
+        ncc = np.mean(warped * values)
+        by_warped = (values - ncc * warped) / (len(values) * spread)
+        by_voxel = by_warped * np.stack([_sample(g, voxels + 1) for g in self.gradient])
+        slope = np.einsum("in,jn->ij", by_voxel, self.points[:, inside])
+        return float(ncc), self.voxel_from_world[:3, :3].T @ slope
+
+    def overlap(self, matrix: np.ndarray) -> float:
+        """Dice coefficient of the lungs over the points that land in the moving image."""
+        voxels = self.voxels(matrix)
+        inside = self.inside(voxels)
+        share = _sample(self.moving_lung, voxels[:, inside])
+        in_lung = self.in_lung[inside]
+        return float(2 * share[in_lung].sum() / max(in_lung.sum() + share.sum(), 1.0))
+
+
+def _common_lungs(fixed_mask: Volume, moving_mask: Volume) -> tuple[Volume, Volume]:
+    """Boolean masks of the lungs to align.
+
+    All of both masks, or the lung of one label, whichever makes the volumes more alike: a mask may
+    lack a lung, have little of it, or not tell right from left.
+    """
+    masks = (fixed_mask, moving_mask)
+    for mask, name in zip(masks, ("fixed_mask", "moving_mask"), strict=True):
+        if not mask.data.any():
+            raise ValueError(
+                f"{name}: expected a lung mask with voxels that are not 0, got only zeros. "
+                "Pass another mask, or none to have the lungs found."
+            )
+    first, second = (np.unique(mask.data[mask.data != 0]) for mask in masks)
+    chances = [_pair(masks, np.union1d(first, second))]
+    chances += [_pair(masks, np.array([label])) for label in np.intersect1d(first, second)]
+    # With the same labels in both masks, only a lung cut to a remnant is worth leaving out.
+    bias = _REMNANT if np.array_equal(first, second) else 0.0
+    costs = [abs(np.log(_volume_mm3(f) / _volume_mm3(m))) + bias for f, m in chances]
+    costs[0] -= bias
+    return chances[int(np.argmin(costs))]
+
+
+def _pair(masks: tuple[Volume, Volume], labels: np.ndarray) -> tuple[Volume, Volume]:
+    """Where each mask has one of the labels."""
+    first, second = (Volume(np.isin(mask.data, labels), mask.affine) for mask in masks)
+    return first, second
+
+
+def _volume_mm3(mask: Volume) -> float:
+    return float(np.count_nonzero(mask.data) * abs(np.linalg.det(mask.affine[:3, :3])))
+
+
+def _starts(
+    fixed_lungs: Volume, moving_lungs: Volume
+) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
+    """Centroids of the lungs, and parameters of the maps that need no fit."""
+    reduced = [_reduce(lungs, _LEVELS_MM[-1]) for lungs in (fixed_lungs, moving_lungs)]
+    points = [transform(a, np.argwhere(lungs >= lungs.max() / 2)) for lungs, a in reduced]
+    centres = (points[0].mean(0), points[1].mean(0))
+    centroids, moments, identity = np.zeros((3, 12))
+    extents_mm = [p.std(0) + 1.0 for p in points]  # a mask may be one voxel thick
+    moments[6:9] = _ARM_MM * np.log(extents_mm[1] / extents_mm[0])
+    identity[3:6] = centres[0] - centres[1]
+    starts = {"centroids": centroids, "moments": moments, "identity": identity}
+    return centres, {n: p for n, p in starts.items() if np.all(np.abs(p) < 0.9 * _LIMITS_MM)}
+
+
+def _matrix(parameters: np.ndarray, fixed_centre: np.ndarray, moving_centre: np.ndarray):
+    """The (4, 4) matrix of T, see the module docstring."""
+    rotation, scales, shears = (parameters[i : i + 3] / _ARM_MM for i in (0, 6, 9))
+    upper = np.diag(np.exp(scales))
+    upper[np.triu_indices(3, 1)] = shears
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_rotvec(rotation).as_matrix() @ upper
+    matrix[:3, 3] = moving_centre + parameters[3:6] - matrix[:3, :3] @ fixed_centre
+    return matrix
+
+
+def _level(
+    fixed: Volume, moving: Volume, fixed_lungs: Volume, moving_lungs: Volume, spacing_mm: float
+) -> _Level:
+    """Both images at about `spacing_mm`."""
+    values, affine = _reduce(fixed, spacing_mm)
+    lung = _reduce(fixed_lungs, spacing_mm)[0] > 0.5
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    distance_mm = ndimage.distance_transform_edt(~lung, sampling=spacing)
+    chosen = np.argwhere(np.asarray(distance_mm) <= _MARGIN_MM)
+    chosen = chosen[:: 1 + len(chosen) // _POINTS]
+    at = tuple(chosen.T)
+    image, moving_affine = _reduce(moving, spacing_mm)
+    return _Level(
+        points=np.vstack([transform(affine, chosen).T, np.ones(len(chosen))]),
+        values=values[at].astype(np.float64),
+        in_lung=lung[at],
+        moving=image,
+        moving_lung=_reduce(moving_lungs, spacing_mm)[0],
+        gradient=tuple(np.gradient(np.pad(image, 1, mode="edge"))),
+        voxel_from_world=np.linalg.inv(moving_affine),
+    )
+
+
+def _reduce(volume: Volume, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Block means at about `spacing_mm`, HU clipped, and the affine of the reduced grid."""
+    factors = np.maximum(1, np.rint(spacing_mm / np.array(volume.spacing_mm))).astype(int)
+    image = np.clip(volume.data.astype(np.float32), _LOWEST_HU, _HIGHEST_HU)
+    blocks = np.diag([*factors, 1.0])
+    blocks[:3, 3] = (factors - 1) / 2  # centre of the first block
+    return block_mean(image, factors), volume.affine @ blocks
+
+
+def _sample(image: np.ndarray, voxels: np.ndarray) -> np.ndarray:
+    return ndimage.map_coordinates(image, voxels, order=1, mode="nearest", output=np.float64)
+
+
+def _standardise(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Values at mean 0 and standard deviation 1, and the deviation that they had."""
+    spread = float(values.std()) + 1e-6
+    return (values - values.mean()) / spread, spread
+
+
+def _fit(
+    level: _Level, start: np.ndarray, free: int, centres: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Parameters of highest NCC; only the first `free` of them move."""
+
+    def objective(moved: np.ndarray) -> tuple[float, np.ndarray]:
+        parameters = np.concatenate([moved, start[free:]])
+        matrix = _matrix(parameters, *centres)
+        ncc, slope = level.ncc_and_slope(matrix)
+        steps = [_matrix(parameters + h, *centres) - matrix for h in 1e-4 * np.eye(12)[:free]]
+        return -ncc, np.array([-np.sum(slope * step[:3]) / 1e-4 for step in steps])
+
+    solution = optimize.minimize(
+        objective,
+        start[:free],
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-limit, limit) for limit in _LIMITS_MM[:free]],
+        options={"maxiter": 100, "ftol": 1e-6, "gtol": 1e-6},
+    )
+    return np.concatenate([solution.x, start[free:]])
+
+
+def _helps(level: _Level, new: np.ndarray, old: np.ndarray) -> bool:
+    """Whether a map has a higher NCC than another and about its overlap of the lungs."""
+    gain = level.overlap(new) - level.overlap(old)
+    return bool(level.ncc(new) > level.ncc(old) and gain > -_OVERLAP_LOSS)

@@ -1,1 +1,0 @@
-"""Scores, statistics, published figures, tables and pictures of registrations."""

@@ -1,1 +1,0 @@
-"""Images and displacement fields on grids: pure functions of arrays, unbatched (use `jax.vmap`)."""

@@ -1,0 +1,1 @@
+"""Pictures of a pair: orthogonal views, panels, thumbnails."""

@@ -1,0 +1,177 @@
+"""The picture of one registration: three planes, before and after.
+
+See `jaxreg.figures.planes` for how planes, sides and colours are shown. Millimetres have one
+scale in all planes.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jaxreg.figures.planes import (
+    AIR_HU,
+    DIFFERENCE,
+    DIFFERENCE_COLOURS,
+    LUNG_WINDOW,
+    PLANES,
+    VOLUME_CHANGE,
+    VOLUME_COLOURS,
+    cut,
+    folds,
+    lung_box,
+    mark_sides,
+    upright,
+    upright_spacing,
+)
+from jaxreg.geometry.volume import Volume, require_same_grid, resample
+from jaxreg.io.atomic import replacing
+
+_PANEL_INCH = 2.75  # width of the widest plane
+_GAP_INCH = 0.06
+_COLUMNS = (
+    "fixed",
+    "moving",
+    "warped",
+    "fixed − moving",
+    "fixed − warped",
+    "volume change",
+)
+
+
+def report_picture(
+    path: str | os.PathLike,
+    *,
+    fixed: Volume,
+    moving: Volume,
+    warped: Volume,
+    determinant: Volume,
+    mask: Volume | None = None,
+    title: str = "",
+    lines: Sequence[str] = (),
+) -> None:
+    """Draws three planes of a registration, before and after, into an image file.
+
+    Columns: fixed, moving and warped image (lung window -1000 to 200 HU), their differences, and
+    the Jacobian determinant: white where volume is kept, red where the field folds.
+
+    Args:
+        path: file to write, .png, .pdf or .svg; written beside its place and renamed.
+        fixed: HU.
+        moving: HU on its own grid; shown at the fixed image's world positions.
+        warped: moving image taken through the registration, on the fixed grid.
+        determinant: det(I + du/dx) on the fixed grid.
+        mask: lungs on the fixed grid, nonzero inside; planes go through their middle and pictures
+            are cropped to them. The whole image if None.
+        title: first line above the pictures.
+        lines: smaller lines below it.
+    """
+    if mask is None:
+        mask = Volume(np.ones(fixed.shape, np.uint8), fixed.affine)
+    for volume, name in ((warped, "warped"), (determinant, "determinant"), (mask, "mask")):
+        require_same_grid(fixed, volume, ("fixed", name))
+    if not moving.grid.matches(fixed.grid):
+        moving = resample(moving, fixed.affine, fixed.shape, fill=AIR_HU)
+    lungs, spacing_mm = upright(mask) > 0, upright_spacing(fixed)
+    box, centre = lung_box(lungs, spacing_mm), _centre(lungs)
+    images = [upright(volume) for volume in (fixed, moving, warped, determinant)]
+
+    def view(image, plane):
+        shown = tuple(slice(None) if axis == plane.normal else box[axis] for axis in range(3))
+        return cut(image[shown], plane, centre[plane.normal])
+
+    extents_mm = np.array([axis.stop - axis.start for axis in box]) * spacing_mm
+    inch_by_mm = _PANEL_INCH / max(extents_mm[plane.across] for plane in PLANES)
+    heights = [extents_mm[plane.up] * inch_by_mm for plane in PLANES]
+    figure, axes = _sheet(heights, title, lines)
+    for plane, row in zip(PLANES, axes, strict=True):
+        aspect = float(spacing_mm[plane.up] / spacing_mm[plane.across])
+        _draw_row(row, [view(image, plane) for image in images], view(lungs, plane), aspect)
+        mark_sides(row[0], plane)
+        _name_row(row[0], f"{plane.name}, right lung" if plane.normal == 0 else plane.name)
+    for axis, text in zip(axes[0], _COLUMNS, strict=True):
+        axis.set_title(text, fontsize=12, pad=4)
+    _colour_bars(figure, axes)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, facecolor="white")
+
+
+def _centre(lungs):
+    """The voxel that the three planes go through: the lungs' middle, within the right one."""
+    inside = np.argwhere(lungs)
+    centre = inside.mean(axis=0)
+    centre[0] = inside[inside[:, 0] >= centre[0], 0].mean()  # sagittal: not between the lungs
+    return [int(index) for index in np.rint(centre)]
+
+
+def _sheet(heights, title, lines):
+    """A figure with one row of panels a plane, heights in inches, and the words above them."""
+    left, top, bottom = 0.45, 0.75 + 0.19 * len(lines), 0.75
+    count = len(_COLUMNS)
+    width = left + count * (_PANEL_INCH + _GAP_INCH) + 0.1
+    height = top + sum(heights) + _GAP_INCH * (len(heights) - 1) + bottom
+    figure = Figure(figsize=(width, height))
+    figure.text(left / width, 1 - 0.32 / height, title, fontsize=15, weight="bold")
+    for i, line in enumerate(lines):
+        figure.text(left / width, 1 - (0.58 + 0.19 * i) / height, line, fontsize=10, color="0.25")
+    axes, y = [], height - top
+    for panel in heights:
+        y -= panel
+        row = []
+        for column in range(count):
+            x = left + column * (_PANEL_INCH + _GAP_INCH)
+            box = (x / width, y / height, _PANEL_INCH / width, panel / height)
+            row.append(figure.add_axes(box))
+        axes.append(row)
+        y -= _GAP_INCH
+    return figure, axes
+
+
+def _draw_row(row: Sequence[Axes], images, lungs, aspect):
+    """Six panels of one plane."""
+    fixed, moving, warped, determinant = images
+    panels: list[Any] = [(image, "gray", LUNG_WINDOW) for image in (fixed, moving, warped)]
+    panels += [(fixed - image, DIFFERENCE_COLOURS, DIFFERENCE) for image in (moving, warped)]
+    panels.append((np.maximum(determinant, 1e-3), VOLUME_COLOURS, VOLUME_CHANGE))  # for the log
+    for axis, (image, colours, norm) in zip(row, panels, strict=True):
+        axis.imshow(image, cmap=colours, norm=norm, origin="lower", aspect=aspect)
+    last = row[-1]
+    last.imshow(folds(determinant), origin="lower", aspect=aspect, interpolation="nearest")
+    if lungs.any() and not lungs.all():
+        last.contour(lungs, levels=[0.5], colors="black", linewidths=0.6)
+    for axis in row:
+        axis.set(xticks=[], yticks=[])
+        for spine in axis.spines.values():
+            spine.set(color="0.75", linewidth=0.5)
+
+
+def _name_row(axis: Axes, name):
+    box = axis.get_position(original=True)
+    middle = box.y0 + box.height / 2
+    axis.figure.text(
+        box.x0 - 0.009, middle, name, rotation=90, va="center", ha="center", fontsize=12
+    )
+
+
+def _colour_bars(figure, axes):
+    """Scales below the last row: HU, difference in HU, volume change."""
+    last = axes[-1]
+    below = (
+        (last[1], "HU", (-1000, -600, -200, 200)),
+        (last[4], "difference, HU", (-600, -300, 0, 300, 600)),
+        (last[5], "volume, moving / fixed; red: folded", (0.5, 0.7, 1, 1.4, 2)),
+    )
+    height = figure.get_figheight()
+    for axis, text, ticks in below:
+        place = axis.get_position(original=True)
+        box = (place.x0 + 0.1 * place.width, 0.5 / height, 0.8 * place.width, 0.11 / height)
+        bar = figure.colorbar(
+            axis.images[0], cax=figure.add_axes(box), orientation="horizontal", extend="both"
+        )
+        bar.set_ticks(list(ticks), labels=[f"{tick:g}" for tick in ticks])
+        bar.ax.minorticks_off()
+        bar.ax.tick_params(labelsize=10, length=2, pad=1)
+        bar.set_label(text, fontsize=10, labelpad=1)

@@ -1,0 +1,105 @@
+"""How scans are shown in every picture: planes, sides of the patient, scales of colour.
+
+Planes are shown as a radiologist sees them: the patient's right on the left, head and front at the
+top; in sagittal planes the front on the left. Oblique images are shown along their own axes, with
+the letters of the closest directions. The scales of differences and of volume change are white in
+the middle and told apart by the colour-blind; among volume changes red is left for folds.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
+from matplotlib.patheffects import withStroke
+from nibabel.orientations import apply_orientation, io_orientation
+
+from jaxreg.geometry.volume import Volume
+
+AIR_HU = -1024.0
+WINDOW_HU = (-1000.0, 200.0)  # of lungs
+LUNG_WINDOW = Normalize(*WINDOW_HU)
+DIFFERENCE = Normalize(-600.0, 600.0)  # HU
+DIFFERENCE_COLOURS = "RdBu_r"
+VOLUME_CHANGE = LogNorm(0.5, 2.0)  # det, so that halving and doubling are equally strong
+VOLUME_COLOURS = LinearSegmentedColormap.from_list(
+    "volume change", ["#08306b", "#4292c6", "#ffffff", "#f5c518", "#6b4a00"]
+)
+FOLD_COLOUR = (0.86, 0.0, 0.0)
+_MARGIN_MM = 15.0  # shown around the lungs
+
+
+class Plane(NamedTuple):
+    """A plane of an array with axes (right, anterior, superior).
+
+    Attributes:
+        name: of the plane.
+        normal: axis that is cut.
+        across: axis that runs from the right of the picture to its left.
+        up: axis that runs upwards.
+        letters: of the patient at the left, right, top and bottom of the picture.
+    """
+
+    name: str
+    normal: int
+    across: int
+    up: int
+    letters: str
+
+
+PLANES = (
+    Plane("coronal", 1, 0, 2, "RLSI"),
+    Plane("axial", 2, 0, 1, "RLAP"),
+    Plane("sagittal", 0, 1, 2, "APSI"),
+)
+
+
+def upright(volume: Volume) -> np.ndarray:
+    """Returns the array with axes that run closest to right, anterior and superior."""
+    return apply_orientation(volume.data, io_orientation(volume.affine))
+
+
+def upright_spacing(volume: Volume) -> np.ndarray:
+    """Returns the voxel size in mm along the axes of the upright array."""
+    return np.asarray(volume.spacing_mm)[np.argsort(io_orientation(volume.affine)[:, 0])]
+
+
+def lung_box(lungs: np.ndarray, spacing_mm: np.ndarray) -> tuple[slice, slice, slice]:
+    """Returns what is shown: a box with a margin of 15 mm around the lungs.
+
+    Args:
+        lungs: true inside, (X, Y, Z).
+        spacing_mm: voxel size along the axes of `lungs`.
+    """
+    if not lungs.any():
+        raise ValueError(
+            "mask: expected lungs, got no voxel above 0. Leave the mask out to see the whole image."
+        )
+    box = []
+    for axis, step in enumerate(spacing_mm):
+        inside = np.flatnonzero(lungs.any(axis=tuple({0, 1, 2} - {axis})))
+        margin = int(np.ceil(_MARGIN_MM / step))
+        low, high = int(inside[0]) - margin, int(inside[-1]) + margin + 1
+        box.append(slice(max(low, 0), min(high, lungs.shape[axis])))
+    return box[0], box[1], box[2]
+
+
+def cut(image: np.ndarray, plane: Plane, index: int) -> np.ndarray:
+    """Returns one plane of an upright image as rows from the bottom up, columns from the left."""
+    return np.take(image, index, axis=plane.normal)[::-1].T  # (across, up) before
+
+
+def folds(determinant: np.ndarray) -> np.ndarray:
+    """Returns the picture that is laid over others: opaque red where det <= 0, (..., 4)."""
+    picture = np.zeros((*determinant.shape, 4))
+    picture[~(determinant > 0)] = (*FOLD_COLOUR, 1.0)
+    return picture
+
+
+def mark_sides(axis: Axes, plane: Plane) -> None:
+    """Writes the letters of the patient's sides into a picture."""
+    places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02))
+    sides = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
+    for letter, (x, y), (ha, va) in zip(plane.letters, places, sides, strict=True):
+        text = axis.text(x, y, letter, transform=axis.transAxes, ha=ha, va=va, fontsize=10)
+        text.set(color="#ffd34d", path_effects=[withStroke(linewidth=2, foreground="black")])

@@ -1,0 +1,1 @@
+"""Where voxels lie in the world: grids, volumes, resampling, the lung grid."""

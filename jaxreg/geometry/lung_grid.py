@@ -1,0 +1,129 @@
+"""The frame: the one grid on which a pair is registered.
+
+A frame is a grid with axes parallel to RAS that covers the lungs of both images, the moving ones
+brought over by the prealignment. Any orientation, size and field of view of the two images end
+here, so that networks and refinement see lungs in one pose and one order of axes.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from jaxreg.geometry.grid import Grid, transform
+from jaxreg.geometry.volume import Volume, resample
+from jaxreg.ops.types import Shape
+
+AIR_HU = -1024.0  # least value of a CT; scanners pad the outside of their field of view below it
+FRAME = (192, 160, 192)  # on which a pair is refined: about 1.5 mm in a grown person's lungs
+MARGIN_MM = 12.0  # around the lungs, so that their surface has an outside to be compared with
+
+
+def lung_box(mask: Volume, *, matrix: np.ndarray | None = None) -> np.ndarray:
+    """Lower and upper corner of the mask in world RAS mm.
+
+    Args:
+        mask: lungs, nonzero inside.
+        matrix: (4, 4) applied to the world positions first; the identity if None.
+
+    Returns:
+        Corners, (2, 3), over voxel centres.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    inside = mask.data != 0
+    columns = np.argwhere(inside.any(axis=2))
+    if len(columns) == 0:
+        raise ValueError(
+            "mask: expected lungs, got no voxel above 0. Check that the mask belongs to the image."
+        )
+    # a linear function is extreme at the ends of a column
+    first = inside.argmax(axis=2)
+    last = inside.shape[2] - 1 - inside[..., ::-1].argmax(axis=2)
+    ends = [np.column_stack([columns, end[tuple(columns.T)]]) for end in (first, last)]
+    voxels = np.concatenate(ends)
+    points = mask.world_from_voxel(voxels)
+    points = points if matrix is None else transform(matrix, points)
+    return np.stack([points.min(axis=0), points.max(axis=0)])
+
+
+def lung_frame(
+    fixed_mask: Volume, moving_mask: Volume, matrix: np.ndarray, *, shape: Shape
+) -> Grid:
+    """Frame around the lungs of both images.
+
+    Args:
+        fixed_mask: lungs of the fixed image.
+        moving_mask: lungs of the moving image.
+        matrix: (4, 4), prealignment, fixed world to moving world, RAS mm.
+        shape: number of voxels; their size follows from the box.
+
+    Returns:
+        The grid of the frame: the box with a margin of `MARGIN_MM` on each side.
+    """
+    boxes = [lung_box(fixed_mask), lung_box(moving_mask, matrix=np.linalg.inv(matrix))]
+    lower = np.min([box[0] for box in boxes], axis=0) - MARGIN_MM
+    upper = np.max([box[1] for box in boxes], axis=0) + MARGIN_MM
+    spacing = (upper - lower) / np.array(shape)
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = lower + spacing / 2.0
+    return Grid((shape[0], shape[1], shape[2]), affine)
+
+
+def to_frame(image: Volume, frame: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:
+    """CT on the frame, values below air raised to it, air outside of the image.
+
+    Args:
+        image: HU.
+        frame: where to.
+        matrix: (4, 4), world of the frame to world of the image; the identity if None.
+
+    Returns:
+        HU, float32, (X, Y, Z) of the frame.
+    """
+    image = Volume(np.maximum(image.data, np.float32(AIR_HU)), image.affine)
+    return resample(image, frame.affine, frame.shape, matrix=matrix, fill=AIR_HU).data
+
+
+def labels_to_frame(labels: Volume, frame: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:
+    """Label map on the frame by nearest neighbour, 0 outside; arguments as `to_frame`."""
+    return resample(labels, frame.affine, frame.shape, matrix=matrix, order=0, fill=0.0).data
+
+
+def pair_to_frame(
+    fixed: Volume, moving: Volume, fixed_mask: Volume, frame: Grid, matrix: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both images and the lungs on the frame, all at the same time.
+
+    Args:
+        fixed: HU.
+        moving: HU, on any grid.
+        fixed_mask: lungs of the fixed image, nonzero inside.
+        frame: where to.
+        matrix: (4, 4), prealignment, fixed world to moving world, RAS mm.
+
+    Returns:
+        Fixed and moving in HU, float32, and the lungs of the fixed image, bool; each (X, Y, Z).
+    """
+    with ThreadPoolExecutor() as pool:  # scipy holds no lock while it samples
+        here = pool.submit(to_frame, fixed, frame)
+        there = pool.submit(to_frame, moving, frame, matrix=matrix)
+        labels = pool.submit(labels_to_frame, fixed_mask, frame)
+        return here.result(), there.result(), labels.result() > 0
+
+
+def points_to_frame(
+    points: np.ndarray, frame: Grid, *, matrix: np.ndarray | None = None
+) -> np.ndarray:
+    """Voxel coordinates in the frame of world points.
+
+    Args:
+        points: RAS mm, (N, 3), of the fixed image, or of the moving one if `matrix` is given.
+        frame: where to.
+        matrix: (4, 4), prealignment, fixed world to moving world; its inverse is applied.
+
+    Returns:
+        Voxels of the frame, float32, (N, 3).
+    """
+    points = points if matrix is None else transform(np.linalg.inv(matrix), points)
+    return frame.voxel_from_world(points).astype(np.float32)

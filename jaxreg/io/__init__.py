@@ -1,0 +1,1 @@
+"""Reading and writing files: NIfTI, ITK formats, DICOM, point lists."""

@@ -1,0 +1,1 @@
+"""Lung segmentation, and the lungs of a pair."""

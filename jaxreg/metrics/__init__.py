@@ -1,0 +1,1 @@
+"""Measures of a registration: landmarks, surfaces, folding, statistics."""

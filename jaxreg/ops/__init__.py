@@ -1,0 +1,1 @@
+"""Pure functions of arrays: sampling, composition, filters, pyramids, Jacobians, certificate."""

@@ -1,0 +1,165 @@
+"""Sampling of images between voxels.
+
+Contract: an image is (X, Y, Z) or (X, Y, Z, C), voxel-centred, so that coordinate (i, j, k) is the
+centre of voxel [i, j, k]. Coordinates are in voxels, component c along array axis c. Outside the
+image the value of the nearest edge voxel is returned (scipy.ndimage's mode "nearest").
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Shaped
+
+from jaxreg.ops.types import AnyArray, Coordinates, Shape
+
+
+def _cell(size, place):
+    """Index of the voxel below each coordinate along one axis, and its place up to the next.
+
+    The last cell of an axis also holds its upper edge; an axis of one voxel has one flat cell.
+    """
+    place = jnp.clip(place, 0.0, size - 1.0)
+    lower = jnp.minimum(place.astype(jnp.int32), max(size - 2, 0))
+    return lower, place - lower
+
+
+def _corners(image, coordinates):
+    """The eight voxels around each point, each (..., C), and its place in that cell, three (...).
+
+    The three coordinates are taken apart first: XLA then makes one vectorised pass over the points.
+    """
+    n_x, n_y, n_z = image.shape[:3]
+    cells = [_cell(n, coordinates[..., axis]) for axis, n in enumerate(image.shape[:3])]
+    (x, y, z), fractions = zip(*cells, strict=True)
+    flat = image.reshape(n_x * n_y * n_z, *image.shape[3:])
+    base = (x * n_y + y) * n_z + z
+    step = [n_y * n_z * (n_x > 1), n_z * (n_y > 1), 1 * (n_z > 1)]
+
+    def value(i, j, k):
+        return flat.at[base + (i * step[0] + j * step[1] + k * step[2])].get(
+            mode="promise_in_bounds"
+        )
+
+    if image.ndim == 4:
+        fractions = [fraction[..., None] for fraction in fractions]
+    return [[[value(i, j, k) for k in (0, 1)] for j in (0, 1)] for i in (0, 1)], fractions
+
+
+def _mix(pair, fraction):
+    """Linear interpolation, exact at both ends and for equal values."""
+    return jnp.where(fraction < 1.0, pair[0] + fraction * (pair[1] - pair[0]), pair[1])
+
+
+def _trilinear(image, coordinates):
+    corners, (fx, fy, fz) = _corners(image, coordinates)
+    along_yz = [_mix([_mix(c, fz) for c in row], fy) for row in corners]
+    return _mix(along_yz, fx)
+
+
+def _trilinear_slopes(image, coordinates):
+    """Value of the trilinear interpolant and its three partial derivatives, zero outside."""
+    corners, (fx, fy, fz) = _corners(image, coordinates)
+    along_z = [[_mix(c, fz) for c in row] for row in corners]
+    slope_z = [[c[1] - c[0] for c in row] for row in corners]
+    along_yz = [_mix(c, fy) for c in along_z]
+    slope_y = [c[1] - c[0] for c in along_z]
+    value = _mix(along_yz, fx)
+    slopes = (
+        along_yz[1] - along_yz[0],
+        _mix(slope_y, fx),
+        _mix([_mix(c, fy) for c in slope_z], fx),
+    )
+    return value, [
+        jnp.where(_within(image, coordinates, axis), slope, 0.0)
+        for axis, slope in enumerate(slopes)
+    ]
+
+
+def _within(image, coordinates, axis):
+    """Where a coordinate lies between the outermost voxel centres, with the rank of the values."""
+    place = coordinates[..., axis]
+    inside = (place >= 0.0) & (place <= image.shape[axis] - 1.0)
+    return inside[..., None] if image.ndim == 4 else inside
+
+
+@functools.partial(jax.custom_jvp)
+def _sample(image, coordinates):
+    return _trilinear(image, coordinates)
+
+
+@functools.partial(_sample.defjvp, symbolic_zeros=True)
+def _sample_jvp(primals, tangents):
+    """Derivative with the image's own slopes: nothing is scattered unless the image is varied."""
+    image, coordinates = primals
+    d_image, d_coordinates = tangents
+    zero = jax.custom_derivatives.SymbolicZero
+    if isinstance(d_coordinates, zero):
+        value, tangent = _trilinear(image, coordinates), None
+    else:
+        value, slopes = _trilinear_slopes(image, coordinates)
+        # split, whose transpose is one concatenation: slices would come back as padded sums
+        moved = jax.lax.split(d_coordinates, (1, 1, 1), axis=d_coordinates.ndim - 1)
+        moved = [part if image.ndim == 4 else part[..., 0] for part in moved]
+        tangent = sum(slope * part for slope, part in zip(slopes, moved, strict=True))
+    if not isinstance(d_image, zero):
+        varied = _trilinear(d_image, coordinates)
+        tangent = varied if tangent is None else tangent + varied
+    return value, jnp.zeros_like(value) if tangent is None else tangent
+
+
+def sample(
+    image: Float[AnyArray, "X Y Z *C"], coordinates: Coordinates
+) -> Float[AnyArray, "*points_C"]:
+    """Trilinear interpolation of an image at any points.
+
+    Affine functions are reproduced exactly inside the image. The derivative with respect to the
+    coordinates is that of the trilinear interpolant (one-sided on voxel planes, zero outside);
+    reverse mode scatters only when the derivative with respect to the image is asked for.
+
+    Args:
+        image: (X, Y, Z) or (X, Y, Z, C).
+        coordinates: points in voxels, (..., 3).
+
+    Returns:
+        Values, (...) or (..., C).
+    """
+    return _sample(jnp.asarray(image), jnp.asarray(coordinates))
+
+
+def sample_nearest(
+    labels: Shaped[AnyArray, "X Y Z"], coordinates: Coordinates
+) -> Shaped[AnyArray, "*points"]:
+    """Value of the nearest voxel (halves round up), for label maps.
+
+    Args:
+        labels: (X, Y, Z), any dtype, which is kept.
+        coordinates: points in voxels, (..., 3).
+
+    Returns:
+        Values, (...).
+    """
+    labels = jnp.asarray(labels)
+    coordinates = jnp.asarray(coordinates)
+    x, y, z = (
+        jnp.clip(jnp.floor(coordinates[..., axis] + 0.5), 0, size - 1).astype(jnp.int32)
+        for axis, size in enumerate(labels.shape)
+    )
+    return labels[x, y, z]
+
+
+def resize(image: Float[AnyArray, "X Y Z *C"], shape: Shape) -> Float[AnyArray, "x y z *C"]:
+    """Image on a grid of another shape over the same extent, both voxel-centred.
+
+    Linear; where an axis shrinks the kernel widens with it (antialiasing). New voxel i lies at old
+    coordinate (i + 1/2) n_old / n_new - 1/2; beyond the outermost centres the edge value holds.
+
+    Args:
+        image: (X, Y, Z) or (X, Y, Z, C).
+        shape: new (x, y, z).
+
+    Returns:
+        Image, (x, y, z) or (x, y, z, C).
+    """
+    new = (*shape, *image.shape[3:])
+    return jax.image.resize(jnp.asarray(image), new, "linear", antialias=True)

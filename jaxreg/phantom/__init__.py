@@ -1,0 +1,1 @@
+"""The generated thorax, whose ground truth is known."""

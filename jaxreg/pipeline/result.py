@@ -1,0 +1,175 @@
+"""What a registration gives: the field, what it maps, what it measures and what it writes."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxreg.geometry.lung_grid import AIR_HU
+from jaxreg.geometry.resampling import field_determinant, invert_field, warp_volume
+from jaxreg.geometry.volume import DisplacementField, Volume
+from jaxreg.io.atomic import replacing
+from jaxreg.io.nifti import write_displacement, write_volume
+from jaxreg.ops.jacobian import fold_count
+
+
+@dataclasses.dataclass(frozen=True)
+class Registration:
+    """Where each point of the fixed image went in the moving one.
+
+    Attributes:
+        fixed: HU.
+        moving: HU, on its own grid.
+        displacement: d on the fixed grid, world RAS mm; T(x) = x + d(x).
+        fixed_mask: lungs of the fixed image, nonzero inside.
+        prealignment: (4, 4), the linear part found first, fixed world to moving world, RAS mm.
+        summary: settings, versions, seconds by stage, folds, similarity before and after.
+        uncertainty: inverse-consistency error |T_back(T(x)) - x| on the fixed grid, mm, if asked
+            for; T_back is the registration of the same pair the other way.
+    """
+
+    fixed: Volume
+    moving: Volume
+    displacement: DisplacementField
+    fixed_mask: Volume
+    prealignment: np.ndarray
+    summary: Mapping[str, Any]
+    uncertainty: Volume | None = None
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Seconds by stage."""
+        return self.summary["seconds"]
+
+    def warp(self, *, image: Volume | None = None) -> Volume:
+        """The moving image (or another one in its world) on the fixed grid, linear; air outside."""
+        if image is None:
+            return self._warped
+        return warp_volume(image, self.displacement, fill=AIR_HU)
+
+    def warp_labels(self, labels: Volume) -> Volume:
+        """Labels of the moving image on the fixed grid, nearest neighbour; 0 outside."""
+        return warp_volume(labels, self.displacement, fill=0, nearest=True)
+
+    def map_points(self, points: np.ndarray) -> np.ndarray:
+        """Points of the moving image, RAS mm, that belong to fixed points (N, 3), RAS mm."""
+        return self.displacement.transform_points(points)
+
+    def jacobian_determinant(self) -> Volume:
+        """Volume change on the fixed grid by central differences; <= 0 is a fold."""
+        return self._determinant
+
+    # Measures and pictures need these three, which are worked out once.
+
+    @functools.cached_property
+    def _unmoved(self) -> Volume:
+        still = np.zeros((*self.fixed.shape, 3), np.float32)
+        return warp_volume(self.moving, DisplacementField(still, self.fixed.affine), fill=AIR_HU)
+
+    @functools.cached_property
+    def _warped(self) -> Volume:
+        return warp_volume(self.moving, self.displacement, fill=AIR_HU)
+
+    @functools.cached_property
+    def _determinant(self) -> Volume:
+        return field_determinant(self.displacement)
+
+    def inverse(self) -> tuple[DisplacementField, Volume]:
+        """The map from the moving image to the fixed one, on the moving grid.
+
+        Returns:
+            Its field in world RAS mm, and the inverse-consistency error |T(T^-1(q)) - q| in mm.
+        """
+        return invert_field(self.displacement, self.moving.grid, matrix=self.prealignment)
+
+    def measures(self) -> dict[str, Any]:
+        """Folds and similarity in the lungs of the fixed image, for the summary.
+
+        Returns:
+            Pearson's coefficient "correlation_before" and "correlation_after"; "folds_in_lungs", a
+            share of voxels; percentiles by rank, "jacobian_percentiles" of the determinant and
+            "inverse_consistency_mm" of the uncertainty, empty where that was not asked for.
+        """
+        lungs = self.fixed_mask.data > 0
+        values = self.fixed.data[lungs]
+        determinant = self.jacobian_determinant().data
+        error = self.uncertainty
+        percentiles = {} if error is None else _percentiles(error.data[lungs], (50, 95, 99))
+        return {
+            "correlation_before": _correlation(values, self._unmoved.data[lungs]),
+            "correlation_after": _correlation(values, self.warp().data[lungs]),
+            "folds_in_lungs": int(fold_count(determinant, lungs)) / int(lungs.sum()),
+            "jacobian_percentiles": _percentiles(determinant[lungs], (1, 5, 50, 95, 99)),
+            "inverse_consistency_mm": percentiles,
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Writes warped, displacement and jacobian (.nii.gz), report.png and summary.json.
+
+        And uncertainty.nii.gz, where it was asked for.
+        Each file is written beside its place and renamed, so none is ever half-written.
+        """
+        from jaxreg.figures.pair import report_picture  # matplotlib: only where drawn
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        warped, determinant = self.warp(), self.jacobian_determinant()
+        with ThreadPoolExecutor() as pool:  # compression takes no lock: the files share the cores
+            files = [
+                pool.submit(write_displacement, folder / "displacement.nii.gz", self.displacement),
+                pool.submit(write_volume, folder / "warped.nii.gz", warped),
+                pool.submit(write_volume, folder / "jacobian.nii.gz", determinant),
+            ]
+            if self.uncertainty is not None:
+                path = folder / "uncertainty.nii.gz"
+                files.append(pool.submit(write_volume, path, self.uncertainty))
+            report_picture(
+                folder / "report.png",
+                fixed=self.fixed,
+                moving=self._unmoved,
+                warped=warped,
+                determinant=determinant,
+                mask=self.fixed_mask,
+                title=f"jaxreg: {self.summary['method']}",
+                lines=self.lines(),
+            )
+            for file in files:
+                file.result()
+        with replacing(folder / "summary.json") as target:
+            target.write_text(json.dumps(self.summary, indent=2) + "\n", encoding="utf-8")
+
+    def lines(self) -> tuple[str, ...]:
+        """The summary in a few lines of words."""
+        before, after = self.summary["correlation_before"], self.summary["correlation_after"]
+        certificate = self.summary["certificate"]
+        words = [
+            f"correlation in the lungs {before:.3f} before, {after:.3f} after",
+            f"folded lung voxels {100 * self.summary['folds_in_lungs']:.4f} % (central "
+            f"differences), cells not certified free of folds: {certificate['uncertified']}",
+            f"{sum(self.seconds.values()):.1f} s: "
+            + ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items()),
+        ]
+        if self.uncertainty is not None:
+            error = self.summary["inverse_consistency_mm"]
+            words[2:2] = [
+                f"there and back in the lungs: {error['50']:.2f} mm off (median), "
+                f"{error['95']:.2f} mm (95th percentile)"
+            ]
+        return tuple(words)
+
+
+def _percentiles(values: np.ndarray, ranks: tuple[int, ...]) -> dict[str, float]:
+    found = np.percentile(values, ranks)
+    return {str(rank): float(value) for rank, value in zip(ranks, found, strict=True)}
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's coefficient; 0 where one of both is constant."""
+    if a.std() == 0 or b.std() == 0:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])

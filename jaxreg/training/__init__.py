@@ -1,0 +1,1 @@
+"""Training of the networks: losses, synthetic and real pairs, loop, checkpoints."""

@@ -1,0 +1,267 @@
+"""Training pairs: prepared once as files on the network grid, then read in a fixed random order.
+
+A pair goes through the steps of a registration (lung masks, prealignment, frame) and is written as
+one .npz file, so that an epoch reads small arrays. `batches` is a grain dataset: the order depends
+on the seed alone, and the place in it is part of a checkpoint.
+"""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxreg.datasets.manifest import read_manifest
+from jaxreg.engine.prealignment import prealign
+from jaxreg.geometry.lung_grid import labels_to_frame, lung_frame, points_to_frame, to_frame
+from jaxreg.geometry.volume import Volume, check_ct
+from jaxreg.lungs.segmentation import lung_mask
+from jaxreg.ops.pyramid import halve
+from jaxreg.ops.types import Shape
+from jaxreg.phantom.pair import phantom_pair
+from jaxreg.training.losses import Example
+from jaxreg.training.prepared import entry_name, prepare_files
+
+MOST_LABELS = 16  # each costs two images of memory in training
+KEYPOINTS = 1024  # places for keypoints in a prepared pair; more are thinned, fewer filled up
+CACHE_BYTES = 2 * 2**30  # of examples kept in memory
+VALIDATION_SEED = 10_000_000  # phantoms for validation count from here, for tests from twice that
+
+
+class Pair(NamedTuple):
+    """A prepared training pair on the network grid, as it is kept in a file.
+
+    Attributes:
+        fixed: HU, (X, Y, Z).
+        moving: HU on the same lattice, (X, Y, Z).
+        fixed_labels: 0 background, 1..K, (X, Y, Z); nonzero is lung.
+        moving_labels: the same of the moving image.
+        fixed_keypoints: voxels, (N, 3).
+        moving_keypoints: where they went, voxels, (N, 3).
+        keypoint_weights: 1, or 0 for places that only fill up the array, (N,).
+        spacing_mm: millimetres a voxel, (3,).
+    """
+
+    fixed: np.ndarray
+    moving: np.ndarray
+    fixed_labels: np.ndarray
+    moving_labels: np.ndarray
+    fixed_keypoints: np.ndarray
+    moving_keypoints: np.ndarray
+    keypoint_weights: np.ndarray
+    spacing_mm: np.ndarray
+
+
+def prepare(
+    fixed: Volume,
+    moving: Volume,
+    fixed_labels: Volume | None,
+    moving_labels: Volume | None,
+    fixed_points: np.ndarray,
+    moving_points: np.ndarray,
+    *,
+    grid: Shape,
+) -> Pair:
+    """A pair brought to the network grid, as a registration would bring it there.
+
+    Args:
+        fixed: HU.
+        moving: HU, any grid.
+        fixed_labels: lobes or lungs of the fixed image; found automatically if None.
+        moving_labels: the same of the moving image.
+        fixed_points: keypoints, RAS mm, (N, 3), N may be 0.
+        moving_points: where they went, RAS mm, (N, 3).
+        grid: network grid.
+
+    Returns:
+        The pair as arrays of the host; images are int16, label maps uint8.
+    """
+    check_ct(fixed, "fixed")
+    check_ct(moving, "moving")
+    fixed_labels = lung_mask(fixed) if fixed_labels is None else fixed_labels
+    moving_labels = lung_mask(moving) if moving_labels is None else moving_labels
+    for labels, name in ((fixed_labels, "fixed_labels"), (moving_labels, "moving_labels")):
+        if not 0 <= labels.data.min() <= labels.data.max() <= MOST_LABELS:
+            raise ValueError(
+                f"{name}: expected labels from 0 to {MOST_LABELS}, got {labels.data.min()} to "
+                f"{labels.data.max()}. Renumber them, or leave them out to use the lungs."
+            )
+    matrix, _ = prealign(fixed, moving, fixed_labels, moving_labels)
+    frame = lung_frame(fixed_labels, moving_labels, matrix, shape=grid)
+    chosen = np.linspace(0, len(fixed_points) - 1, min(KEYPOINTS, len(fixed_points))).astype(int)
+    count = len(chosen)
+    keypoints = np.zeros((2, KEYPOINTS, 3), np.float32)
+    keypoints[0, :count] = points_to_frame(fixed_points[chosen], frame)
+    keypoints[1, :count] = points_to_frame(moving_points[chosen], frame, matrix=matrix)
+    return Pair(
+        fixed=np.round(to_frame(fixed, frame)).astype(np.int16),
+        moving=np.round(to_frame(moving, frame, matrix=matrix)).astype(np.int16),
+        fixed_labels=labels_to_frame(fixed_labels, frame).astype(np.uint8),
+        moving_labels=labels_to_frame(moving_labels, frame, matrix=matrix).astype(np.uint8),
+        fixed_keypoints=keypoints[0],
+        moving_keypoints=keypoints[1],
+        keypoint_weights=(np.arange(KEYPOINTS) < count).astype(np.float32),
+        spacing_mm=np.array(frame.spacing_mm, np.float32),
+    )
+
+
+def _phantom(seed: int, grid: Shape) -> Pair:
+    """Phantom `seed`, kinds of motion and direction of breath in turn, truth at lung points."""
+    rng = np.random.default_rng([seed, 1])
+    pair = phantom_pair(
+        seed,
+        shape=(128, 104, 120),
+        spacing_mm=(3.0, 3.0, 3.0),
+        motion=("4dct", "breath-hold")[seed % 2],
+        fixed_phase=("inhale", "exhale")[(seed // 2) % 2],
+    )
+    voxels = np.argwhere(pair.fixed_labels.data > 0)
+    drawn = voxels[rng.choice(len(voxels), KEYPOINTS // 2, replace=False)]
+    drawn = drawn + rng.uniform(-0.5, 0.5, drawn.shape)
+    lung_points = pair.fixed.world_from_voxel(drawn)
+    moved_points = pair.displacement.transform_points(lung_points)
+    landmarks = rng.permutation(len(pair.fixed_landmarks))[: KEYPOINTS // 2]
+    return prepare(
+        pair.fixed,
+        pair.moving,
+        pair.fixed_labels,
+        pair.moving_labels,
+        np.concatenate([pair.fixed_landmarks[landmarks], lung_points]),
+        np.concatenate([pair.moving_landmarks[landmarks], moved_points]),
+        grid=grid,
+    )
+
+
+def prepare_phantoms(folder: Path, seeds: Sequence[int], *, grid: Shape) -> list[Path]:
+    """Files of the generated pairs of these seeds; those that exist already are kept."""
+    makers = [(f"phantom_{s}", lambda s=s: _phantom(s, grid)) for s in seeds]
+    return prepare_files(folder, makers, grid)
+
+
+def prepare_manifest(folder: Path, manifest: Path, *, grid: Shape) -> list[Path]:
+    """Files of the pairs that a manifest lists; those that exist already are kept.
+
+    Keypoints are those of the manifest, or its landmarks where it has none (do not evaluate on
+    these then); labels are its labels or masks, or lungs found automatically.
+
+    Raises:
+        ValueError: the manifest is not right; the text lists all that is wrong.
+    """
+
+    def make(entry):
+        pair = entry.load()
+        points = pair.keypoints or pair.landmarks
+        none = np.zeros((0, 3))
+        return prepare(
+            pair.fixed,
+            pair.moving,
+            pair.fixed_labels or pair.fixed_mask,
+            pair.moving_labels or pair.moving_mask,
+            points.fixed if points else none,
+            points.moving if points else none,
+            grid=grid,
+        )
+
+    entries = read_manifest(manifest)
+    makers = [(entry_name(entry), lambda entry=entry: make(entry)) for entry in entries]
+    return prepare_files(folder, makers, grid)
+
+
+def read_pair(path: Path) -> Pair:
+    """A prepared pair, images as float32."""
+    with np.load(path) as arrays:
+        pair = Pair(**{name: arrays[name] for name in Pair._fields})
+    return pair._replace(fixed=pair.fixed.astype(np.float32), moving=pair.moving.astype(np.float32))
+
+
+@functools.partial(jax.jit, static_argnames=("level", "labels"))
+def example_at(pair: Pair, *, level: int, labels: int) -> Example:
+    """The pair as a level sees it: everything on 1/2^(level-1) of the network grid.
+
+    Args:
+        pair: on the network grid.
+        level: 1 is the network grid itself.
+        labels: K; the label maps become shares of K labels.
+
+    Returns:
+        Images, shares and keypoints on the grid of the level.
+    """
+    names = jnp.arange(1, labels + 1)[None, None, None]
+    images = [
+        pair.fixed,
+        pair.moving,
+        (pair.fixed_labels[..., None] == names).astype(jnp.float32),
+        (pair.moving_labels[..., None] == names).astype(jnp.float32),
+    ]
+    for _ in range(level - 1):
+        images = [halve(image) for image in images]
+    fixed, moving, fixed_shares, moving_shares = images
+    scale = 2.0 ** (level - 1)
+    # voxel i of the coarse grid is centred at scale * i + (scale - 1) / 2 of the fine one
+    centre = (scale - 1.0) / 2.0
+    return Example(
+        fixed=fixed,
+        moving=moving,
+        mask=jnp.sum(fixed_shares, axis=-1),
+        fixed_labels=fixed_shares,
+        moving_labels=moving_shares,
+        fixed_keypoints=(pair.fixed_keypoints - centre) / scale,
+        moving_keypoints=(pair.moving_keypoints - centre) / scale,
+        keypoint_weights=jnp.asarray(pair.keypoint_weights),
+        spacing_mm=pair.spacing_mm * scale,
+    )
+
+
+def read_example(path: Path, level: int, *, labels: int) -> Example:
+    """A prepared pair as a level sees it, in host memory."""
+    return jax.device_get(example_at(read_pair(path), level=level, labels=labels))
+
+
+class _Examples:
+    """Random access source for grain; as many examples as fit in `CACHE_BYTES` are kept."""
+
+    def __init__(self, paths: Sequence[Path], level: int, labels: int):
+        self.paths = list(paths)
+        read = functools.partial(read_example, level=level, labels=labels)
+        size = sum(array.nbytes for array in read(self.paths[0]))
+        self.read = functools.lru_cache(maxsize=CACHE_BYTES // size)(read)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index) -> Example:
+        return self.read(self.paths[index])
+
+
+def batches(
+    paths: Sequence[Path], level: int, *, labels: int, seed: int, batch: int
+) -> grain.DatasetIterator:
+    """Batches in an order that depends on the seed alone, each epoch shuffled anew.
+
+    Args:
+        paths: files of prepared pairs.
+        level: whose grid the examples are on.
+        labels: K, number of labels.
+        seed: of the order.
+        batch: pairs a batch.
+
+    Returns:
+        Iterator over `Example` with a leading batch axis; get_state and set_state keep the place.
+    """
+    files = _Examples(paths, level, labels)
+    source = grain.MapDataset.source(files).seed(seed).shuffle().repeat()
+    batched = source.batch(batch, drop_remainder=True)
+    return iter(batched.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
+
+
+def label_count(paths: Sequence[Path]) -> int:
+    """Largest label in the files: 2 for lungs, 5 for lobes."""
+    counts = []
+    for path in paths:
+        pair = read_pair(path)
+        counts.append(max(int(pair.fixed_labels.max()), int(pair.moving_labels.max())))
+    return max(counts)

@@ -1,0 +1,109 @@
+"""Where the batches of a training come from: prepared pairs, or pairs drawn from stills.
+
+Both give the same batches again from (seed, level, step), so a training can be resumed.
+"""
+
+import concurrent.futures
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg.config import Config
+from jaxreg.training.anatomies import Still, load_bank
+from jaxreg.training.losses import Example
+from jaxreg.training.pairs import batches
+from jaxreg.training.synthetic import draw
+
+
+class Batches(Protocol):
+    """Batches of a level in their order, and the place in it."""
+
+    def __next__(self) -> Example:
+        """The next batch, with a leading axis."""
+        ...
+
+    def get_state(self) -> dict[str, Any]:
+        """The place, for JSON."""
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes to a place."""
+        ...
+
+
+class Source(NamedTuple):
+    """What to train on.
+
+    Attributes:
+        names: of the files behind it, in order.
+        batches: from a level to its batches.
+        augment: whether the step is to change the pairs at random.
+    """
+
+    names: list[str]
+    batches: Callable[[int], Batches]
+    augment: bool
+
+
+def pairs_source(config: Config, paths: Sequence[Path], *, labels: int) -> Source:
+    """Prepared pairs, shuffled anew each epoch."""
+
+    def of_level(level):
+        return batches(
+            paths,
+            level,
+            labels=labels,
+            seed=config.training.seed + level,
+            batch=config.training.batch[level - 1],
+        )
+
+    return Source([path.name for path in paths], of_level, config.training.augment)
+
+
+def stream_source(config: Config, paths: Sequence[Path]) -> Source:
+    """New pairs at every step, drawn from the stills in the files."""
+
+    def of_level(level):
+        return Stream(
+            load_bank(paths, level=level),
+            jax.random.fold_in(jax.random.key(config.training.seed), level),
+            functools.partial(draw, grid=config.network.grid, level=level),
+            batch=config.training.batch[level - 1],
+        )
+
+    return Source([path.name for path in paths], of_level, augment=False)
+
+
+class Stream:
+    """Batches drawn while the step before is computed; batch n depends on the key and n alone."""
+
+    def __init__(self, bank: Still, key: jax.Array, draw: Callable[..., Example], *, batch: int):
+        """`draw` makes one pair from a key and the bank."""
+        self._bank, self._key, self._draw, self._batch = bank, key, draw, batch
+        self._drawer = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+        self.set_state({"next": 0})
+
+    def _make(self, number):
+        keys = jax.random.split(jax.random.fold_in(self._key, number), self._batch)
+        examples = [self._draw(key, self._bank) for key in keys]
+        batch = jax.tree.map(lambda *arrays: jnp.stack(arrays), *examples)
+        return jax.block_until_ready(batch)
+
+    def __next__(self) -> Example:
+        """The next batch."""
+        batch = self._ahead.result()
+        self.set_state({"next": self._next + 1})
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """Number of the next batch."""
+        return {"next": self._next}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes to a batch, and begins to draw it."""
+        self._next = state["next"]
+        self._ahead = self._drawer.submit(self._make, self._next)

@@ -1,0 +1,91 @@
+"""Local correlation against explicit loops and against the definition of LNCC."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from jaxreg.engine.lncc import (
+    NOISE_HU,
+    box_mean,
+    gradient_mm,
+    linearised_lncc,
+    standardise,
+)
+
+SHAPE = (9, 8, 7)
+SPACING = np.array([1.0, 1.5, 2.5], np.float32)
+IMAGE = np.random.default_rng(0).normal(-700, 200, SHAPE).astype(np.float32)
+
+
+def window(image, voxel, radius):
+    return image[tuple(slice(max(0, i - radius), i + radius + 1) for i in voxel)]
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3])
+def test_box_mean_equals_loop(radius):
+    expected = np.zeros(SHAPE)
+    for voxel in np.ndindex(SHAPE):
+        expected[voxel] = window(IMAGE, voxel, radius).mean()
+    np.testing.assert_allclose(box_mean(jnp.asarray(IMAGE), radius=radius), expected, rtol=1e-5)
+
+
+def test_standardise_equals_loop_and_is_zero_where_flat():
+    expected = np.zeros(SHAPE)
+    for voxel in np.ndindex(SHAPE):
+        values = window(IMAGE.astype(np.float64), voxel, 2)
+        expected[voxel] = (IMAGE[voxel] - values.mean()) / np.sqrt(values.var() + NOISE_HU**2)
+    np.testing.assert_allclose(standardise(jnp.asarray(IMAGE), radius=2), expected, atol=1e-4)
+    flat = standardise(jnp.full(SHAPE, -1000.0), radius=2)
+    np.testing.assert_allclose(flat, 0.0, atol=1e-3)
+
+
+def test_gradient_is_exact_on_a_ramp_with_unequal_spacing():
+    ramp = np.indices(SHAPE).transpose(1, 2, 3, 0) * SPACING @ np.array([0.5, -1.0, 2.0])
+    slopes = gradient_mm(jnp.asarray(ramp, jnp.float32), spacing_mm=jnp.asarray(SPACING))
+    for axis, slope in enumerate([0.5, -1.0, 2.0]):
+        np.testing.assert_allclose(slopes[axis], slope, rtol=1e-4)
+
+
+def linearised(fixed, warped, *, radius=2):
+    spacing = jnp.asarray(SPACING)
+    standard = standardise(jnp.asarray(fixed), radius=radius)
+    slopes = gradient_mm(standard, spacing_mm=spacing)
+    return linearised_lncc(standard, slopes, jnp.asarray(warped), radius=radius, spacing_mm=spacing)
+
+
+def smooth_image(shift=0.0):
+    """A smooth texture, displaced by `shift` voxels along y, of contrast far above noise."""
+    x, y, z = np.indices((20, 22, 18))
+    texture = np.sin(0.7 * x) + np.cos(0.5 * (y + shift) + 0.3 * x) + np.sin(0.6 * z)
+    return (2000.0 * texture).astype(np.float32)
+
+
+def test_residual_is_zero_for_images_that_differ_by_brightness_and_contrast():
+    image = smooth_image()
+    residual = linearised(image, 0.6 * image - 300).residual
+    assert np.sqrt(np.mean(np.square(residual))) < 0.01
+
+
+def test_mean_square_residual_is_close_to_one_minus_lncc_squared():
+    """The standardisation voxel by voxel stands for that of each window (module docstring)."""
+    random = np.random.default_rng(1)
+    fixed, other = (ndimage.gaussian_filter(random.normal(size=(24, 22, 20)), 1) for _ in range(2))
+    fixed, warped = (1e4 * image.astype(np.float32) for image in (fixed, fixed + 0.5 * other))
+    lncc = []
+    for voxel in np.ndindex(fixed.shape):
+        f, w = (window(i.astype(np.float64), voxel, 2).ravel() for i in (fixed, warped))
+        lncc.append(1 - np.corrcoef(f, w)[0, 1] ** 2)
+    mean = float(np.mean(np.square(linearised(fixed, warped).residual)))
+    assert mean == pytest.approx(np.mean(lncc), rel=0.3)
+
+
+def test_step_goes_most_of_the_way_of_a_small_shift_and_not_beyond():
+    """One vector for the whole image; it falls short since the gain takes a part."""
+    residual, slopes = linearised(smooth_image(), smooth_image(shift=-0.2))
+    inner = (slice(None), slice(4, -4), slice(4, -4), slice(4, -4))
+    j = np.asarray(slopes)[inner].reshape(3, -1)
+    r = np.asarray(residual)[inner[1:]].ravel()
+    x, y, z = np.linalg.solve(j @ j.T, j @ r) / SPACING
+    assert 0.1 < y < 0.2
+    assert abs(x) < 0.02 and abs(z) < 0.02

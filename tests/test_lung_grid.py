@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from jaxreg.geometry.lung_grid import (
+    AIR_HU,
+    MARGIN_MM,
+    labels_to_frame,
+    lung_box,
+    lung_frame,
+    pair_to_frame,
+    points_to_frame,
+    to_frame,
+)
+from jaxreg.geometry.volume import Volume
+
+OBLIQUE = np.array(
+    [
+        [-1.5 * np.cos(0.3), 2.0 * np.sin(0.3), 0.0, 40.0],
+        [-1.5 * np.sin(0.3), -2.0 * np.cos(0.3), 0.0, -7.0],
+        [0.0, 0.0, 2.5, 11.0],
+        [0.0, 0.0, 0.0, 1.0],
+    ]
+)
+
+
+def box_mask(affine):
+    data = np.zeros((14, 12, 10), np.uint8)
+    data[3:9, 4:10, 2:7] = 1
+    return Volume(data, affine)
+
+
+def shift(x, y, z):
+    matrix = np.eye(4)
+    matrix[:3, 3] = (x, y, z)
+    return matrix
+
+
+@pytest.mark.parametrize("affine", [np.diag([1.0, 2.0, 3.0, 1.0]), OBLIQUE])
+def test_box_holds_every_mask_voxel(affine):
+    mask = box_mask(affine)
+    points = mask.world_from_voxel(np.argwhere(mask.data > 0))
+    lower, upper = lung_box(mask)
+    assert np.all(points >= lower - 1e-9) and np.all(points <= upper + 1e-9)
+    assert np.allclose(lower, points.min(axis=0))
+
+
+def test_box_of_a_turned_mask_of_any_form_is_that_of_all_its_voxels():
+    rng = np.random.default_rng(0)
+    mask = Volume((rng.uniform(size=(14, 12, 10)) > 0.97).astype(np.uint8), OBLIQUE)
+    matrix = Rotation.from_rotvec([0.3, -0.8, 0.5]).as_matrix()
+    points = mask.world_from_voxel(np.argwhere(mask.data > 0)) @ matrix.T
+    turn = np.eye(4)
+    turn[:3, :3] = matrix
+    lower, upper = lung_box(mask, matrix=turn)
+    assert np.allclose(lower, points.min(axis=0)) and np.allclose(upper, points.max(axis=0))
+
+
+def test_box_of_an_empty_mask_is_refused():
+    with pytest.raises(ValueError, match="mask: expected lungs, got no voxel above 0"):
+        lung_box(Volume(np.zeros((3, 4, 5), np.uint8), np.eye(4)))
+
+
+def test_frame_covers_both_lungs_and_a_margin_after_prealignment():
+    fixed = box_mask(np.diag([1.0, 2.0, 3.0, 1.0]))
+    moving = Volume(fixed.data, shift(100.0, 0.0, 6.0) @ fixed.affine)
+    frame = lung_frame(fixed, moving, shift(100.0, 0.0, 0.0), shape=(20, 16, 24))
+    low = frame.world_from_voxel(np.array([-0.5, -0.5, -0.5]))
+    high = frame.world_from_voxel(np.array(frame.shape) - 0.5)
+    lower, upper = lung_box(fixed)
+    assert np.allclose(low, lower - MARGIN_MM)
+    assert np.allclose(high, upper + MARGIN_MM + np.array([0.0, 0.0, 6.0]))
+
+
+@pytest.mark.parametrize("affine", [np.diag([2.0, 2.0, 2.5, 1.0]), OBLIQUE])
+def test_an_image_linear_in_the_world_keeps_its_values_on_the_frame(affine):
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in (40, 38, 30)), indexing="ij"), axis=-1)
+    mask = np.zeros(grid.shape[:3], np.uint8)
+    mask[18:22, 17:20, 13:16] = 1
+    world = grid @ affine[:3, :3].T + affine[:3, 3]
+    image = Volume(world @ np.array([1.0, 2.0, -3.0]), affine)
+    matrix = shift(1.5, -2.0, 0.5)  # frame world -> image world
+    frame = lung_frame(Volume(mask, affine), Volume(mask, affine), np.eye(4), shape=(23, 19, 21))
+    got = to_frame(image, frame, matrix=matrix)
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in frame.shape), indexing="ij"), axis=-1)
+    expected = (frame.world_from_voxel(index) + [1.5, -2.0, 0.5]) @ np.array([1.0, 2.0, -3.0])
+    assert np.allclose(got, expected, atol=1e-2)
+
+
+def test_values_below_air_are_raised_and_outside_is_air():
+    mask = box_mask(np.eye(4))
+    image = Volume(np.full(mask.shape, -2000.0, np.float32), np.eye(4))
+    frame = lung_frame(mask, mask, np.eye(4), shape=(9, 8, 7))
+    assert np.all(to_frame(image, frame) == AIR_HU)
+
+
+def test_labels_and_points_agree_with_the_prealignment():
+    mask = box_mask(OBLIQUE)
+    matrix = shift(30.0, -20.0, 10.0)  # fixed world -> moving world
+    moving = Volume(mask.data, matrix @ mask.affine)
+    frame = lung_frame(mask, moving, matrix, shape=(40, 42, 38))
+    labels = labels_to_frame(moving, frame, matrix=matrix)
+    assert np.array_equal(labels, labels_to_frame(mask, frame))
+    centre = moving.world_from_voxel(np.argwhere(moving.data > 0)).mean(axis=0)
+    got = points_to_frame(centre[None], frame, matrix=matrix)[0]
+    assert np.allclose(got, np.argwhere(labels > 0).mean(axis=0), atol=0.1)
+
+
+def test_a_pair_is_brought_to_the_frame_as_each_image_is_by_itself():
+    rng = np.random.default_rng(0)
+    mask = box_mask(OBLIQUE)
+    fixed, moving = (Volume(rng.normal(-500, 300, mask.shape), OBLIQUE) for _ in range(2))
+    matrix = shift(3.0, -2.0, 1.0)
+    frame = lung_frame(mask, mask, matrix, shape=(21, 18, 15))
+    got = pair_to_frame(fixed, moving, mask, frame, matrix)
+    assert np.array_equal(got[0], to_frame(fixed, frame))
+    assert np.array_equal(got[1], to_frame(moving, frame, matrix=matrix))
+    assert got[2].dtype == bool and np.array_equal(got[2], labels_to_frame(mask, frame) > 0)

@@ -5,8 +5,8 @@
 Hering et al. 2021, section 3.2: alpha = 10, beta = 1, gamma = 0.01, delta = 1e7 (0 at level 3).
 The paper does not say how its integrals are scaled. Here every term is a mean (see
 `jaxreg.training.losses`). Its sum over keypoints in normalised coordinates times 1e7 cannot be
-turned into a mean in mm^2 without that scaling: we take the weight with which the gradient of the keypoint term
-is as large as that of the similarity at 2 mm error, as in the defaults.
+turned into a mean in mm^2 without that scaling: we take the weight with which the gradient of the
+keypoint term is as large as that of the similarity at 2 mm error, as in the defaults.
 Not trained to the end by us: it needs a GPU and the authors' 750 COPDGene pairs.
 """
 

@@ -1,22 +1,10 @@
-"""Settings as frozen dataclasses: a misspelt key or an impossible value fails at construction.
-
-A config file under `configs/` is a Python file that sets `config = Config(...)`. A checkpoint keeps
-the same settings as JSON beside the weights.
-"""
+"""Settings of a training: network, loss, schedule."""
 
 import dataclasses
-import importlib.util
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+
+from jaxreg.config.checks import check
 
 Shape = tuple[int, ...]  # (X, Y, Z)
-
-
-def _check(holds, name, rule, value, fix):
-    if not holds:
-        raise ValueError(f"{name}: expected {rule}, got {value}. {fix}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,33 +35,33 @@ class NetworkConfig:
         object.__setattr__(self, "grid", tuple(self.grid))
         object.__setattr__(self, "widths", tuple(self.widths))
         object.__setattr__(self, "window", tuple(self.window))
-        _check(len(self.grid) == 3, "grid", "three sizes", self.grid, "Give (X, Y, Z).")
-        _check(self.levels >= 1, "levels", "at least 1", self.levels, "Use 3, as the paper.")
-        _check(
+        check(len(self.grid) == 3, "grid", "three sizes", self.grid, "Give (X, Y, Z).")
+        check(self.levels >= 1, "levels", "at least 1", self.levels, "Use 3, as the paper.")
+        check(
             len(self.widths) >= 1 and all(w >= 1 for w in self.widths),
             "widths",
             "one positive number of filters a resolution",
             self.widths,
             "The paper's are (16, 32, 64, 128).",
         )
-        _check(self.convs >= 1, "convs", "at least 1", self.convs, "Use 2.")
+        check(self.convs >= 1, "convs", "at least 1", self.convs, "Use 2.")
         smallest = 2 ** (len(self.widths) + self.levels - 2)
-        _check(
+        check(
             all(n >= smallest for n in self.grid),
             "grid",
             f"at least {smallest} voxels an axis, two in the deepest layer of level {self.levels}",
             self.grid,
             "Use a larger grid or fewer levels.",
         )
-        _check(
+        check(
             self.precision in ("float32", "bfloat16"),
             "precision",
             '"float32" or "bfloat16"',
             self.precision,
             "Only convolutions are affected.",
         )
-        _check(self.flow >= 0, "flow", "at least 0", self.flow, "Use 0, as the paper, or 2.")
-        _check(
+        check(self.flow >= 0, "flow", "at least 0", self.flow, "Use 0, as the paper, or 2.")
+        check(
             len(self.window) == 2 and self.window[0] < self.window[1],
             "window",
             "two HU, the lower first",
@@ -117,15 +105,15 @@ class LossConfig:
         numbers = ("similarity", "smoothness", "masks", "volume", "edge", "edge_ratio")
         for name in (*numbers, "lncc", "diffusion"):
             value = getattr(self, name)
-            _check(value >= 0, name, "a number >= 0", value, "0 switches the term off.")
-        _check(
+            check(value >= 0, name, "a number >= 0", value, "0 switches the term off.")
+        check(
             all(weight >= 0 for weight in self.keypoints),
             "keypoints",
             "numbers >= 0",
             self.keypoints,
             "0 switches the term off.",
         )
-        _check(
+        check(
             all(0 < t < 1 for t in self.volume_threshold),
             "volume_threshold",
             "numbers between 0 and 1",
@@ -170,13 +158,11 @@ class TrainingConfig:
         """Refuses counts that train nothing."""
         for name in ("subjects", "validation_pairs", "log_every", "checkpoint_every"):
             value = getattr(self, name)
-            _check(value >= 1, name, "at least 1", value, "Give a positive number.")
-        _check(
-            self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate, "Adam's is 1e-3."
-        )
-        _check(self.warmup >= 0, "warmup", "at least 0", self.warmup, "0 starts at full rate.")
-        _check(all(n >= 0 for n in self.steps), "steps", ">= 0 a level", self.steps, "Use 1000.")
-        _check(all(n >= 1 for n in self.batch), "batch", ">= 1 a level", self.batch, "Use 1.")
+            check(value >= 1, name, "at least 1", value, "Give a positive number.")
+        check(self.learning_rate > 0, "learning_rate", "> 0", self.learning_rate, "Adam's is 1e-3.")
+        check(self.warmup >= 0, "warmup", "at least 0", self.warmup, "0 starts at full rate.")
+        check(all(n >= 0 for n in self.steps), "steps", ">= 0 a level", self.steps, "Use 1000.")
+        check(all(n >= 1 for n in self.batch), "batch", ">= 1 a level", self.batch, "Use 1.")
 
 
 PER_LEVEL = (  # finest first
@@ -207,7 +193,7 @@ class Config:
         for name in PER_LEVEL:
             group, key = name.split(".")
             values = getattr(getattr(self, group), key)
-            _check(
+            check(
                 len(values) == levels,
                 name,
                 f"{levels} values, one a level",
@@ -236,88 +222,3 @@ def with_levels(config: Config, steps: tuple[int, ...]) -> Config:
         config.training, steps=steps, batch=config.training.batch[:levels]
     )
     return Config(dataclasses.replace(config.network, levels=levels), loss, training)
-
-
-def to_json(config: Config | NetworkConfig) -> str:
-    """Settings as JSON text, keys in the order of the class."""
-    return json.dumps(dataclasses.asdict(config), indent=2)
-
-
-def from_json(text: str) -> Config:
-    """Settings from JSON text.
-
-    Raises:
-        ValueError: the text is no JSON object, or a key or value is not a setting.
-    """
-    try:
-        tree = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"config: expected JSON, got {text[:40]!r} ({error}).") from error
-    return _build(Config, tree, "config")
-
-
-def from_dict(tree: Mapping[str, Any]) -> Config:
-    """Settings from nested dictionaries, as `dataclasses.asdict` makes them.
-
-    Raises:
-        ValueError: a key or value is not a setting.
-    """
-    return _build(Config, tree, "config")
-
-
-def network_from_dict(tree: Mapping[str, Any]) -> NetworkConfig:
-    """Network settings from a dictionary.
-
-    Raises:
-        ValueError: a key or value is not a setting.
-    """
-    return _build(NetworkConfig, tree, "network")
-
-
-def load_config(path: str | Path) -> Config:
-    """Settings of a Python file that defines `config = Config(...)`.
-
-    Returns:
-        That `config`.
-
-    Raises:
-        ValueError: no such file, a file without `config`, or a setting that does not exist.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"config: expected a Python file, got {path}, which is not a file.")
-    spec = importlib.util.spec_from_file_location(f"jaxreg_config_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (TypeError, ValueError, SyntaxError, NameError, ImportError, AttributeError) as error:
-        raise ValueError(f"config: {path}: {error}") from error
-    config = getattr(module, "config", None)
-    if not isinstance(config, Config):
-        raise ValueError(f"config: expected {path} to set config = Config(...), got {config!r}.")
-    return config
-
-
-def _build(kind, tree, name):
-    if not isinstance(tree, Mapping):
-        raise ValueError(f"{name}: expected a mapping of settings, got {tree!r}.")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    unknown = sorted(set(tree) - set(fields))
-    if unknown:
-        raise ValueError(
-            f"{name}: unknown key {', '.join(map(repr, unknown))}. Known keys: {', '.join(fields)}."
-        )
-    values = {}
-    for key, value in tree.items():
-        default = fields[key].default
-        if dataclasses.is_dataclass(default):
-            value = _build(type(default), value, f"{name}.{key}")
-        elif isinstance(value, list):
-            value = tuple(value)
-        elif isinstance(default, float) and isinstance(value, int):
-            value = float(value)
-        if not isinstance(value, type(default)):
-            raise ValueError(f"{name}.{key}: expected a value like {default!r}, got {value!r}.")
-        values[key] = value
-    return kind(**values)

@@ -1,0 +1,17 @@
+"""Every setting: frozen dataclasses, checked at construction.
+
+A misspelt key or an impossible value fails where the settings are made. A config file under
+`configs/` is a Python file that sets `config = Config(...)`; a checkpoint keeps the same settings
+as JSON beside the weights.
+"""
+
+from jaxreg.config.text import from_json as from_json
+from jaxreg.config.text import load_config as load_config
+from jaxreg.config.text import network_from_dict as network_from_dict
+from jaxreg.config.text import to_json as to_json
+from jaxreg.config.training import PER_LEVEL as PER_LEVEL
+from jaxreg.config.training import Config as Config
+from jaxreg.config.training import LossConfig as LossConfig
+from jaxreg.config.training import NetworkConfig as NetworkConfig
+from jaxreg.config.training import TrainingConfig as TrainingConfig
+from jaxreg.config.training import with_levels as with_levels

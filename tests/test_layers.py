@@ -142,7 +142,8 @@ def project_files():
         "",
     }
     folders = ("jaxreg", "tests", "configs", "benchmarks", "docs", ".ci")
-    files = [path for path in ROOT.iterdir() if path.is_file()]
+    # .git is a file in a worktree
+    files = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     files += [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     return [path for path in files if path.suffix in kinds and "__pycache__" not in path.parts]
 

@@ -1,12 +1,10 @@
-"""Solver of a Gauss-Newton step against dense matrices; moves between grids in closed form."""
+"""Solver of a Gauss-Newton step against dense matrices."""
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from jaxreg.engine import multigrid as solver
-from jaxreg.engine.multigrid import double, halve, solve
-from jaxreg.ops.interpolation import resize
+from jaxreg.engine.multigrid import solve
 
 SHAPE = (6, 5, 4)
 SPACING = np.array([1.0, 1.5, 2.0])
@@ -60,15 +58,3 @@ def test_laplacian_equals_the_dense_matrix():
     np.testing.assert_allclose(
         solver._laplacian(field, links).reshape(3, -1), expected, rtol=1e-4, atol=1e-4
     )
-
-
-@pytest.mark.parametrize("shape", [(6, 4, 8), (2, 10, 4)])
-def test_halve_is_the_mean_of_blocks_and_double_the_linear_resize(shape):
-    image = RANDOM.normal(size=shape).astype(np.float32)
-    x, y, z = shape
-    blocks = image.reshape(x // 2, 2, y // 2, 2, z // 2, 2).mean(axis=(1, 3, 5))
-    np.testing.assert_allclose(halve(image), blocks, atol=1e-6)
-    field = RANDOM.normal(size=(3, *shape)).astype(np.float32)
-    fine = tuple(2 * n for n in shape)
-    for component, expected in zip(double(field), field, strict=True):
-        np.testing.assert_allclose(component, resize(expected, fine), atol=1e-5)

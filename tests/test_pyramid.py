@@ -1,16 +1,15 @@
-"""Halving against an explicit loop, on ramps, and against resizing."""
+"""Moves between grids against explicit loops, on ramps, and against resizing."""
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.ndimage
 from absl.testing import parameterized
 from jax.test_util import check_grads
 
 from jaxreg.ops.interpolation import resize
-from jaxreg.ops.pyramid import binomial, halve, pyramid
+from jaxreg.ops.pyramid import double, halve, mean_2x2x2
 
 RANDOM = np.random.default_rng(3)
 IMAGE = RANDOM.normal(size=(8, 7, 5)).astype(np.float32)  # even and odd axes
@@ -39,15 +38,6 @@ class Variants(parameterized.TestCase):
         )
 
 
-def test_binomial_equals_scipy():
-    kernel = np.array([0.25, 0.5, 0.25])
-    for image in (IMAGE, CHANNELS):
-        expected = image
-        for axis in range(3):
-            expected = scipy.ndimage.correlate1d(expected, kernel, axis=axis, mode="nearest")
-        np.testing.assert_allclose(binomial(image), expected, rtol=1e-5, atol=1e-6)
-
-
 def test_halve_equals_loop_for_every_channel():
     expected = halve_by_loop(CHANNELS)
     np.testing.assert_allclose(jax.jit(halve)(CHANNELS), expected, rtol=1e-5, atol=1e-6)
@@ -73,14 +63,6 @@ def test_constant_stays_constant():
     np.testing.assert_array_equal(jax.jit(halve)(image), np.full((4, 1, 3), -1000.0))
 
 
-def test_pyramid_is_finest_first():
-    images = jax.jit(lambda image: pyramid(image, levels=3))(IMAGE)
-    assert [image.shape for image in images] == [(8, 7, 5), (4, 4, 3), (2, 2, 2)]
-    np.testing.assert_array_equal(images[0], IMAGE)
-    np.testing.assert_allclose(images[2], halve_by_loop(halve_by_loop(IMAGE)), atol=1e-6)
-    assert len(pyramid(IMAGE, levels=1)) == 1
-
-
 def test_derivatives_equal_finite_differences():
     with jax.enable_x64(True):
         image = jnp.asarray(CHANNELS, jnp.float64)
@@ -92,3 +74,15 @@ def test_vmap_equals_one_by_one():
     together = jax.jit(jax.vmap(halve))(images)
     for b in range(2):
         np.testing.assert_allclose(together[b], halve_by_loop(images[b]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 4, 8), (2, 10, 4)])
+def test_mean_2x2x2_is_the_mean_of_blocks_and_double_the_linear_resize(shape):
+    image = RANDOM.normal(size=shape).astype(np.float32)
+    x, y, z = shape
+    blocks = image.reshape(x // 2, 2, y // 2, 2, z // 2, 2).mean(axis=(1, 3, 5))
+    np.testing.assert_allclose(mean_2x2x2(image), blocks, atol=1e-6)
+    field = RANDOM.normal(size=(3, *shape)).astype(np.float32)
+    fine = tuple(2 * n for n in shape)
+    for component, expected in zip(double(field), field, strict=True):
+        np.testing.assert_allclose(component, resize(expected, fine), atol=1e-5)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxreg.engine.lncc import standardise
+from jaxreg.engine.lncc import NOISE_HU
+from jaxreg.ops.filters import box_mean, standardise
 from jaxreg.ops.interpolation import resize
 from jaxreg.ops.types import AnyArray, Image
 
@@ -51,22 +52,9 @@ def mind_ssc(image: Image, *, radius: int = 1) -> Float[AnyArray, "12 X Y Z"]:
         )
 
     squares = jnp.stack([(moved(a) - moved(b)) ** 2 for a, b in pairs])
-    distances = _patch_mean(squares, radius)
+    distances = jax.vmap(functools.partial(box_mean, radius=radius))(squares)
     distances -= jnp.min(distances, axis=0, keepdims=True)
     return jnp.exp(-distances / (jnp.mean(distances, axis=0, keepdims=True) + NOISE_HU2))
-
-
-def _patch_mean(channels, radius):
-    """Mean over 2 radius + 1 voxels along each of the last three axes, edge values outside."""
-    for axis in (1, 2, 3):
-        size = channels.shape[axis]
-        padded = jnp.pad(channels, [(radius * int(a == axis),) * 2 for a in range(4)], mode="edge")
-        parts = (
-            jax.lax.slice_in_dim(padded, start, start + size, axis=axis)
-            for start in range(2 * radius + 1)
-        )
-        channels = sum(parts, start=jnp.zeros(())) / (2 * radius + 1)
-    return channels
 
 
 @jax.jit
@@ -84,4 +72,4 @@ def descriptors(image: Image) -> Descriptors:
     shapes = [tuple(-(-n // factor) for n in image.shape) for factor in (4, 2)]
     half = mind_ssc(resize(image, shapes[1]))
     quarter = jax.vmap(lambda channel: resize(channel, shapes[0]))(half)
-    return [quarter, half, standardise(image, radius=WINDOW)[None]]
+    return [quarter, half, standardise(image, radius=WINDOW, noise=NOISE_HU)[None]]

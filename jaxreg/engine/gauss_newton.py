@@ -24,11 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxreg.engine.lncc import gradient_mm, linearised_lncc, standardise
-from jaxreg.engine.multigrid import DIAGONAL, Field, double, halve, solve
+from jaxreg.engine.lncc import NOISE_HU, linearised_lncc
+from jaxreg.engine.multigrid import Field, solve
 from jaxreg.ops.deformation import compose, inside, warp
+from jaxreg.ops.filters import binomial, image_gradient, standardise
 from jaxreg.ops.interpolation import resize, sample
-from jaxreg.ops.pyramid import binomial
+from jaxreg.ops.pyramid import double, mean_2x2x2
+from jaxreg.ops.symmetric import IDENTITY, INDICES
 from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Points, Shape, Spacing
 
 CLIP_HU = (-1000.0, 0.0)  # air to water: lungs and their vessels, not bone or contrast
@@ -126,7 +128,7 @@ def continue_outside(u: Displacement, mask: Mask, *, spacing_mm: Spacing) -> Dis
     spacing = jnp.asarray(spacing_mm, jnp.float32)
     within = (jnp.asarray(mask) > 0).astype(jnp.float32)[None]
     known = within * jnp.moveaxis(u * spacing[None, None, None], -1, 0)
-    a = (within + DAMPING) * DIAGONAL
+    a = (within + DAMPING) * IDENTITY
     weight = CONTINUED * jnp.prod(spacing) ** (4 / 3)
     w = _solve(a, known, jnp.zeros_like(known), weight=weight, spacing_mm=spacing)
     return jnp.moveaxis(w, 0, -1) / spacing[None, None, None]
@@ -160,12 +162,12 @@ def _run_level(fixed, moving, mask, pulls, u, spacing_mm, *, shape: Shape) -> Fi
     """Gauss-Newton on the grid `shape` until the steps are small."""
     scale = jnp.array([old / new for old, new in zip(fixed.shape, shape, strict=True)])
     spacing_mm = spacing_mm * scale
-    standardised = standardise(binomial(resize(fixed, shape)), radius=RADIUS)
-    slopes = gradient_mm(standardised, spacing_mm=spacing_mm)
+    standardised = standardise(binomial(resize(fixed, shape)), radius=RADIUS, noise=NOISE_HU)
+    slopes = image_gradient(standardised, spacing=spacing_mm)
     level = _Level(
         standardised, slopes, binomial(resize(moving, shape)), resize(mask, shape), spacing_mm
     )
-    weight = halve(level.mask)
+    weight = mean_2x2x2(level.mask)
     tolerance = SMALLEST_STEP * 2 * jnp.prod(spacing_mm) ** (1 / 3)
 
     def body(state):
@@ -195,11 +197,10 @@ def _step(level: _Level, pulls: _Pulls, u: Field) -> Field:
         level.fixed, level.fixed_slopes, warped, radius=RADIUS, spacing_mm=level.spacing_mm
     )
     weighted = slopes * (level.mask * inside(displaced, level.moving.shape))[None]
-    b = jnp.stack([halve(row * residual) for row in weighted])
-    pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-    a = jnp.stack([halve(weighted[i] * slopes[j]) for i, j in pairs])
+    b = jnp.stack([mean_2x2x2(row * residual) for row in weighted])
+    a = jnp.stack([mean_2x2x2(weighted[i] * slopes[j]) for i, j in INDICES])
     strength, force = _pull(pulls, u, spacing_mm)
-    a, b = a + (DAMPING + strength)[None] * DIAGONAL, b + force
+    a, b = a + (DAMPING + strength)[None] * IDENTITY, b + force
     weight = SMOOTHNESS * jnp.prod(spacing_mm) ** (2 / 3)
     v = solve(a, b, u, weight=weight, spacing_mm=spacing_mm)
     length = jnp.sqrt(jnp.sum((v / spacing_mm[:, None, None, None]) ** 2, axis=0))

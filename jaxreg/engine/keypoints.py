@@ -18,8 +18,9 @@ from jaxreg.geometry.grid import transform
 from jaxreg.geometry.lung_grid import FRAME, lung_frame, pair_to_frame
 from jaxreg.geometry.volume import Volume
 from jaxreg.io.points import Landmarks
+from jaxreg.ops import symmetric
+from jaxreg.ops.filters import binomial, image_gradient
 from jaxreg.ops.interpolation import sample
-from jaxreg.ops.pyramid import binomial
 from jaxreg.ops.types import AnyArray, Image, Mask, Spacing
 
 COUNT = 4096  # detected at most
@@ -40,14 +41,12 @@ def distinctiveness(image: Image, spacing_mm: Float[AnyArray, "3"]) -> Image:
     Returns:
         Squared slopes, HU^2/mm^2, (X, Y, Z).
     """
-    slopes = [jnp.asarray(jnp.gradient(image, axis=a)) / spacing_mm[a] for a in range(3)]
-    x, y, z = slopes
+    products = symmetric.outer(image_gradient(image, spacing=spacing_mm))
     # two passes: a standard deviation of one voxel
-    products = (x * x, x * y, x * z, y * y, y * z, z * z)
-    xx, xy, xz, yy, yz, zz = (binomial(binomial(product)) for product in products)
-    c_xx, c_xy, c_xz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
-    minors = c_xx + (xx * zz - xz * xz) + (xx * yy - xy * xy)
-    return (xx * c_xx + xy * c_xy + xz * c_xz) / (minors + 1e-6)
+    tensor = jnp.stack([binomial(binomial(product)) for product in products])
+    cofactors = symmetric.cofactors(tensor)
+    minors = cofactors[0] + cofactors[3] + cofactors[5]
+    return symmetric.determinant(tensor, cofactors) / (minors + 1e-6)
 
 
 @jax.jit

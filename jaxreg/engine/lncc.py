@@ -9,11 +9,9 @@ sum over overlapping windows; box means cost the same for every size of window.
 
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float
 
+from jaxreg.ops.filters import box_mean, image_gradient, standardise
 from jaxreg.ops.types import AnyArray, Image
 
 NOISE_HU = 40.0  # standard deviation of noise in CT of the lung: less contrast counts as none
@@ -32,49 +30,6 @@ class Linearised(NamedTuple):
     slopes: Float[AnyArray, "3 X Y Z"]
 
 
-def box_mean(image: Image, *, radius: int) -> Image:
-    """Mean over the window of 2 radius + 1 voxels a side, cut off at the border of the image.
-
-    Args:
-        image: (X, Y, Z).
-        radius: voxels, at least 0.
-
-    Returns:
-        Means, (X, Y, Z).
-    """
-    for axis, size in enumerate(image.shape):
-        window = [1, 1, 1]
-        window[axis] = 2 * radius + 1
-        place = np.arange(size)
-        count = 1 + np.minimum(place, radius) + np.minimum(place[::-1], radius)
-        count = np.expand_dims(count.astype(np.float32), [a for a in range(3) if a != axis])
-        image = jax.lax.reduce_window(image, 0.0, jax.lax.add, window, (1, 1, 1), "SAME") / count
-    return image
-
-
-def standardise(image: Image, *, radius: int) -> Image:
-    """Image less its local mean, over its local standard deviation and that of noise.
-
-    (I - m) / sqrt(s^2 + NOISE_HU^2), with m and s of the window around each voxel: 0 where flat.
-
-    Args:
-        image: HU, (X, Y, Z).
-        radius: of the window, voxels.
-
-    Returns:
-        No unit, (X, Y, Z).
-    """
-    mean = box_mean(image, radius=radius)
-    variance = jnp.maximum(box_mean(image**2, radius=radius) - mean**2, 0.0)
-    return (image - mean) / jnp.sqrt(variance + NOISE_HU**2)
-
-
-def gradient_mm(image: Image, *, spacing_mm: Float[AnyArray, "3"]) -> Float[AnyArray, "3 X Y Z"]:
-    """Central differences (one-sided at the border) per millimetre, (3, X, Y, Z)."""
-    slopes = jnp.stack([jnp.asarray(jnp.gradient(image, axis=axis)) for axis in range(3)])
-    return slopes / spacing_mm[:, None, None, None]
-
-
 def linearised_lncc(
     fixed: Image,
     fixed_slopes: Float[AnyArray, "3 X Y Z"],
@@ -90,7 +45,7 @@ def linearised_lncc(
 
     Args:
         fixed: standardised, (X, Y, Z).
-        fixed_slopes: its `gradient_mm`, 1/mm, (3, X, Y, Z).
+        fixed_slopes: its gradient, 1/mm, (3, X, Y, Z).
         warped: HU, (X, Y, Z).
         radius: of the window, voxels.
         spacing_mm: of the grid, (3,).
@@ -98,8 +53,8 @@ def linearised_lncc(
     Returns:
         The first-order model.
     """
-    warped = standardise(warped, radius=radius)
+    warped = standardise(warped, radius=radius, noise=NOISE_HU)
     power = box_mean(warped**2, radius=radius) + GAIN_FLOOR
     gain = box_mean(fixed * warped, radius=radius) / power
-    slopes = 0.5 * gain[None] * (fixed_slopes + gradient_mm(warped, spacing_mm=spacing_mm))
+    slopes = 0.5 * gain[None] * (fixed_slopes + image_gradient(warped, spacing=spacing_mm))
     return Linearised(fixed - gain * warped, slopes)

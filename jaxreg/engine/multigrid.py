@@ -1,10 +1,10 @@
-"""The linear system of a Gauss-Newton step with curvature regularisation, and moves between grids.
+"""The linear system of a Gauss-Newton step with curvature regularisation.
 
-Fields are (3, X, Y, Z) in millimetres; symmetric 3x3 matrices in each voxel are (6, X, Y, Z) in the
-order xx, xy, xz, yy, yz, zz. Solved by conjugate gradients, preconditioned voxel by voxel, started
-from the solution on the grid of twice the voxel size, and so on down: cascadic multigrid (Bornemann
-and Deuflhard 1996, Numer Math 75). Conjugate gradients are slow only in long waves, and these are
-what a coarse grid gives at an eighth of the price.
+Fields are (3, X, Y, Z) in millimetres, matrices (6, X, Y, Z) as in `jaxreg.ops.symmetric`. Solved
+by conjugate gradients (CG), preconditioned voxel by voxel, started from the solution on the grid of
+twice the voxel size, and so on down: cascadic multigrid (Bornemann and Deuflhard 1996, Numer Math
+75). CG converges slowly only for low frequencies, which a half-resolution grid resolves at one
+eighth of the cost.
 """
 
 from typing import NamedTuple
@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxreg.ops import symmetric
+from jaxreg.ops.pyramid import double, mean_2x2x2
 from jaxreg.ops.types import AnyArray, Scalar
 
 Field = Float[AnyArray, "3 X Y Z"]
 Matrices = Float[AnyArray, "6 X Y Z"]
 SpacingArray = Float[AnyArray, "3"]
 
-DIAGONAL = np.array([1, 0, 0, 1, 0, 1], np.float32)[:, None, None, None]
 STEPS = 8  # of conjugate gradients on the finest grid
 STEPS_COARSE = 20  # on each coarser one
 STEPS_COARSEST = 50  # on the coarsest, which has nothing to start from
@@ -47,7 +48,7 @@ def _solve(a, b, u, weight, spacing_mm, *, steps):
     shape = u.shape[1:]
     v = jnp.zeros_like(u)
     if all(n % 2 == 0 and n >= 2 * COARSEST_VOXELS for n in shape):
-        coarse = (halve(a), halve(b), halve(u), weight, 2 * spacing_mm)
+        coarse = (mean_2x2x2(a), mean_2x2x2(b), mean_2x2x2(u), weight, 2 * spacing_mm)
         v = double(_solve(*coarse, steps=STEPS_COARSE))
     else:
         steps = STEPS_COARSEST
@@ -59,16 +60,16 @@ def _solve(a, b, u, weight, spacing_mm, *, steps):
 
     # The middle of the stencil of the squared Laplacian, away from the border.
     middle = jnp.sum(2 / spacing_mm**2) ** 2 + jnp.sum(2 / spacing_mm**4)
-    preconditioner = _inverse(a + weight * middle * DIAGONAL)
-    rest = b - smoothness(u + v) - _multiply(a, v)
-    direction = _multiply(preconditioner, rest)
+    preconditioner = symmetric.inverse(a + weight * middle * symmetric.IDENTITY)
+    rest = b - smoothness(u + v) - symmetric.multiply(a, v)
+    direction = symmetric.multiply(preconditioner, rest)
 
     def body(_, state):
         v, rest, direction, product = state
-        image = _multiply(a, direction) + smoothness(direction)
+        image = symmetric.multiply(a, direction) + smoothness(direction)
         length = product / (jnp.sum(direction * image) + 1e-30)
         v, rest = v + length * direction, rest - length * image
-        z = _multiply(preconditioner, rest)
+        z = symmetric.multiply(preconditioner, rest)
         new = jnp.sum(rest * z)
         return v, rest, z + new / (product + 1e-30) * direction, new
 
@@ -111,42 +112,3 @@ def _laplacian(field, links):
         total += at(weight, 0)[None] * (at(padded, step) - flat)
         total -= at(weight, -step)[None] * (flat - at(padded, -step))
     return total.reshape(field.shape)
-
-
-def _multiply(a, v):
-    """Symmetric matrices times vectors, voxel by voxel."""
-    xx, xy, xz, yy, yz, zz = a
-    x, y, z = v
-    return jnp.stack([xx * x + xy * y + xz * z, xy * x + yy * y + yz * z, xz * x + yz * y + zz * z])
-
-
-def _inverse(a):
-    """Inverses of symmetric matrices by cofactors."""
-    xx, xy, xz, yy, yz, zz = a
-    c_xx, c_xy, c_xz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
-    cofactors = [c_xx, c_xy, c_xz, xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy]
-    return jnp.stack(cofactors) / (xx * c_xx + xy * c_xy + xz * c_xz)[None]
-
-
-def halve(image: Float[AnyArray, "*C X Y Z"]) -> Float[AnyArray, "*C X//2 Y//2 Z//2"]:
-    """Mean of each 2x2x2 voxels of the last three axes, whose sizes are even."""
-    image = image[..., 0::2, :, :] + image[..., 1::2, :, :]
-    image = image[..., 0::2, :] + image[..., 1::2, :]
-    return 0.125 * (image[..., 0::2] + image[..., 1::2])
-
-
-def double(field: Field) -> Float[AnyArray, "3 2*X 2*Y 2*Z"]:
-    """Field on voxels of half the size, linear; beyond the outermost centres the edge value."""
-    for axis in (3, 2, 1):
-        size = field.shape[axis]
-        first = jax.lax.slice_in_dim(field, 0, 1, axis=axis)
-        last = jax.lax.slice_in_dim(field, size - 1, size, axis=axis)
-        padded = jnp.concatenate([first, field, last], axis)
-        near = 0.75 * field
-        pair = [
-            near + 0.25 * jax.lax.slice_in_dim(padded, start, start + size, axis=axis)
-            for start in (0, 2)
-        ]
-        shape = [n * (2 if a == axis else 1) for a, n in enumerate(field.shape)]
-        field = jnp.stack(pair, axis + 1).reshape(shape)
-    return field

@@ -8,11 +8,12 @@ images are flat. A network of the cascade starts from it.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Float
 
+from jaxreg.ops.filters import binomial, image_gradient, standardise_by
 from jaxreg.ops.interpolation import resize
-from jaxreg.ops.pyramid import binomial, halve
-from jaxreg.ops.types import AnyArray, Displacement, Image
+from jaxreg.ops.pyramid import halve
+from jaxreg.ops.symmetric import IDENTITY, outer, solve
+from jaxreg.ops.types import Displacement, Image
 
 NOISE_HU = 50.0  # local deviations well below it count as flat
 DAMPING = 0.02  # added to the squared slopes, per squared voxel
@@ -34,12 +35,11 @@ def local_flow(fixed: Image, warped: Image, *, window: tuple[float, float]) -> D
         Displacement in voxels, (X, Y, Z, 3).
     """
     f, w = normalised(fixed, window=window), normalised(warped, window=window)
-    x, y, z = jnp.gradient(0.5 * (f + w))
-    d = f - w
-    products = (x * x, x * y, x * z, y * y, y * z, z * z, x * d, y * d, z * d)
-    products = jnp.moveaxis(_mean(jnp.stack(products, axis=-1)), -1, 0)
-    u = _solve(products[:6], products[6:])
-    return resize(u, fixed.shape)
+    slopes = image_gradient(0.5 * (f + w))
+    products = jnp.concatenate([outer(slopes), slopes * (f - w)[None]])
+    products = jnp.moveaxis(_mean(jnp.moveaxis(products, 0, -1)), -1, 0)
+    u = solve(products[:6] + DAMPING * IDENTITY, products[6:])
+    return resize(jnp.moveaxis(u, 0, -1), fixed.shape)
 
 
 def normalised(image: Image, *, window: tuple[float, float]) -> Image:
@@ -53,27 +53,12 @@ def normalised(image: Image, *, window: tuple[float, float]) -> Image:
         Image without unit, about -2 to 2, (X, Y, Z).
     """
     image = jnp.clip(image, *window)
-    moments = resize(_mean(jnp.stack([image, image**2], axis=-1)), image.shape)
-    mean = moments[..., 0]
-    variance = jnp.maximum(moments[..., 1] - mean**2, 0.0)
-    return (image - mean) / jnp.sqrt(variance + NOISE_HU**2)
+    return standardise_by(lambda values: resize(_mean(values), image.shape), image, noise=NOISE_HU)
 
 
 def _mean(values):
-    """Means over neighbourhoods, (X, Y, Z, C), at half the resolution."""
+    """Means over neighbourhoods, at half the resolution."""
     values = halve(values)
     for _ in range(SMOOTHING):
         values = binomial(values)
     return values
-
-
-def _solve(matrix: Float[AnyArray, "6 x y z"], right: Float[AnyArray, "3 x y z"]):
-    """(A + damping) u = right by Cramer's rule, A symmetric, (x, y, z, 3)."""
-    xx, xy, xz, yy, yz, zz = matrix
-    xx, yy, zz = xx + DAMPING, yy + DAMPING, zz + DAMPING
-    a, b, c = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
-    d, e, f = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
-    determinant = xx * a + xy * b + xz * c
-    rows = ((a, b, c), (b, d, e), (c, e, f))
-    u = [sum(m * r for m, r in zip(row, right, strict=True)) for row in rows]
-    return jnp.stack(u, axis=-1) / determinant[..., None]

@@ -1,10 +1,10 @@
-"""Grids of half the resolution, over the same extent and voxel-centred."""
+"""Grids of half and of twice the resolution, over the same extent and voxel-centred."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from jaxreg.ops.types import AnyArray, Image
+from jaxreg.ops.types import AnyArray
 
 
 def _halve_axis(image, axis):
@@ -43,37 +43,43 @@ def halve(image: Float[AnyArray, "X Y Z *C"]) -> Float[AnyArray, "x y z *C"]:
     return image
 
 
-def binomial(image: Float[AnyArray, "X Y Z *C"]) -> Float[AnyArray, "X Y Z *C"]:
-    """Image smoothed by [1, 2, 1] / 4 along each axis; edge values continue outside.
+def mean_2x2x2(image: Float[AnyArray, "*C X Y Z"]) -> Float[AnyArray, "*C X//2 Y//2 Z//2"]:
+    """Mean of each 2x2x2 voxels, without smoothing; the last three axes are halved.
 
-    It halves the noise and keeps the vessels.
+    For sums over voxels, which stay the same but for the factor 8; images want `halve`.
 
     Args:
-        image: (X, Y, Z) or (X, Y, Z, C).
+        image: (..., X, Y, Z) with even X, Y and Z.
 
     Returns:
-        Image of the same shape.
+        Means, (..., X/2, Y/2, Z/2).
     """
-    for axis in range(3):
+    image = image[..., 0::2, :, :] + image[..., 1::2, :, :]
+    image = image[..., 0::2, :] + image[..., 1::2, :]
+    return 0.125 * (image[..., 0::2] + image[..., 1::2])
+
+
+def double(image: Float[AnyArray, "*C X Y Z"]) -> Float[AnyArray, "*C 2*X 2*Y 2*Z"]:
+    """Image on voxels of half the size, linear; beyond the outermost centres the edge value holds.
+
+    `resize` to twice the shape, by shifts of the array.
+
+    Args:
+        image: (..., X, Y, Z).
+
+    Returns:
+        (..., 2X, 2Y, 2Z); values are not scaled.
+    """
+    for axis in range(image.ndim - 1, image.ndim - 4, -1):
         size = image.shape[axis]
-        pad = [(int(a == axis),) * 2 for a in range(image.ndim)]
-        padded = jnp.pad(image, pad, mode="edge")
-        far = [jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in (0, 2)]
-        image = 0.5 * image + 0.25 * (far[0] + far[1])
+        first = jax.lax.slice_in_dim(image, 0, 1, axis=axis)
+        last = jax.lax.slice_in_dim(image, size - 1, size, axis=axis)
+        padded = jnp.concatenate([first, image, last], axis)
+        near = 0.75 * image
+        pair = [
+            near + 0.25 * jax.lax.slice_in_dim(padded, start, start + size, axis=axis)
+            for start in (0, 2)
+        ]
+        shape = [n * (2 if a == axis else 1) for a, n in enumerate(image.shape)]
+        image = jnp.stack(pair, axis + 1).reshape(shape)
     return image
-
-
-def pyramid(image: Image, *, levels: int) -> list[Float[AnyArray, "_ _ _"]]:
-    """The image at resolutions 1, 1/2, ..., 1/2^(levels-1), finest first.
-
-    Args:
-        image: (X, Y, Z).
-        levels: number of resolutions, at least 1.
-
-    Returns:
-        List of images; element l-1 is level l of the cascade.
-    """
-    images: list[AnyArray] = [jnp.asarray(image)]
-    for _ in range(levels - 1):
-        images.append(halve(images[-1]))
-    return images

@@ -19,7 +19,8 @@ from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.lung_grid import AIR_HU, labels_to_frame, lung_box, to_frame
 from jaxreg.geometry.volume import Volume, check_ct
 from jaxreg.lungs.segmentation import lung_mask
-from jaxreg.ops.pyramid import binomial, halve
+from jaxreg.ops.filters import binomial
+from jaxreg.ops.pyramid import halve
 from jaxreg.ops.types import Shape
 from jaxreg.phantom.pair import phantom_stills
 from jaxreg.training.prepared import entry_name, prepare_files

@@ -4,8 +4,8 @@ Scaled as in `jaxreg.training.losses`: means over the grid, displacements in vox
 """
 
 import jax.numpy as jnp
-import numpy as np
 
+from jaxreg.ops.filters import box_mean
 from jaxreg.ops.types import Displacement, Image, Scalar, Spacing
 
 LNCC_RADIUS = 4  # voxels
@@ -49,20 +49,9 @@ def lncc(warped: Image, fixed: Image, *, radius: int = LNCC_RADIUS) -> Scalar:
         Distance in [0, 1], ().
     """
     w, f = (warped - jnp.mean(warped)) / 100.0, (fixed - jnp.mean(fixed)) / 100.0
-    mean_w, mean_f = _cube_mean(w, radius), _cube_mean(f, radius)
+    mean_w, mean_f = box_mean(w, radius=radius), box_mean(f, radius=radius)
     noise = (LNCC_NOISE_HU / 100.0) ** 2
-    variance_w = jnp.maximum(_cube_mean(w * w, radius) - mean_w**2, 0.0) + noise
-    variance_f = jnp.maximum(_cube_mean(f * f, radius) - mean_f**2, 0.0) + noise
-    covariance = _cube_mean(w * f, radius) - mean_w * mean_f
+    variance_w = jnp.maximum(box_mean(w * w, radius=radius) - mean_w**2, 0.0) + noise
+    variance_f = jnp.maximum(box_mean(f * f, radius=radius) - mean_f**2, 0.0) + noise
+    covariance = box_mean(w * f, radius=radius) - mean_w * mean_f
     return 1.0 - jnp.mean((covariance / variance_w) * (covariance / variance_f))
-
-
-def _cube_mean(image, radius):
-    """Mean over the cube around each voxel, as far as it lies in the image."""
-    for axis, n in enumerate(image.shape):
-        first = np.maximum(np.arange(n) - radius, 0)
-        last = np.minimum(np.arange(n) + radius, n - 1)
-        weights = (np.arange(n) >= first[:, None]) & (np.arange(n) <= last[:, None])
-        weights = jnp.asarray(weights / weights.sum(axis=1, keepdims=True), image.dtype)
-        image = jnp.moveaxis(jnp.tensordot(weights, image, axes=(1, axis)), 0, axis)
-    return image

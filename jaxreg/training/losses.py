@@ -14,6 +14,7 @@ from jaxtyping import Float, Shaped
 
 from jaxreg.config import LossConfig
 from jaxreg.ops.deformation import inside, target_points, transform_points
+from jaxreg.ops.filters import image_gradient
 from jaxreg.ops.interpolation import sample
 from jaxreg.ops.jacobian import jacobian_determinant
 from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Number, Points, Scalar, Spacing
@@ -54,20 +55,6 @@ def masked_mean(values: Float[AnyArray, "*shape"], mask: Shaped[AnyArray, "*shap
     return jnp.sum(mask * values) / jnp.maximum(jnp.sum(mask), 1.0)
 
 
-def image_gradient(image: Image, *, spacing_mm: Spacing) -> Float[AnyArray, "X Y Z 3"]:
-    """Central differences per millimetre, one-sided at the border.
-
-    Args:
-        image: HU, (X, Y, Z).
-        spacing_mm: millimetres a voxel, (3,).
-
-    Returns:
-        Gradient in HU/mm, (X, Y, Z, 3).
-    """
-    spacing = jnp.asarray(spacing_mm, image.dtype)
-    return jnp.stack(jnp.gradient(image), axis=-1) / spacing[None, None, None]
-
-
 def automatic_edge(fixed: Image, mask: Mask, *, spacing_mm: Spacing, ratio: Number) -> Scalar:
     """Edge parameter of `ngf`: `ratio` times the mean gradient of the fixed image in the mask.
 
@@ -82,7 +69,7 @@ def automatic_edge(fixed: Image, mask: Mask, *, spacing_mm: Spacing, ratio: Numb
     Returns:
         Epsilon in HU/mm, at least `SMALLEST_EDGE`; a constant to derivatives.
     """
-    squared = jnp.sum(image_gradient(fixed, spacing_mm=spacing_mm) ** 2, axis=-1)
+    squared = jnp.sum(image_gradient(fixed, spacing=spacing_mm) ** 2, axis=0)
     squared = jax.lax.stop_gradient(squared)  # the root has no derivative where the image is flat
     return jnp.maximum(ratio * masked_mean(jnp.sqrt(squared), mask), SMALLEST_EDGE)
 
@@ -103,12 +90,12 @@ def ngf(warped: Image, fixed: Image, mask: Mask, *, spacing_mm: Spacing, edge: S
     Returns:
         Distance in [0, 1], ().
     """
-    gradient_w = image_gradient(warped, spacing_mm=spacing_mm)
-    gradient_f = image_gradient(fixed, spacing_mm=spacing_mm)
+    gradient_w = image_gradient(warped, spacing=spacing_mm)
+    gradient_f = image_gradient(fixed, spacing=spacing_mm)
     edge2 = jnp.asarray(edge, fixed.dtype) ** 2
-    product = jnp.sum(gradient_w * gradient_f, axis=-1) + edge2
-    length2_w = jnp.sum(gradient_w**2, axis=-1) + edge2
-    length2_f = jnp.sum(gradient_f**2, axis=-1) + edge2
+    product = jnp.sum(gradient_w * gradient_f, axis=0) + edge2
+    length2_w = jnp.sum(gradient_w**2, axis=0) + edge2
+    length2_f = jnp.sum(gradient_f**2, axis=0) + edge2
     return masked_mean(1.0 - (product / length2_w) * (product / length2_f), mask)
 
 

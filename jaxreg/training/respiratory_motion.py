@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Float, PRNGKeyArray
 
 from jaxreg.ops.deformation import identity_grid
+from jaxreg.ops.filters import binomial
 from jaxreg.ops.jacobian import jacobian_determinant
-from jaxreg.ops.pyramid import binomial, halve
+from jaxreg.ops.pyramid import halve
 from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Shape
 from jaxreg.phantom.motion import POSTERIOR_GAIN, SUPERIOR_BY_HEIGHT_MM
 

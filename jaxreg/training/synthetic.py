@@ -20,8 +20,8 @@ from jaxtyping import PRNGKeyArray
 
 from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.ops.deformation import identity_grid, target_points
+from jaxreg.ops.filters import binomial
 from jaxreg.ops.interpolation import sample, sample_nearest
-from jaxreg.ops.pyramid import binomial
 from jaxreg.ops.types import Image, Shape
 from jaxreg.training.anatomies import LOBES, Still
 from jaxreg.training.augmentation import MIRRORED

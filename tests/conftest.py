@@ -26,16 +26,16 @@ def shared():
     return folder
 
 
-# What evaluate.py is tested with. Imported where used: jaxreg must not be loaded before the hook
-# that checks its types.
+# What `jaxreg evaluate` is tested with. Imported where used: jaxreg must not be loaded before the
+# hook that checks its types.
 
 
 @pytest.fixture(scope="module")
 def evaluate():
-    """evaluate.py as a module."""
-    from evaluation_data import load_script
+    """`jaxreg evaluate` as a function from arguments to the exit status."""
+    from evaluation_data import evaluate
 
-    return load_script()
+    return evaluate
 
 
 @pytest.fixture

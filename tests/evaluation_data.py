@@ -1,11 +1,11 @@
-"""What the tests of evaluate.py share: the script, a known field, a small manifest."""
+"""What the tests of `jaxreg evaluate` share: the command, a known field, a small manifest."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 
+from jaxreg.cli.app import main
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io.nifti import write_volume
 from jaxreg.io.points import Landmarks, write_landmarks
@@ -16,12 +16,9 @@ SHAPE = (22, 18, 14)
 LABELLED_SPACING_MM = (2.0, 1.5, 3.0)
 
 
-def load_script():
-    """evaluate.py as a module."""
-    spec = importlib.util.spec_from_file_location("evaluate", ROOT / "evaluate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def evaluate(arguments):
+    """Runs `jaxreg evaluate`; returns the exit status."""
+    return main(arguments=["evaluate", *map(str, arguments)])
 
 
 def voxel_displacement(points):

@@ -4,11 +4,14 @@ import re
 import subprocess
 import sys
 
+import click
 import nibabel
 import numpy as np
 import pytest
 
-from jaxreg.cli.app import main
+from jaxreg.cli import options
+from jaxreg.cli.app import COMMANDS, main
+from jaxreg.cli.progress import stages
 from jaxreg.geometry.volume import Volume
 from jaxreg.io.nifti import read_volume, write_volume
 from jaxreg.io.points import read_landmarks
@@ -146,13 +149,77 @@ def test_unknown_command_shows_the_usage():
         encoding="utf-8",
         check=False,
     )
-    assert done.returncode == 2 and "usage: jaxreg" in done.stderr
+    assert done.returncode == 2 and done.stderr.startswith("Usage: jaxreg")
+    assert "No such command 'align'" in done.stderr
 
 
-def test_import_is_light():
-    heavy = ("jax", "flax", "orbax", "matplotlib")
-    code = f"import sys, jaxreg; print([m for m in {heavy} if m in sys.modules])"
+HEAVY = ("jax", "flax", "orbax", "matplotlib", "scipy", "nibabel", "rich")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import jaxreg",
+        "from jaxreg.cli.app import main; main(arguments=['--help'])",
+        *(f"from jaxreg.cli.app import main; main(arguments=['{c}', '--help'])" for c in COMMANDS),
+    ],
+)
+def test_import_and_help_are_light(code):
+    code = f"import sys; {code}; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
     )
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_lists_every_command(capsys):
+    assert run("--help") == 0
+    listed = capsys.readouterr().out.split("Commands:")[1].split("\n")
+    assert [line.split()[0] for line in listed if line.strip()] == list(COMMANDS)
+
+
+def test_values_in_a_row_are_those_of_one_option():
+    """As argparse's nargs="+" reads them, which click has not."""
+    taken = {}
+
+    @click.command(cls=options.ManyValues)
+    @click.option("--name", multiple=True)
+    @click.option("--out")
+    @click.option("--flag", is_flag=True)
+    def command(**values):
+        taken.update(values)
+
+    words = ["--name", "a", "b", "--out", "c", "--name=d", "e", "--flag"]
+    command.main(words, standalone_mode=False)
+    assert taken == {"name": ("a", "b", "d", "e"), "out": "c", "flag": True}
+    with pytest.raises(click.UsageError, match="unexpected extra argument"):
+        command.main(["--out", "a", "b"], standalone_mode=False)
+
+
+def test_the_compilation_cache_is_the_users_unless_one_is_set(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code = (
+        "import jax; from jaxreg.cli.compilation import keep_compiled_programs as keep; keep(); "
+        "print(jax.config.jax_compilation_cache_dir)"
+    )
+    command = [sys.executable, "-c", code]
+    for own in (None, str(tmp_path / "own")):
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+        if own:
+            monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", own)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+        assert done.stdout.strip() == (own or str(tmp_path / "jaxreg"))
+
+
+def test_stages_are_told_on_a_terminal_alone(monkeypatch, capsys):
+    def shown(*, terminal, quiet=False):
+        monkeypatch.setenv("TTY_COMPATIBLE", "1" if terminal else "0")
+        monkeypatch.setenv("FORCE_COLOR", "1" if terminal else "")
+        with stages(quiet=quiet) as stage:
+            stage("reading")
+            stage("registering")
+        return capsys.readouterr().err
+
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown(terminal=True))
+    assert re.search(r"reading 0\.\d s", text) and re.search(r"registering 0\.\d s", text)
+    assert shown(terminal=True, quiet=True) == "" == shown(terminal=False)

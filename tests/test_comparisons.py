@@ -80,7 +80,7 @@ def test_ablation_is_the_papers_table_with_ours_beside(by_method):
 
 
 def test_labels_have_rows_of_their_own(by_method):
-    rows = label_rows({"good": by_method["good"]}, names={"2": "left"})
+    rows = label_rows({"good": by_method["good"]}, label_names={"2": "left"})
     assert [(row["method"], row["label"]) for row in rows] == [("good", "1"), ("good", "left")]
     dice = [r.overlap["2"]["dice"] for r in by_method["good"]]
     assert rows[1]["Dice"] == pytest.approx(np.mean(dice))

@@ -17,8 +17,8 @@ from jaxreg.config import (
     to_json,
     with_levels,
 )
+from jaxreg.configs import config_names, config_path
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIG = Config(
     network=NetworkConfig(grid=(48, 40, 32), levels=2, widths=(4, 8), precision="bfloat16"),
     loss=LossConfig(keypoints=(0.5, 0.0), volume_threshold=(0.1, 0.2), edge=2.5),
@@ -183,9 +183,27 @@ def test_fewer_levels_keep_the_finest():
     assert config.network.grid == Config().network.grid
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.py")), ids=lambda p: p.stem)
-def test_every_config_of_the_project_loads(path):
-    assert load_config(path).network.levels == {"L1": 1, "L2": 2, "voxelmorph": 1}.get(path.stem, 3)
+@pytest.mark.parametrize("name", config_names())
+def test_every_config_that_ships_loads(name):
+    levels = {"ablation/L1": 1, "ablation/L2": 2, "voxelmorph": 1}
+    assert load_config(config_path(name)).network.levels == levels.get(name, 3)
+
+
+@pytest.mark.parametrize("name", ["small", "small.py", "configs/small.py"])
+def test_a_config_is_found_by_its_name_or_as_a_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(config_path(name)).network.flow == 2
+    own = tmp_path / "configs" / "small.py"
+    own.parent.mkdir()
+    own.write_text("from jaxreg.config import Config\nconfig = Config()\n", encoding="utf-8")
+    assert config_path("configs/small.py") == Path("configs/small.py")  # the user's file is first
+
+
+@pytest.mark.parametrize("name", ["smal", "ablation", "__init__", "../config/text.py"])
+def test_a_config_that_does_not_exist_is_named_with_those_that_do(name):
+    words = f"--config: expected a Python file or one of ablation/L1, .*small.*, got '{name}'"
+    with pytest.raises(ValueError, match=words):
+        config_path(name)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +216,7 @@ def test_every_config_of_the_project_loads(path):
     ],
 )
 def test_ablations_change_one_setting(name, changed):
-    configs = [load_config(ROOT / f"configs/ablation/{p}.py") for p in ("proposed", name)]
+    configs = [load_config(config_path(f"ablation/{p}")) for p in ("proposed", name)]
     one, other = (dataclasses.asdict(config) for config in configs)
     differ = {f"{g}.{k}" for g in one for k in one[g] if one[g][k] != other[g][k]}
     assert differ == changed

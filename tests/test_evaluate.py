@@ -1,4 +1,4 @@
-"""evaluate.py on small data in the layouts of the data sets, with known fields."""
+"""`jaxreg evaluate` on small data in the layouts of the data sets, with known fields."""
 
 import dataclasses
 
@@ -51,7 +51,7 @@ def test_dirlab_scores_a_known_field_in_both_protocols(
 ):
     folder, points = dirlab
     arguments = ["--dirlab", str(folder), "--method", "initial", "classical"]
-    assert evaluate.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert evaluate([*arguments, "--out", str(tmp_path / "out")]) == 0
     assert registered == ["classical", "classical"]
     table = rows_of(tmp_path / "out" / "dirlab" / "cases-classical.json")
     pooled = {}
@@ -101,7 +101,7 @@ def test_copdgene_starts_from_its_own_spacing(evaluate, tmp_path, capsys):
     for phase, points in (("iBH", fixed), ("eBH", moving)):
         np.savetxt(tmp_path / f"copd2_300_{phase}_xyz_r1.txt", points, fmt="%d")
     out = ["--method", "initial", "--out", str(tmp_path / "out")]
-    assert evaluate.main(["--dirlab-copd", str(tmp_path), *out]) == 0
+    assert evaluate(["--dirlab-copd", str(tmp_path), *out]) == 0
     (row,) = rows_of(tmp_path / "out" / "dirlab-copd" / "cases-initial.json")
     expected = np.linalg.norm((fixed - moving) * (0.645, 0.645, 2.5), axis=1).mean()
     assert row["TRE mm"] == pytest.approx(expected)
@@ -117,8 +117,8 @@ def test_initial_needs_landmark_files_alone(evaluate, dirlab, tmp_path, capsys):
     for image in folder.rglob("*.img"):
         image.unlink()
     out = ["--out", str(tmp_path / "out")]
-    assert evaluate.main(["--dirlab", str(folder), "--method", "initial", *out]) == 0
-    assert evaluate.main(["--dirlab", str(folder), "--method", "classical", *out]) == 1
+    assert evaluate(["--dirlab", str(folder), "--method", "initial", *out]) == 0
+    assert evaluate(["--dirlab", str(folder), "--method", "classical", *out]) == 1
     assert "expected Case7Pack/Images/case7_T00_s.img" in capsys.readouterr().err
 
 
@@ -130,30 +130,32 @@ def test_a_bad_case_is_reported_and_the_others_are_done(
     whole = path.read_text(encoding="utf-8")
     path.write_text("\n".join(whole.splitlines()[:299]), encoding="utf-8")
     arguments = ["--dirlab", str(folder), "--method", "classical", "--out", str(tmp_path / "out")]
-    assert evaluate.main(arguments) == 1
+    assert evaluate(arguments) == 1
     assert "dirlab 6 classical: " in (error := capsys.readouterr().err)
     assert "expected 300 landmarks, got 299" in error
     table = rows_of(tmp_path / "out" / "dirlab" / "cases-classical.json")
     assert [row["case"] for row in table] == ["6", "7"]
     assert "299" in table[0]["error"] and table[1]["TRE mm"] > 0
     path.write_text(whole, encoding="utf-8")  # mended: only the case that failed is done again
-    assert evaluate.main(arguments) == 0
+    assert evaluate(arguments) == 0
     assert registered == ["classical"] * 2
 
 
 def test_a_run_goes_on_where_it_was_stopped(evaluate, registered, dirlab, tmp_path, monkeypatch):
     folder, _ = dirlab
     arguments = ["--dirlab", str(folder), "--method", "classical", "--out", str(tmp_path / "out")]
-    assert evaluate.main([*arguments, "--cases", "7"]) == 0
-    assert evaluate.main(arguments) == 0
+    assert evaluate([*arguments, "--cases", "7"]) == 0
+    assert evaluate(arguments) == 0
     assert registered == ["classical"] * 2  # case 7 once
     table = tmp_path / "out" / "dirlab" / "cases-classical.csv"
     first = table.read_text(encoding="utf-8")
-    assert evaluate.main(arguments) == 0
+    assert evaluate(arguments) == 0
     assert table.read_text(encoding="utf-8") == first and len(registered) == 2
-    monkeypatch.setattr(evaluate, "versions", lambda: {"jaxreg": "another"})
-    assert evaluate.main([*arguments, "--cases", "7"]) == 0
+    assert evaluate([*arguments, "--cases", "7", "--fresh"]) == 0
     assert len(registered) == 3
+    monkeypatch.setattr("jaxreg.benchmark.run.versions", lambda: {"jaxreg": "another"})
+    assert evaluate([*arguments, "--cases", "7"]) == 0
+    assert len(registered) == 4
 
 
 def test_methods_without_networks_do_not_depend_on_weights(
@@ -161,19 +163,19 @@ def test_methods_without_networks_do_not_depend_on_weights(
 ):
     arguments = ["--dirlab", str(dirlab[0]), "--cases", "7", "--out", str(tmp_path / "out")]
     params = {"level_1": {"kernel": np.zeros(3, np.float32)}}
-    monkeypatch.setattr(evaluate, "load_shipped", lambda: (params, None))
-    assert evaluate.main([*arguments, "--method", "classical"]) == 0
-    assert evaluate.main([*arguments, "--method", "classical", "cascade"]) == 0
+    monkeypatch.setattr("jaxreg.network.weights.load_shipped", lambda: (params, None))
+    assert evaluate([*arguments, "--method", "classical"]) == 0
+    assert evaluate([*arguments, "--method", "classical", "cascade"]) == 0
     assert registered == ["classical", "cascade"]
     params["level_1"]["kernel"] += 1  # other weights
-    assert evaluate.main([*arguments, "--method", "classical", "cascade"]) == 0
+    assert evaluate([*arguments, "--method", "classical", "cascade"]) == 0
     assert registered == ["classical", "cascade", "cascade"]
 
 
 def test_the_phantom_is_the_default(evaluate, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cases, "PHANTOM_SHAPE", (32, 26, 30))
     monkeypatch.setattr(cases, "PHANTOM_CASES", 1)
-    assert evaluate.main(["--method", "initial", "--out", str(tmp_path)]) == 0
+    assert evaluate(["--method", "initial", "--out", str(tmp_path)]) == 0
     (row,) = rows_of(tmp_path / "phantom" / "cases-initial.json")
     assert row["TRE mm"] > 1 and 0.5 < row["Dice"] < 1
     labels = [row["label"] for row in rows_of(tmp_path / "phantom" / "labels.json")]
@@ -183,16 +185,14 @@ def test_the_phantom_is_the_default(evaluate, tmp_path, monkeypatch, capsys):
 
 def test_what_is_missing_is_named(evaluate, dirlab, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out"), "--method", "initial"]
-    assert evaluate.main(["--dirlab", str(tmp_path / "nowhere"), *out]) == 1
+    assert evaluate(["--dirlab", str(tmp_path / "nowhere"), *out]) == 1
     assert "Request the data at https://" in capsys.readouterr().err
-    assert evaluate.main(["--dirlab", str(dirlab[0]), "--cases", "6", "11", *out]) == 1
+    assert evaluate(["--dirlab", str(dirlab[0]), "--cases", "6", "11", *out]) == 1
     assert "cases: expected some of 6, 7, got 11." in capsys.readouterr().err
-    assert evaluate.main(["--manifest", str(tmp_path / "none.json"), *out]) == 1
+    assert evaluate(["--manifest", str(tmp_path / "none.json"), *out]) == 1
     assert "none.json: expected a manifest, got no such file" in capsys.readouterr().err
     missing = str(tmp_path / "w.npz")
-    assert (
-        evaluate.main(["--dirlab", str(dirlab[0]), "--method", "full", "--weights", missing]) == 1
-    )
+    assert evaluate(["--dirlab", str(dirlab[0]), "--method", "full", "--weights", missing]) == 1
     assert "weights" in capsys.readouterr().err
 
 
@@ -211,10 +211,10 @@ def test_a_record_in_words():
 def test_damaged_records_are_done_again(tmp_path):
     record = results.Record("1", "full", tre_mm=[1.0, 2.0], tre_snapped_mm=[1.0, 1.0], seconds=3.0)
     path = tmp_path / "1.json"
-    results.write_record(path, record, settings={"a": 1})
-    assert results.read_record(path, settings={"a": 1}) == record
-    assert results.read_record(path, settings={"a": 2}) is None
+    results.write_record(path, record, inputs={"a": (1, 2)})
+    assert results.read_record(path, inputs={"a": (1, 2)}) == record
+    assert results.read_record(path, inputs={"a": (1, 3)}) is None
     path.write_text(path.read_text(encoding="utf-8")[:50], encoding="utf-8")
-    assert results.read_record(path, settings={"a": 1}) is None
-    results.write_record(path, dataclasses.replace(record, error="no"), settings={})
-    assert results.read_record(path, settings={}) is None
+    assert results.read_record(path, inputs={"a": (1, 2)}) is None
+    results.write_record(path, dataclasses.replace(record, error="no"), inputs={})
+    assert results.read_record(path, inputs={}) is None

@@ -1,4 +1,4 @@
-"""evaluate.py on COPDGene, EMPIRE10 and Learn2Reg, in their layouts and formats."""
+"""`jaxreg evaluate` on COPDGene, EMPIRE10 and Learn2Reg, in their layouts and formats."""
 
 import json
 
@@ -20,7 +20,7 @@ sitk = pytest.importorskip("SimpleITK")
 
 def test_copdgene_is_table_1(evaluate, registered, labelled, tmp_path, capsys):
     arguments = ["--copdgene", str(labelled[0]), "--out", str(tmp_path / "out")]
-    assert evaluate.main([*arguments, "--method", "classical"]) == 0
+    assert evaluate([*arguments, "--method", "classical"]) == 0
     ours, *theirs = rows_of(tmp_path / "out" / "copdgene" / "methods.json")
     assert [row["method"] for row in theirs] == ["published: Ruehaak 2017", "published: the paper"]
     assert (theirs[1]["Dice"], theirs[1]["sd Dice"], theirs[1]["Dice30"]) == (0.95, 0.03, 0.93)
@@ -29,11 +29,11 @@ def test_copdgene_is_table_1(evaluate, registered, labelled, tmp_path, capsys):
     pairs = json.loads(labelled[0].read_text(encoding="utf-8"))
     del pairs[1]["fixed_labels"]
     labelled[0].write_text(json.dumps(pairs), encoding="utf-8")
-    assert evaluate.main([*arguments, "--method", "classical"]) == 1
+    assert evaluate([*arguments, "--method", "classical"]) == 1
     assert "expected fixed_labels and moving_labels (lobes) of every pair, got none of c." in (
         capsys.readouterr().err
     )
-    assert evaluate.main(["--copdgene", str(tmp_path / "none.json")]) == 1
+    assert evaluate(["--copdgene", str(tmp_path / "none.json")]) == 1
     assert "Request the scans at https://www.copdgene.org" in capsys.readouterr().err
 
 
@@ -49,7 +49,7 @@ def test_empire10_is_scored_and_written_for_its_organisers(evaluate, registered,
             image.SetSpacing((2.0, 1.5, 3.0))
             sitk.WriteImage(image, str(tmp_path / "data" / folder / f"21_{role}.mhd"))
     arguments = ["--empire10", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
-    assert evaluate.main([*arguments, "--method", "initial", "classical"]) == 0
+    assert evaluate([*arguments, "--method", "initial", "classical"]) == 0
     place = tmp_path / "out" / "empire10" / "submission" / "classical" / "21"
     written = [sitk.ReadImage(str(place / f"def{axis}.mhd")) for axis in "XYZ"]
     voxel = (5, 6, 7)  # the field is in voxels and both grids agree: spacing makes it mm
@@ -62,7 +62,7 @@ def test_empire10_is_scored_and_written_for_its_organisers(evaluate, registered,
         1.01,
         0.02,
     )
-    assert evaluate.main(["--empire10", str(tmp_path / "none")]) == 1
+    assert evaluate(["--empire10", str(tmp_path / "none")]) == 1
     assert "Register at https://empire10.grand-challenge.org" in capsys.readouterr().err
 
 
@@ -88,7 +88,7 @@ def test_learn2reg_is_scored_and_written_in_its_format(evaluate, registered, tmp
     dataset = tmp_path / "NLST_dataset.json"
     dataset.write_text(json.dumps({"name": "NLST", "registration_val": pairs}), encoding="utf-8")
     arguments = ["--learn2reg", str(dataset), "--out", str(tmp_path / "out")]
-    assert evaluate.main([*arguments, "--method", "classical"]) == 0
+    assert evaluate([*arguments, "--method", "classical"]) == 0
     out = tmp_path / "out" / "learn2reg"
     for subject in ("0101", "0102"):
         file = out / "submission" / "classical" / f"disp_{subject}_{subject}.nii.gz"

@@ -1,4 +1,4 @@
-"""A run of evaluate.py that is killed and started again."""
+"""A run of `jaxreg evaluate` that is killed and started again."""
 
 import json
 import os
@@ -13,9 +13,10 @@ from jaxreg.io.nifti import write_displacement
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 SCRIPT = """
 import sys
-import evaluate
-evaluate.report_picture = lambda path, **content: None  # half a second each
-sys.exit(evaluate.main(sys.argv[1:]))
+import jaxreg.benchmark.run
+from jaxreg.cli.app import main
+jaxreg.benchmark.run.pair_figure = lambda path, **content: None  # half a second each
+sys.exit(main(arguments=["evaluate", *sys.argv[1:]]))
 """
 
 

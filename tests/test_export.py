@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from jaxreg.benchmark.cases import Case, Truth
+from jaxreg.benchmark.cases import Case, GroundTruth
 from jaxreg.benchmark.export import export_cases
 from jaxreg.datasets.manifest import LoadedPair, read_manifest
 from jaxreg.geometry.volume import Volume
@@ -21,7 +21,7 @@ def make_case(name, *, labels):
     points = rng.uniform(-20, 20, (2, 4, 3)).round(3)
     marks = Landmarks(*points, np.array(["vessel"] * 4))
     pair = LoadedPair(name, image, image, None, None, lobes, lobes, None, None)
-    return Case(name, lambda: Truth("inhale", marks, None, lambda: pair)), pair, marks
+    return Case(name, lambda: GroundTruth("inhale", marks, None, lambda: pair)), pair, marks
 
 
 def test_exported_cases_are_a_manifest_of_the_same_content(tmp_path):

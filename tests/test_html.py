@@ -13,18 +13,18 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from jaxreg.benchmark import html as run_report
-from jaxreg.benchmark.html import snapshot_path, write_report
+from jaxreg.benchmark import slices
+from jaxreg.benchmark.html import thumbnail_path, write_report
 from jaxreg.benchmark.results import Record
 from jaxreg.benchmark.rows import summary_rows
-from jaxreg.figures.thumbnails import Snapshot, write_snapshot
+from jaxreg.figures.thumbnails import Thumbnail, write_thumbnail
 
 SHAPE = (22, 18, 14)
-CASE = 'a/<b> & "c"'
+CASE = 'a/<b> & "c" $\'{{ d }}{% e %}'
 FOLD = (15, 7, 10)
 
 
-def snapshot(seed):
+def thumbnail(seed):
     """Images of noise of one brightness each, and a fold."""
     rng = np.random.default_rng(seed)
     fixed, moving, warped = (
@@ -34,11 +34,11 @@ def snapshot(seed):
     lungs[3:-3, 3:-3, 2:-2] = 1
     determinant = np.full(SHAPE, 200, np.uint8)
     determinant[FOLD] = 0
-    return Snapshot(fixed, moving, warped, determinant, lungs, 2.5)
+    return Thumbnail(fixed, moving, warped, determinant, lungs, 2.5)
 
 
 def run(folder):
-    """Records and snapshots of two methods on three cases, one of which failed."""
+    """Records and thumbnails of two methods on three cases, one of which failed."""
     (folder / "cases").mkdir(parents=True)
     by_method = {"initial": [], "full": []}
     rng = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def run(folder):
         record = Record(case, "full", tre_mm=errors.tolist(), seconds=2.0)
         if case == "3":
             record = Record(case, "full", error="expected <HU>, got 0 & 1")
-        write_snapshot(snapshot_path(folder, case, "full"), snapshot(i))
+        write_thumbnail(thumbnail_path(folder, case, "full"), thumbnail(i))
         by_method["full"].append(record)
     return by_method
 
@@ -137,11 +137,11 @@ def test_all_cases_are_there_and_texts_are_texts(written):
     assert page.tags.count("article") == 3
 
 
-def test_slices_are_those_of_the_snapshots(written):
+def test_slices_are_those_of_the_thumbnails(written):
     data = data_of(written)
     assert data["names"] == [CASE, "2", "3"] and data["cases"][2] == {}  # it failed
     for i in (0, 1):
-        shown, truth = data["cases"][i]["full"], snapshot(i)
+        shown, truth = data["cases"][i]["full"], thumbnail(i)
         assert tuple(shown["shape"]) == SHAPE and shown["spacing_mm"] == 2.5
         for name, tolerance in (("fixed", 6), ("warped", 6), ("determinant", 4), ("lungs", 0)):
             mosaic = decoded(data["images"][shown["images"][name]])
@@ -161,8 +161,8 @@ def test_what_methods_share_is_kept_once(tmp_path):
     by_method = run(tmp_path)
     first = report(tmp_path, by_method).stat().st_size
     by_method["affine"] = [Record("2", "affine", tre_mm=[1.0])]
-    other = dataclasses.replace(snapshot(1), warped=snapshot(7).warped)
-    write_snapshot(snapshot_path(tmp_path, "2", "affine"), other)
+    other = dataclasses.replace(thumbnail(1), warped=thumbnail(7).warped)
+    write_thumbnail(thumbnail_path(tmp_path, "2", "affine"), other)
     data = data_of(report(tmp_path, by_method))
     assert set(data["cases"][1]) == {"full", "affine"} and len(data["images"]) == 9
     assert first < (tmp_path / "report.html").stat().st_size
@@ -172,7 +172,7 @@ def test_the_size_is_bounded_by_larger_voxels(tmp_path, monkeypatch):
     by_method = run(tmp_path)
     size = sum(map(len, data_of(report(tmp_path, by_method))["images"]))
     limit = size // 2
-    monkeypatch.setattr(run_report, "_SLICES_BYTES", limit)
+    monkeypatch.setattr(slices, "_SLICES_BYTES", limit)
     data = data_of(report(tmp_path, by_method))
     assert sum(map(len, data["images"])) <= limit
     spacings = {shown["full"]["spacing_mm"] for shown in data["cases"] if shown}
@@ -190,7 +190,7 @@ def test_a_run_without_pictures_has_tables(tmp_path):
     data = data_of(report(tmp_path, by_method))
     assert data["cases"] == [{}] and data["images"] == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["overlap.png", "report.html"]
-    damaged = snapshot_path(tmp_path, "1", "full")
+    damaged = thumbnail_path(tmp_path, "1", "full")
     damaged.parent.mkdir()
     damaged.write_bytes(b"no zip")
     assert data_of(report(tmp_path, by_method))["cases"] == [{}]
@@ -297,7 +297,7 @@ def test_slices_scroll_by_keys_and_wheel(page):
     settle(page)
     assert state(page)["slice"] == "6"
     assert page.run("document.querySelector('output').textContent") == "7 of 18, 2.5 mm apart"
-    page.run("document.querySelector('.pictures').scrollIntoView()")
+    page.run("document.querySelector('.views').scrollIntoView()")
     box = page.run("(b => [b.x + 50, b.y + 50])(get('right').getBoundingClientRect())")
     for delta, expected in ((100, "7"), (-100, "6")):
         page.call(

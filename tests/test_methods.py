@@ -1,5 +1,7 @@
 """What the result of a method depends on, so that no finished case is taken for another."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -20,11 +22,11 @@ def test_fields_are_known_by_their_content(tmp_path, ending):
     method = methods.outside("tool", tmp_path)
     write_field(tmp_path / f"1.{ending}", 2.0)
     write_field(tmp_path / f"2.{ending}", 2.0)
-    first, other = method.depends("1"), method.depends("2")
-    assert method.depends("1") == first
+    first, other = method.settings("1"), method.settings("2")
+    assert method.settings("1") == first
     write_field(tmp_path / f"1.{ending}", 3.0)  # of .mhd and .nhdr the header stays the same
-    assert method.depends("1") != first and method.depends("2") == other
-    assert method.depends("3") is not None  # missing: reported when it is read
+    assert method.settings("1") != first and method.settings("2") == other
+    method.settings("3")  # missing: reported when it is read
 
 
 def test_networks_are_known_by_weights_and_settings():
@@ -32,9 +34,10 @@ def test_networks_are_known_by_weights_and_settings():
     params = {"level_1": init_level(jax.random.key(0), config)}
     finer = NetworkConfig(grid=(32, 32, 32), levels=1, widths=(2, 2), convs=1)
     others = {"level_1": init_level(jax.random.key(1), config)}
-    known = {
-        methods.registering("a", method="cascade", params=p, config=c).depends("1")
+    known = [
+        methods.registering("a", method="cascade", params=p, config=c).settings("1")
         for p, c in ((params, config), (params, finer), (others, config))
-    }
-    assert len(known) == 3
-    assert methods.registering("classical", method="classical").depends("1") is None
+    ]
+    assert all(one != other for one, other in itertools.combinations(known, 2))
+    settings = methods.registering("classical", method="classical").settings("1")
+    assert settings["name"] == "classical" and settings["weights"] is None

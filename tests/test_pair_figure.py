@@ -1,11 +1,11 @@
-"""The report picture: same patient, same picture; folds in red; readable by position."""
+"""The figure of a pair: same patient, same figure; folds in red; readable by position."""
 
 import matplotlib.image
 import numpy as np
 import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from jaxreg.figures.pair import report_picture
+from jaxreg.figures.pair import pair_figure
 from jaxreg.geometry.volume import Volume
 
 SHAPE = (30, 24, 20)
@@ -39,7 +39,7 @@ def turned(volume, codes):
 
 
 def draw(path, volumes, **options):
-    report_picture(path, **volumes, title="a title", lines=("one", "two"), **options)
+    pair_figure(path, **volumes, title="a $_{<title>$", lines=("one", "two"), **options)
     return matplotlib.image.imread(path)[..., :3]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxreg.benchmark import scores
-from jaxreg.benchmark.cases import Truth
+from jaxreg.benchmark.cases import GroundTruth
 from jaxreg.datasets.manifest import LoadedPair
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.volume import DisplacementField, Volume
@@ -50,7 +50,7 @@ def shifted(fraction=1.0):
 
 
 def score(pair, field):
-    truth = Truth("inhale", pair.landmarks, None, lambda: pair)
+    truth = GroundTruth("inhale", pair.landmarks, None, lambda: pair)
     return scores.field_scores(truth, pair, field, lungs=pair.fixed_labels, prealignment=np.eye(4))
 
 
@@ -64,15 +64,15 @@ def test_the_true_field_scores_perfectly(pair):
     assert found["boundary"] == 0.0 and found["fissures"] is None
     assert found["determinant"]["folds"] == found["uncertified"] == 0.0
     assert found["determinant"]["sd_log"] == pytest.approx(0.0, abs=1e-6)
-    assert found["inverse_mm"]["max"] == pytest.approx(0.0, abs=1e-4)
+    assert found["inverse_consistency_mm"]["max"] == pytest.approx(0.0, abs=1e-4)
 
 
 def test_no_registration_scores_as_a_field_of_zeros(pair):
-    truth = Truth("inhale", pair.landmarks, None, lambda: pair)
+    truth = GroundTruth("inhale", pair.landmarks, None, lambda: pair)
     initial = scores.initial_scores(truth)
     zeros = score(pair, shifted(0.0))
     assert initial == {name: zeros[name] for name in initial}
-    assert set(zeros) - set(initial) == {"determinant", "uncertified", "inverse_mm"}
+    assert set(zeros) - set(initial) == {"determinant", "uncertified", "inverse_consistency_mm"}
     np.testing.assert_allclose(initial["tre_mm"], np.linalg.norm(SHIFT_MM))
 
 
@@ -126,7 +126,12 @@ def test_inverse_error_of_a_field_that_folds(pair):
     smooth = scores.inverse_scores(
         shifted(), pair.fixed_labels, Grid(SHAPE, AFFINE), prealignment=np.eye(4)
     )
-    assert found["inverse_mm"]["max"] > 1.0 > 1e-3 > smooth["inverse_mm"]["max"]
+    assert (
+        found["inverse_consistency_mm"]["max"]
+        > 1.0
+        > 1e-3
+        > smooth["inverse_consistency_mm"]["max"]
+    )
     far = DisplacementField(np.full((*SHAPE, 3), 900.0, np.float32), AFFINE)
     assert scores.inverse_scores(far, pair.fixed_labels, far.grid, prealignment=np.eye(4)) == {}
 

@@ -1,4 +1,4 @@
-"""Snapshots: upright, in the right units, small; a fold stays visible however coarse they are."""
+"""Thumbnails: upright, in the right units, small; a fold stays visible however coarse they are."""
 
 import numpy as np
 import pytest
@@ -7,9 +7,9 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from jaxreg.figures.thumbnails import (
     determinant_values,
     image_hu,
-    read_snapshot,
-    take_snapshot,
-    write_snapshot,
+    make_thumbnail,
+    read_thumbnail,
+    write_thumbnail,
 )
 from jaxreg.geometry.volume import Volume
 
@@ -43,7 +43,7 @@ def turned(volume, codes):
 
 @pytest.mark.parametrize("spacing_mm", [2.5, 4.0])
 def test_bytes_stand_for_hu_and_determinants_at_the_right_places(spacing_mm):
-    taken = take_snapshot(**scene(), spacing_mm=spacing_mm)
+    taken = make_thumbnail(**scene(), spacing_mm=spacing_mm)
     # the box is the lungs and 15 mm around them, in voxels of the scan: 7..32, 6..25, 5..24
     low, count = np.array([7, 6, 5]), np.array([26, 20, 20])
     assert taken.lungs.shape == tuple(np.rint(count * SPACING_MM / spacing_mm).astype(int))
@@ -61,9 +61,9 @@ def test_bytes_stand_for_hu_and_determinants_at_the_right_places(spacing_mm):
 
 
 @pytest.mark.parametrize("codes", ["LPS", "SAL", "PIR"])
-def test_a_snapshot_does_not_depend_on_how_axes_are_stored(codes):
-    expected = take_snapshot(**scene())
-    taken = take_snapshot(**{name: turned(volume, codes) for name, volume in scene().items()})
+def test_a_thumbnail_does_not_depend_on_how_axes_are_stored(codes):
+    expected = make_thumbnail(**scene())
+    taken = make_thumbnail(**{name: turned(volume, codes) for name, volume in scene().items()})
     for name in IMAGES:
         difference = getattr(taken, name).astype(int) - getattr(expected, name)
         assert np.abs(difference).max() <= 1, name
@@ -79,20 +79,20 @@ def folded():
 
 @pytest.mark.parametrize("spacing_mm", [1.0, 2.5, 7.0])
 def test_a_fold_of_one_voxel_stays_at_any_size(spacing_mm):
-    assert (take_snapshot(**scene()).determinant > 0).all()
-    direct = take_snapshot(**folded(), spacing_mm=spacing_mm)
+    assert (make_thumbnail(**scene()).determinant > 0).all()
+    direct = make_thumbnail(**folded(), spacing_mm=spacing_mm)
     at = np.argwhere(direct.determinant == 0)
     expected = (np.array([[11, 9, 21], [20, 15, 14]]) - (7, 6, 5) + 0.5) * SPACING_MM / spacing_mm
     np.testing.assert_allclose(at + 0.5, expected, atol=0.51)
-    resized = take_snapshot(**folded(), spacing_mm=1.0).resized(spacing_mm)
+    resized = make_thumbnail(**folded(), spacing_mm=1.0).resized(spacing_mm)
     np.testing.assert_allclose(
         np.argwhere(resized.determinant == 0) + 0.5, expected, atol=0.51 + 0.51 / spacing_mm
     )
 
 
 def test_resizing_agrees_with_taking_at_that_size():
-    expected = take_snapshot(**scene(), spacing_mm=5.0)
-    resized = take_snapshot(**scene(), spacing_mm=1.0).resized(5.0)
+    expected = make_thumbnail(**scene(), spacing_mm=5.0)
+    resized = make_thumbnail(**scene(), spacing_mm=1.0).resized(5.0)
     assert resized.spacing_mm == 5.0
     for name in IMAGES:
         found, wanted = (
@@ -109,30 +109,30 @@ def test_extremes_are_clipped_and_coded():
     affine = volumes["fixed"].affine
     volumes["determinant"] = Volume(np.full(SHAPE, 9.0), affine)
     volumes["warped"] = Volume(np.full(SHAPE, 3000.0), affine)
-    taken = take_snapshot(**volumes)
+    taken = make_thumbnail(**volumes)
     assert (taken.determinant == 255).all() and (taken.warped == 255).all()
 
 
 def test_files_hold_all_and_damaged_ones_count_as_missing(tmp_path):
-    taken, path = take_snapshot(**folded()), tmp_path / "a.npz"
-    assert read_snapshot(path) is None
-    write_snapshot(path, taken)
+    taken, path = make_thumbnail(**folded()), tmp_path / "a.npz"
+    assert read_thumbnail(path) is None
+    write_thumbnail(path, taken)
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
-    read = read_snapshot(path)
+    read = read_thumbnail(path)
     assert read.spacing_mm == 2.5
     for name in IMAGES:
         np.testing.assert_array_equal(getattr(read, name), getattr(taken, name))
     whole = path.read_bytes()
     for damaged in (whole[:200], whole[: len(whole) // 2], b"", b"text"):
         path.write_bytes(damaged)
-        assert read_snapshot(path) is None
+        assert read_thumbnail(path) is None
 
 
 def test_other_grids_and_empty_masks_are_refused():
     volumes = scene()
     small = Volume(np.ones((4, 5, 6), np.float32), volumes["fixed"].affine)
     with pytest.raises(ValueError, match="fixed and warped: expected one grid, got"):
-        take_snapshot(**volumes | {"warped": small})
+        make_thumbnail(**volumes | {"warped": small})
     empty = Volume(np.zeros(SHAPE, np.uint8), volumes["fixed"].affine)
     with pytest.raises(ValueError, match="mask: expected lungs, got no voxel above 0"):
-        take_snapshot(**volumes | {"mask": empty})
+        make_thumbnail(**volumes | {"mask": empty})

@@ -1,4 +1,3 @@
-import argparse
 import json
 import os
 import signal
@@ -11,8 +10,9 @@ import numpy as np
 import pytest
 from training_pairs import write_pairs, write_stills
 
-import train
 from jaxreg.config import load_config
+from jaxreg.configs import config_path
+from jaxreg.training import run
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = """
@@ -125,11 +125,12 @@ def test_misspelt_setting_is_named(tmp_path):
 def test_without_validation_no_pair_of_a_manifest_is_held_out(tmp_path, monkeypatch):
     """What is trained on must not choose the checkpoint."""
     files = {name: write_pairs(tmp_path / name, [k]) for k, name in enumerate(("own", "other"))}
-    monkeypatch.setattr(train, "prepare_manifest", lambda _, manifest, **__: files[manifest.stem])
-    config = load_config(ROOT / "configs" / "smoke.py")
-    options = argparse.Namespace(data="own.json", validation=None, anatomies=None)
-    source, validation, labels = train.prepare_data(config, options, tmp_path)
+    monkeypatch.setattr(run, "prepare_manifest", lambda _, manifest, **__: files[manifest.stem])
+    config = load_config(config_path("smoke"))
+    source, validation, labels = run.prepare_data(config, tmp_path, data="own.json")
     assert validation == {} and labels == 2
     assert source.names == [path.name for path in files["own"]]
-    options.validation = Path("other.json")
-    assert train.prepare_data(config, options, tmp_path)[1] == {"validation": files["other"]}
+    _, validation, _ = run.prepare_data(
+        config, tmp_path, data="own.json", validation=Path("other.json")
+    )
+    assert validation == {"validation": files["other"]}

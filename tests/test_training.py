@@ -56,13 +56,13 @@ def trained(tmp_path_factory):
         workdir=workdir, source=source(paths), validation={"validation": paths[:1]}, labels=2
     )
     params = {3: train_level(CONFIG, 3, **data)}
-    before = snapshot(workdir / "level_3")
+    before = thumbnail(workdir / "level_3")
     params[2] = train_level(CONFIG, 2, **data)
-    assert snapshot(workdir / "level_3") == before, "training level 2 touched level 3"
+    assert thumbnail(workdir / "level_3") == before, "training level 2 touched level 3"
     return workdir, data, params
 
 
-def snapshot(folder):
+def thumbnail(folder):
     return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
@@ -142,10 +142,10 @@ def test_log_has_every_term_and_the_validation(trained):
 
 def test_a_finished_level_is_not_trained_again(trained):
     workdir, data, params = trained
-    before = snapshot(workdir / "level_2" / "checkpoints")
+    before = thumbnail(workdir / "level_2" / "checkpoints")
     again = train_level(CONFIG, 2, **data)
     assert leaves_equal(again, params[2])
-    assert snapshot(workdir / "level_2" / "checkpoints") == before
+    assert thumbnail(workdir / "level_2" / "checkpoints") == before
 
 
 def test_parameters_that_did_best_on_the_pairs_held_out_are_kept(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Tiny training pairs for tests: blobs that moved, on the grid of configs/smoke.py."""
+"""Tiny training pairs for tests: blobs that moved, on the grid of `jaxreg.configs.smoke`."""
 
 import json
 
@@ -46,13 +46,13 @@ def blob_stills(seed):
 
 
 def write_stills(folder, seeds):
-    """Writes stills as train.py would, and returns their paths."""
+    """Writes stills as a training would, and returns their paths."""
     makers = [(f"phantom_{seed}", lambda s=seed: blob_stills(s)) for seed in seeds]
     return prepare_files(folder, makers, GRID)
 
 
 def write_pairs(folder, seeds, name="phantom"):
-    """Writes prepared pairs as train.py would, and returns their paths."""
+    """Writes prepared pairs as a training would, and returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "grid.json").write_text(json.dumps(GRID), encoding="utf-8")
     paths = []

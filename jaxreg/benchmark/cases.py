@@ -43,11 +43,11 @@ Deliver = Callable[[Path, LoadedPair, DisplacementField], Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Truth:
+class GroundTruth:
     """What a registration is held against.
 
     Attributes:
-        fixed_phase: which breathing state is fixed, in words.
+        fixed_phase: which respiratory state is fixed, in words.
         landmarks: corresponding points, or None.
         snap_grid: grid of the moving image, where the landmarks are whole voxels of it and the
             snapped protocol applies; such data have neither masks nor labels. Else None.
@@ -70,7 +70,7 @@ class Case:
     """
 
     name: str
-    load: Callable[[], Truth]
+    load: Callable[[], GroundTruth]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class DataSet:
         cases: none of them read yet.
         published: rows of methods in the columns of `jaxreg.benchmark.rows.summary_rows`.
         published_cases: by name, TRE of cases 1, 2, ..., mm.
-        labels: names of labels, where they are known.
+        label_names: of the labels, such as {"1": "right upper"}.
         deliver: writes the field of a pair into a folder as the data set's challenge wants it, and
             returns scores by the challenge's own definitions, by column; None where there is none.
     """
@@ -93,7 +93,7 @@ class DataSet:
     cases: Sequence[Case]
     published: Sequence[Row] = ()
     published_cases: Mapping[str, Sequence[float]] = dataclasses.field(default_factory=dict)
-    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    label_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     deliver: Deliver | None = None
 
 
@@ -105,14 +105,14 @@ def dirlab_data(folder: str | os.PathLike, *, collection: str = "4dct") -> DataS
         collection: "4dct" or "copd".
     """
 
-    def load(number: int) -> Truth:
+    def load(number: int) -> GroundTruth:
         case = dirlab.read_case(folder, number, dataset=collection)
         grid = Grid(case.reference.shape, case.affine)
         points = [
             grid.world_from_voxel(voxels)
             for voxels in (case.fixed_landmarks, case.moving_landmarks)
         ]
-        return Truth(
+        return GroundTruth(
             fixed_phase=f"{case.fixed_phase} (inhale)",
             landmarks=Landmarks(*points, kind=np.full(len(points[0]), "")),
             snap_grid=grid,
@@ -129,9 +129,9 @@ def dirlab_data(folder: str | os.PathLike, *, collection: str = "4dct") -> DataS
 
 
 def phantom_data() -> DataSet:
-    """Returns generated pairs that no training has seen, quiet and deep breathing in turn."""
+    """Returns generated pairs that no training has seen, quiet and deep respiration in turn."""
 
-    def load(number: int) -> Truth:
+    def load(number: int) -> GroundTruth:
         pair = phantom_pair(
             PHANTOM_SEED + number,
             shape=PHANTOM_SHAPE,
@@ -139,7 +139,7 @@ def phantom_data() -> DataSet:
         )
         points = pair.fixed_landmarks, pair.moving_landmarks
         labels = {"fixed_labels": pair.fixed_labels, "moving_labels": pair.moving_labels}
-        return Truth(
+        return GroundTruth(
             fixed_phase="inhale",
             landmarks=Landmarks(*points, kind=np.full(len(points[0]), "vessel")),
             snap_grid=None,
@@ -149,7 +149,7 @@ def phantom_data() -> DataSet:
     numbers = range(1, PHANTOM_CASES + 1)
     cases = [Case(str(number), functools.partial(load, number)) for number in numbers]
     source = f"seeds above {PHANTOM_SEED}, {PHANTOM_SHAPE} voxels"
-    return DataSet("phantom", source, cases, labels=PHANTOM_LOBES)
+    return DataSet("phantom", source, cases, label_names=PHANTOM_LOBES)
 
 
 def manifest_data(path: str | os.PathLike) -> DataSet:
@@ -235,9 +235,9 @@ def choose(cases: Sequence[Case], names: Sequence[str] | None) -> list[Case]:
 
 
 def _pair_cases(pairs: Sequence[Pair], read: Callable[[Pair], LoadedPair], phase: str):
-    def load(pair: Pair) -> Truth:
+    def load(pair: Pair) -> GroundTruth:
         loaded = read(pair)
-        return Truth(phase, loaded.landmarks, None, lambda: loaded)
+        return GroundTruth(phase, loaded.landmarks, None, lambda: loaded)
 
     return [Case(pair.id, functools.partial(load, pair)) for pair in pairs]
 

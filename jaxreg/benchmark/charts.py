@@ -29,7 +29,7 @@ _TRE_TICKS_MM = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 
 
 def method_colours(methods: Iterable[str]) -> dict[str, str]:
-    """Returns the colour of each method; those that jaxreg names always have the same one."""
+    """Returns the colour of each method; those of jaxreg's methods always have the same one."""
     colours = {}
     for method in methods:
         others = sum(name not in _COLOURS for name in colours)
@@ -64,21 +64,21 @@ def overlap_chart(
     methods = [m for m in by_method if any(values[label, m, "dice"] for label in labels)]
     if not methods:
         return False
-    names = [(label_names or {}).get(label, f"label {label}") for label in labels]
+    ticks = [(label_names or {}).get(label, f"label {label}") for label in labels]
     width = max(6.0, 1.5 + len(labels) * (0.5 + 0.28 * len(methods)))
     figure = Figure(figsize=(width, 6.6), layout="constrained")
     axes = figure.subplots(len(_OVERLAP), 1, sharex=True)
     colours = method_colours(by_method)
     for axis, (key, title) in zip(axes, _OVERLAP, strict=True):
         for column, method in enumerate(methods):
-            place = np.arange(len(labels)) + (column + 0.5) / len(methods) * 0.8 - 0.4
+            positions = np.arange(len(labels)) + (column + 0.5) / len(methods) * 0.8 - 0.4
             groups = [values[label, method, key] for label in labels]
-            _boxes(axis, groups, place, 0.8 / len(methods), colours[method])
+            _boxes(axis, groups, positions, 0.8 / len(methods), colours[method])
         axis.set_ylabel(title)
         axis.grid(axis="y", color="0.9")
         if key != "dice":
             axis.set_ylim(bottom=0)
-    axes[-1].set_xticks(range(len(labels)), names)
+    axes[-1].set_xticks(range(len(labels)), ticks)
     handles = [axes[0].plot([], [], "s", color=colours[m], label=m)[0] for m in methods]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(methods)))
     _save(figure, path)
@@ -86,7 +86,7 @@ def overlap_chart(
 
 
 def tre_chart(path: str | os.PathLike, by_method: Records) -> bool:
-    """Draws which share of all landmarks lies within an error; marks the 75th percentiles.
+    """Draws which fraction of all landmarks has at most an error; marks the 75th percentiles.
 
     Args:
         path: file to write, .png, .pdf or .svg.
@@ -107,10 +107,10 @@ def tre_chart(path: str | os.PathLike, by_method: Records) -> bool:
     colours = method_colours(by_method)
     for i, (method, values) in enumerate(errors.items()):
         p75 = float(np.percentile(values, 75))
-        share = 100 * np.arange(1, len(values) + 1) / len(values)
+        percent = 100 * np.arange(1, len(values) + 1) / len(values)
         style = {"color": colours[method], "linestyle": _DASHES[i % len(_DASHES)]}
         label = f"{method}: 75 % within {p75:.2f} mm"
-        axis.step(np.maximum(values, 1e-3), share, where="post", label=label, **style)
+        axis.step(np.maximum(values, 1e-3), percent, where="post", label=label, **style)
         axis.plot(max(p75, 1e-3), 75, "o", color=colours[method], markersize=6)
     axis.axhline(75, color="0.5", linewidth=0.8, linestyle=":")
     low = min(np.percentile(values, 2) for values in errors.values())
@@ -138,11 +138,11 @@ def _of(record, label):
     return record.overlap.get(label, {})
 
 
-def _boxes(axis: Axes, groups, places, width, colour):
+def _boxes(axis: Axes, groups, positions, width, colour):
     """Boxes of one method, a group of values each, with the values as dots."""
     boxes = axis.boxplot(
         groups,
-        positions=places,
+        positions=positions,
         widths=0.8 * width,
         showfliers=False,
         patch_artist=True,
@@ -153,10 +153,12 @@ def _boxes(axis: Axes, groups, places, width, colour):
         box.set(facecolor=colour, alpha=0.55, edgecolor=colour)
     for part in (*boxes["whiskers"], *boxes["caps"]):
         part.set(color=colour)
-    for place, values in zip(places, groups, strict=True):
+    for position, values in zip(positions, groups, strict=True):
         # side by side in the order of the values' cases, so that none hides another
-        spread = 0.5 * width * (np.arange(len(values)) + 0.5) / max(len(values), 1) - 0.25 * width
-        axis.plot(place + spread, values, ".", color=colour, markersize=3, markeredgecolor="0.2")
+        offsets = 0.5 * width * (np.arange(len(values)) + 0.5) / max(len(values), 1) - 0.25 * width
+        axis.plot(
+            position + offsets, values, ".", color=colour, markersize=3, markeredgecolor="0.2"
+        )
 
 
 def _save(figure, path):

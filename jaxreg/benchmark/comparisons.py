@@ -103,7 +103,7 @@ def tables(
     *,
     published: Sequence[Row] = (),
     published_cases: Mapping[str, Sequence[float]] | None = None,
-    labels: Mapping[str, str] | None = None,
+    label_names: Mapping[str, str] | None = None,
     ablation: Mapping[str, PublishedAblation] | None = None,
 ) -> dict[str, tuple[str, Sequence[Row]]]:
     """Title and rows of every table of a data set, by file name; those without rows left out.
@@ -112,7 +112,7 @@ def tables(
         by_method: records of each method.
         published: rows to set below those of the methods.
         published_cases: by name, TRE of cases 1, 2, ..., mm.
-        labels: their names, where they are known.
+        label_names: of the labels, such as {"1": "right upper"}.
         ablation: the paper's figures, where the methods are its variants.
 
     Returns:
@@ -123,7 +123,7 @@ def tables(
         for method, records in by_method.items()
     }
     found["tre"] = "TRE by case", tre_rows(by_method, published=published_cases)
-    found["labels"] = "by label", label_rows(by_method, names=labels)
+    found["labels"] = "by label", label_rows(by_method, label_names=label_names)
     found["comparisons"] = "which method is better", comparison_rows(by_method)
     found["methods"] = "methods", summary_rows(by_method, published=published)
     if ablation is not None:

@@ -32,20 +32,20 @@ def export_cases(folder: str | os.PathLike, cases: Sequence[Case]) -> Path:
     """
     entries = []
     for case in cases:
-        truth = case.load()
-        pair = truth.images()
-        place = Path(folder) / quote(case.name, safe="")
-        place.mkdir(parents=True, exist_ok=True)
+        ground_truth = case.load()
+        pair = ground_truth.images()
+        target = Path(folder) / quote(case.name, safe="")
+        target.mkdir(parents=True, exist_ok=True)
         entry = {"id": case.name}
         for name in _VOLUMES:
             volume = getattr(pair, name)
             if volume is not None:
-                entry[name] = f"{place.name}/{name}.nii.gz"
-                write_volume(place / f"{name}.nii.gz", volume)
-        for name, points in (("landmarks", truth.landmarks), ("keypoints", pair.keypoints)):
+                entry[name] = f"{target.name}/{name}.nii.gz"
+                write_volume(target / f"{name}.nii.gz", volume)
+        for name, points in (("landmarks", ground_truth.landmarks), ("keypoints", pair.keypoints)):
             if points is not None:
-                entry[name] = f"{place.name}/{name}.csv"
-                write_landmarks(place / f"{name}.csv", points, space="LPS")
+                entry[name] = f"{target.name}/{name}.csv"
+                write_landmarks(target / f"{name}.csv", points, space="LPS")
         entries.append(entry)
     manifest = Path(folder) / "pairs.json"
     with replacing(manifest) as temporary:

@@ -1,5 +1,6 @@
-"""Ways to a displacement field, all of one form, so that one loop scores them."""
+"""Methods of one form, so that one loop scores them: functions of a case and its ground truth."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +9,9 @@ from urllib.parse import quote
 
 import numpy as np
 
+from jaxreg.benchmark.cases import GroundTruth
+from jaxreg.benchmark.cost import measured
+from jaxreg.benchmark.scores import field_scores, initial_scores
 from jaxreg.config import NetworkConfig
 from jaxreg.datasets.manifest import LoadedPair
 from jaxreg.geometry.volume import require_same_grid
@@ -18,23 +22,39 @@ from jaxreg.pipeline.registration import register_volumes
 from jaxreg.pipeline.result import Registration
 
 
+class Outcome(NamedTuple):
+    """What a method gives on a case.
+
+    Attributes:
+        scores: by the name of the field of `jaxreg.benchmark.results.Record`.
+        registered: the pair and its registration, to draw and to deliver; None where the images
+            stay as they are.
+    """
+
+    scores: Mapping[str, Any]
+    registered: tuple[LoadedPair, Registration] | None = None
+
+
 class Method(NamedTuple):
-    """How to get a displacement field.
+    """A way to a displacement field.
 
     Attributes:
         name: in tables and file names.
-        register: from the name of a case and its images; None leaves the images as they are.
-        depends: from the name of a case, what the result depends on beside code and images.
-        timed: whether the time that `register` takes is that of a registration.
+        run: from the name of a case and its ground truth to the outcome.
+        settings: from the name of a case to what, beside the images and the version of jaxreg, the
+            outcome depends on, as JSON values.
     """
 
     name: str
-    register: Callable[[str, LoadedPair], Registration] | None
-    depends: Callable[[str], str | None]
-    timed: bool
+    run: Callable[[str, GroundTruth], Outcome]
+    settings: Callable[[str], Mapping[str, Any]]
 
 
-INITIAL = Method("initial", None, lambda case: None, timed=False)
+INITIAL = Method(
+    "initial",
+    lambda case, ground_truth: Outcome(initial_scores(ground_truth)),
+    lambda case: {"name": "initial"},
+)
 
 
 def file_name(case: str) -> str:
@@ -61,19 +81,26 @@ def registering(
         The method; its results depend on the weights and their settings.
     """
 
-    def register(case: str, pair: LoadedPair) -> Registration:
-        return register_volumes(
-            pair.fixed,
-            pair.moving,
-            fixed_mask=pair.fixed_mask,
-            moving_mask=pair.moving_mask,
-            method=method,
-            params=params,
-            config=config,
-        )
+    def run(case: str, ground_truth: GroundTruth) -> Outcome:
+        pair = ground_truth.images()
+        with measured() as cost:
+            found = register_volumes(
+                pair.fixed,
+                pair.moving,
+                fixed_mask=pair.fixed_mask,
+                moving_mask=pair.moving_mask,
+                method=method,
+                params=params,
+                config=config,
+            )
+        return _scored(ground_truth, pair, found, **dataclasses.asdict(cost))
 
-    weights = None if params is None else f"{weights_digest(params)} {config}"
-    return Method(name, register, lambda case: weights, timed=True)
+    settings = {
+        "name": method,
+        "weights": None if params is None else weights_digest(params),
+        "network": None if config is None else dataclasses.asdict(config),
+    }
+    return Method(name, run, lambda case: settings)
 
 
 def outside(name: str, folder: Path) -> Method:
@@ -88,17 +115,32 @@ def outside(name: str, folder: Path) -> Method:
         The method; its results depend on the files.
     """
 
-    def register(case: str, pair: LoadedPair) -> Registration:
+    def run(case: str, ground_truth: GroundTruth) -> Outcome:
+        pair = ground_truth.images()
         path = find_displacement(folder, file_name(case))
         field = read_displacement(path)
         require_same_grid(pair.fixed, field, ("fixed", str(path)))
         lungs = pair.fixed_mask or lung_mask(pair.fixed)
-        return Registration(pair.fixed, pair.moving, field, lungs, np.eye(4), {})
+        found = Registration(pair.fixed, pair.moving, field, lungs, np.eye(4), {})
+        return _scored(ground_truth, pair, found)
 
-    def depends(case: str) -> str | None:
+    def settings(case: str) -> Mapping[str, Any]:
         digest = hashlib.sha256()
         for path in sorted(folder.glob(f"{file_name(case)}.*")):  # a .mhd and its .raw
             digest.update(path.name.encode() + path.read_bytes())
-        return digest.hexdigest()[:12]
+        return {"name": "fields", "files": digest.hexdigest()[:12]}
 
-    return Method(name, register, depends, timed=False)
+    return Method(name, run, settings)
+
+
+def _scored(
+    ground_truth: GroundTruth, pair: LoadedPair, found: Registration, **cost: Any
+) -> Outcome:
+    scores = field_scores(
+        ground_truth,
+        pair,
+        found.displacement,
+        lungs=found.fixed_mask,
+        prealignment=found.prealignment,
+    )
+    return Outcome(scores | cost, (pair, found))

@@ -1,11 +1,10 @@
 """Results case by case: what is measured, and kept in files.
 
 A record holds everything that a table or a figure needs, each landmark's error included, so that
-what is made from files is what was made at once. Shares are in [0, 1]; tables show percent.
+what is made from files is what was made at once. Fractions are in [0, 1]; tables show percent.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,26 +18,27 @@ from jaxreg.metrics import landmarks as metrics
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Scores of one method on one case; None, or nothing, where there is no truth to score.
+    """Scores of one method on one case; None, or nothing, where there is no ground truth to score.
 
     Attributes:
         case: name.
         method: name.
-        fixed_phase: which breathing state was fixed.
+        fixed_phase: which respiratory state was fixed.
         tre_mm: error of each landmark.
         tre_snapped_mm: the same with mapped points rounded to voxels of the moving image.
         landmark_kind: what each landmark is, where the data set tells.
         keypoint_tre_mm: error of each keypoint.
         overlap: by label, {"dice", "asd_mm", "hd_mm", "hd95_mm"}.
-        boundary: `jaxreg.metrics.boundaries.boundary_error`, a share.
-        fissures: `jaxreg.metrics.boundaries.fissure_error`, a share.
+        boundary: `jaxreg.metrics.boundaries.boundary_error`, a fraction.
+        fissures: `jaxreg.metrics.boundaries.fissure_error`, a fraction.
         determinant: `jaxreg.metrics.folding.DeterminantSummary` as a mapping.
-        uncertified: share of cells in the lungs that are not proven free of folds.
-        inverse_mm: inverse-consistency error in the lungs, {"mean", "max"}.
+        uncertified: fraction of the cells in the lungs that are not proven free of folds.
+        inverse_consistency_mm: inverse-consistency error in the lungs, {"mean", "max"}.
         challenge: scores by the data set's own definitions, by column.
         seconds: the registration took, without compilation, reading and scoring.
         compile_seconds: compilation took.
         process_gb, device_gb: memory; see `jaxreg.benchmark.cost.Cost`.
+        made_with: versions and device that made the record.
         error: why there are no scores.
     """
 
@@ -54,16 +54,17 @@ class Record:
     fissures: float | None = None
     determinant: Mapping[str, float] | None = None
     uncertified: float | None = None
-    inverse_mm: Mapping[str, float] | None = None
+    inverse_consistency_mm: Mapping[str, float] | None = None
     challenge: Mapping[str, float] = dataclasses.field(default_factory=dict)
     seconds: float | None = None
     compile_seconds: float | None = None
     process_gb: float | None = None
     device_gb: float | None = None
+    made_with: Mapping[str, str] = dataclasses.field(default_factory=dict)
     error: str = ""
 
     def lines(self) -> tuple[str, ...]:
-        """The scores in a few lines of words, for a picture."""
+        """The scores in a few lines of words, for a figure."""
         lines = []
         if self.tre_mm:
             tre = metrics.summary(np.array(self.tre_mm))
@@ -90,28 +91,22 @@ class Record:
         return float(np.mean(values)) if values else None
 
 
-def code_digest() -> str:
-    """Returns what tells this state of the package from others, whose records are not reused."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def write_record(path: Path, record: Record, *, settings: Mapping[str, Any]) -> None:
-    """Writes a record and the settings that made it as JSON."""
-    document = {"settings": settings, "record": dataclasses.asdict(record)}
+def write_record(path: Path, record: Record, *, inputs: Mapping[str, Any]) -> None:
+    """Writes a record and its inputs, what it depends on, as JSON."""
+    document = {"inputs": inputs, "record": dataclasses.asdict(record)}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def read_record(path: Path, *, settings: Mapping[str, Any]) -> Record | None:
-    """Returns the record of a finished case; None if absent, failed or made by other settings."""
+def read_record(path: Path, *, inputs: Mapping[str, Any]) -> Record | None:
+    """Returns the record of a finished case; None if absent, failed or of other inputs."""
     if not path.is_file():
         return None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         record = Record(**document["record"])
+        stored = document["inputs"]
     except (json.JSONDecodeError, KeyError, TypeError):  # not ours, or of another version
         return None
-    return record if document["settings"] == settings and not record.error else None
+    same = stored == json.loads(json.dumps(inputs))  # tuples are lists there
+    return record if same and not record.error else None

@@ -36,7 +36,7 @@ LEGEND = {
     "uncertified %": "lung cells between voxels that are not proven free of folds",
     "sd log det": "standard deviation of the logarithm of the determinant in the lungs",
     "det p1": "1st percentile of the determinant in the lungs; p99 is the 99th",
-    "inverse mm": "inverse-consistency error in the lungs, mean",
+    "inverse-consistency mm": "inverse-consistency error in the lungs, mean",
     "SDlogJ": "sd of log(clip(det + 3, 1e-9, 1e9)), Learn2Reg's definition",
     "folded voxels": "det <= 0 off the two border voxels; Learn2Reg's code always prints 0 here",
     "seconds": "wall time of the registration without compilation",
@@ -46,7 +46,7 @@ LEGEND = {
     "p": "one-sided Wilcoxon signed-rank test over cases, times the number of tests",
 }
 
-_INTERVAL_CASES = 5  # fewer cannot tell how far cases spread
+_INTERVAL_CASES = 5  # fewer give no interval
 _PERCENTILES = ("p25", "median", "p75", "p95")
 _OVERLAP = (("Dice", "dice"), ("ASD mm", "asd_mm"), ("HD mm", "hd_mm"), ("HD95 mm", "hd95_mm"))
 
@@ -121,22 +121,22 @@ def summary_rows(
         done = [record for record in records if not record.error]
         row: dict[str, Any] = {"method": method, "cases": f"{len(done)} of {len(records)}"}
         if done:
-            spread = _spread_cells(done)
             means = _column_means([_other_cells(record) for record in done])
-            row |= {**_tre_cells(done)[0], **_case_mean_cells(done), **spread}
+            row |= {**_tre_cells(done)[0], **_case_mean_cells(done)}
+            row |= _overlap_cells(done)
             row |= {name: value for name, value in means.items() if name not in row}
         rows.append(row)
     return _without_empty([*rows, *published])
 
 
 def label_rows(
-    by_method: Mapping[str, Sequence[Record]], *, names: Mapping[str, str] | None = None
+    by_method: Mapping[str, Sequence[Record]], *, label_names: Mapping[str, str] | None = None
 ) -> Sequence[Row]:
     """Rows of overlap and surface distances by label, mean and standard deviation over cases.
 
     Args:
         by_method: records of each method.
-        names: of labels, where they are known.
+        label_names: of the labels, such as {"1": "right upper"}.
 
     Returns:
         One row a method and label; none where there are no labels.
@@ -145,7 +145,7 @@ def label_rows(
     for method, records in by_method.items():
         labels = {label for record in records for label in record.overlap}
         for label in sorted(labels, key=int):
-            row: dict[str, Any] = {"method": method, "label": (names or {}).get(label, label)}
+            row: dict[str, Any] = {"method": method, "label": (label_names or {}).get(label, label)}
             for column, name in _OVERLAP:
                 scores = [record.by_label(name).get(label) for record in records]
                 row |= _mean_and_sd(column, [score for score in scores if score is not None])
@@ -154,7 +154,7 @@ def label_rows(
 
 
 def _tre_cells(records):
-    """Mean and spread over all landmarks of the records, as in the published tables."""
+    """Mean and standard deviation over all landmarks of the records, as in the published tables."""
     row, percentiles = {}, {}
     for kind, name in (("", "tre_mm"), (" snap", "tre_snapped_mm")):
         errors = [np.array(getattr(r, name)) for r in records if getattr(r, name)]
@@ -182,22 +182,25 @@ def _kind_cells(records):
 
 
 def _other_cells(record):
-    """What is one number a case: overlap averaged over labels, shares in percent, cost."""
+    """What is one number a case: overlap averaged over labels, fractions in percent, cost."""
     row: dict[str, Any] = {"keypoint TRE mm": _case_mean(record.keypoint_tre_mm)}
     row |= {column: record.mean_overlap(name) for column, name in _OVERLAP}
-    shares = {"boundary %": record.boundary, "fissures %": record.fissures}
+    fractions = {"boundary %": record.boundary, "fissures %": record.fissures}
     determinant = record.determinant or {}
-    shares |= {"folds %": determinant.get("folds"), "uncertified %": record.uncertified}
-    row |= {name: None if value is None else 100 * value for name, value in shares.items()}
+    fractions |= {"folds %": determinant.get("folds"), "uncertified %": record.uncertified}
+    row |= {name: None if value is None else 100 * value for name, value in fractions.items()}
     row |= {"sd log det": determinant.get("sd_log")}
     row |= {f"det {p}": determinant.get(p) for p in ("p1", "p99")}
-    row |= {"inverse mm": (record.inverse_mm or {}).get("mean"), **record.challenge}
+    row |= {
+        "inverse-consistency mm": (record.inverse_consistency_mm or {}).get("mean"),
+        **record.challenge,
+    }
     row |= {"seconds": record.seconds, "compile s": record.compile_seconds}
     return row | {"process GB": record.process_gb, "device GB": record.device_gb}
 
 
-def _spread_cells(records):
-    """Overlap with its spread over cases, and of the lowest 30 % of cases."""
+def _overlap_cells(records):
+    """Overlap, mean and standard deviation over cases, and of the lowest 30 % of cases."""
     row = {}
     for column, name in _OVERLAP:
         values = [record.mean_overlap(name) for record in records]
@@ -234,7 +237,7 @@ def _case_mean_cells(records):
 
 
 def _column_means(rows):
-    """Means over rows of what may be averaged; spreads and percentiles may not."""
+    """Means over rows of what may be averaged; standard deviations and percentiles may not."""
     means = {}
     for name in dict.fromkeys(name for row in rows for name in row):
         values = [row[name] for row in rows if isinstance(row.get(name), float)]

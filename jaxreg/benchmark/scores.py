@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxreg.benchmark.cases import Truth
+from jaxreg.benchmark.cases import GroundTruth
 from jaxreg.datasets.manifest import LoadedPair
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.resampling import invert_field, warp_volume
@@ -26,7 +26,7 @@ _INVERSE_STEP_MM = 3.0  # between the points at which the inverse is tried
 
 
 def field_scores(
-    truth: Truth,
+    ground_truth: GroundTruth,
     pair: LoadedPair,
     field: DisplacementField,
     *,
@@ -36,7 +36,7 @@ def field_scores(
     """All scores of a field.
 
     Args:
-        truth: of the case.
+        ground_truth: of the case.
         pair: its images.
         field: fixed to moving, on the grid of the fixed image.
         lungs: of the fixed image, nonzero inside.
@@ -50,23 +50,23 @@ def field_scores(
     )
     labels = pair.moving_labels
     warped = warp_volume(labels, field, fill=0, nearest=True) if labels else None
-    return scores | _truth_scores(truth, pair, field, warped)
+    return scores | _known_scores(ground_truth, pair, field, warped)
 
 
-def initial_scores(truth: Truth) -> dict[str, Any]:
+def initial_scores(ground_truth: GroundTruth) -> dict[str, Any]:
     """Scores without registration; landmarks alone, where there are neither masks nor labels."""
-    if truth.snap_grid is not None:
-        return _landmark_fields(truth, lambda points: points)
-    pair = truth.images()
-    still = DisplacementField(np.zeros((*pair.fixed.shape, 3), np.float32), pair.fixed.affine)
+    if ground_truth.snap_grid is not None:
+        return _landmark_fields(ground_truth, lambda points: points)
+    pair = ground_truth.images()
+    unmoved = DisplacementField(np.zeros((*pair.fixed.shape, 3), np.float32), pair.fixed.affine)
     labels, grid = pair.moving_labels, pair.fixed.grid
-    unmoved = resample(labels, grid.affine, grid.shape, order=0, fill=0.0) if labels else None
-    return _truth_scores(truth, pair, still, unmoved)
+    resampled = resample(labels, grid.affine, grid.shape, order=0, fill=0.0) if labels else None
+    return _known_scores(ground_truth, pair, unmoved, resampled)
 
 
-def _truth_scores(truth, pair, field, warped_labels):
-    """Landmarks, keypoints, overlap and boundaries, as far as the truth is known."""
-    scores = _landmark_fields(truth, field.transform_points)
+def _known_scores(ground_truth, pair, field, warped_labels):
+    """Landmarks, keypoints, overlap and boundaries, as far as the ground truth is known."""
+    scores = _landmark_fields(ground_truth, field.transform_points)
     if pair.keypoints:
         mapped = field.transform_points(pair.keypoints.fixed)
         scores["keypoint_tre_mm"] = metrics.tre(mapped, pair.keypoints.moving).tolist()
@@ -79,12 +79,12 @@ def _truth_scores(truth, pair, field, warped_labels):
     return scores
 
 
-def _landmark_fields(truth, mapping):
-    if not truth.landmarks:
+def _landmark_fields(ground_truth, mapping):
+    if not ground_truth.landmarks:
         return {}
-    mapped = mapping(truth.landmarks.fixed)
-    scores = landmark_scores(truth.landmarks, mapped, snap_grid=truth.snap_grid)
-    return scores | {"landmark_kind": truth.landmarks.kind.tolist()}
+    mapped = mapping(ground_truth.landmarks.fixed)
+    scores = landmark_scores(ground_truth.landmarks, mapped, snap_grid=ground_truth.snap_grid)
+    return scores | {"landmark_kind": ground_truth.landmarks.kind.tolist()}
 
 
 def _lobes(pair):
@@ -104,7 +104,7 @@ def landmark_scores(
     """Errors of landmarks.
 
     Args:
-        landmarks: the truth.
+        landmarks: the ground truth.
         mapped: its fixed points taken to the moving image, RAS mm, (N, 3).
         snap_grid: of the moving image, where landmarks are whole voxels of it; else None.
 
@@ -174,4 +174,4 @@ def inverse_scores(
     if not inside.any():
         return {}
     values = error.data[inside].astype(np.float64)
-    return {"inverse_mm": {"mean": float(values.mean()), "max": float(values.max())}}
+    return {"inverse_consistency_mm": {"mean": float(values.mean()), "max": float(values.max())}}

@@ -1,1 +1,1 @@
-"""Pictures of a pair: orthogonal views, panels, thumbnails."""
+"""Figures of registrations: orthogonal views of a pair, comparisons, thumbnails."""

@@ -1,6 +1,6 @@
-"""The picture of one registration: three planes, before and after.
+"""The figure of one registration: three orthogonal views, before and after.
 
-See `jaxreg.figures.planes` for how planes, sides and colours are shown. Millimetres have one
+See `jaxreg.figures.views` for how planes, sides and colours are shown. Millimetres have one
 scale in all planes.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxreg.figures.planes import (
+from jaxreg.figures.views import (
     AIR_HU,
     DIFFERENCE,
     DIFFERENCE_COLOURS,
@@ -42,7 +42,7 @@ _COLUMNS = (
 )
 
 
-def report_picture(
+def pair_figure(
     path: str | os.PathLike,
     *,
     fixed: Volume,
@@ -53,20 +53,20 @@ def report_picture(
     title: str = "",
     lines: Sequence[str] = (),
 ) -> None:
-    """Draws three planes of a registration, before and after, into an image file.
+    """Draws three orthogonal views of a registration, before and after, into an image file.
 
     Columns: fixed, moving and warped image (lung window -1000 to 200 HU), their differences, and
     the Jacobian determinant: white where volume is kept, red where the field folds.
 
     Args:
-        path: file to write, .png, .pdf or .svg; written beside its place and renamed.
+        path: file to write, .png, .pdf or .svg; never half-written.
         fixed: HU.
         moving: HU on its own grid; shown at the fixed image's world positions.
         warped: moving image taken through the registration, on the fixed grid.
         determinant: det(I + du/dx) on the fixed grid.
-        mask: lungs on the fixed grid, nonzero inside; planes go through their middle and pictures
+        mask: lungs on the fixed grid, nonzero inside; planes go through their middle and views
             are cropped to them. The whole image if None.
-        title: first line above the pictures.
+        title: first line above the views.
         lines: smaller lines below it.
     """
     if mask is None:
@@ -114,9 +114,11 @@ def _sheet(heights, title, lines):
     width = left + count * (_PANEL_INCH + _GAP_INCH) + 0.1
     height = top + sum(heights) + _GAP_INCH * (len(heights) - 1) + bottom
     figure = Figure(figsize=(width, height))
-    figure.text(left / width, 1 - 0.32 / height, title, fontsize=15, weight="bold")
+    plain: dict[str, Any] = {"parse_math": False}  # a "$" in the name of a case is a "$"
+    figure.text(left / width, 1 - 0.32 / height, title, fontsize=15, weight="bold", **plain)
     for i, line in enumerate(lines):
-        figure.text(left / width, 1 - (0.58 + 0.19 * i) / height, line, fontsize=10, color="0.25")
+        y = 1 - (0.58 + 0.19 * i) / height
+        figure.text(left / width, y, line, fontsize=10, color="0.25", **plain)
     axes, y = [], height - top
     for panel in heights:
         y -= panel
@@ -166,8 +168,8 @@ def _colour_bars(figure, axes):
     )
     height = figure.get_figheight()
     for axis, text, ticks in below:
-        place = axis.get_position(original=True)
-        box = (place.x0 + 0.1 * place.width, 0.5 / height, 0.8 * place.width, 0.11 / height)
+        panel = axis.get_position(original=True)
+        box = (panel.x0 + 0.1 * panel.width, 0.5 / height, 0.8 * panel.width, 0.11 / height)
         bar = figure.colorbar(
             axis.images[0], cax=figure.add_axes(box), orientation="horizontal", extend="both"
         )

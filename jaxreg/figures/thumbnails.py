@@ -1,7 +1,7 @@
-"""Small copies of what a registration did to the images, kept for the report of a run.
+"""Thumbnails: registrations on a coarse grid in bytes, kept for the figures of a run.
 
-A snapshot is made when a case is scored, where the volumes are at hand, and is all that the
-pictures of a run need: they are drawn again without registering again. Its bytes stand for
+A thumbnail is made when a case is scored, where the volumes are at hand, and is all that the
+figures of a run need: they are drawn again without registering again. Its bytes stand for
 
     images       0 .. 255: -1000 to 200 HU, the lung window, clipped
     determinant  1 .. 255: log2 det from -1 to 1, clipped; 0: det <= 0 somewhere in this voxel
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from nibabel.orientations import inv_ornt_aff, io_orientation
 
-from jaxreg.figures.planes import AIR_HU, WINDOW_HU, lung_box, upright, upright_spacing
+from jaxreg.figures.views import AIR_HU, WINDOW_HU, lung_box, upright, upright_spacing
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.volume import Volume, require_same_grid, resample
 from jaxreg.io.atomic import replacing
@@ -29,7 +29,7 @@ _LOW_HU, _RANGE_HU = WINDOW_HU[0], WINDOW_HU[1] - WINDOW_HU[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Snapshot:
+class Thumbnail:
     """A registration in bytes, see the module docstring; all arrays on one grid.
 
     Attributes:
@@ -48,7 +48,7 @@ class Snapshot:
     lungs: UInt8[np.ndarray, "X Y Z"]
     spacing_mm: float
 
-    def resized(self, spacing_mm: float) -> "Snapshot":
+    def resized(self, spacing_mm: float) -> "Thumbnail":
         """Returns the same view in voxels of another size; a fold stays a fold."""
         affine = np.diag([*[self.spacing_mm] * 3, 1.0])
         images = (self.fixed, self.moving, self.warped)
@@ -72,7 +72,7 @@ def determinant_values(determinant: UInt8[np.ndarray, "..."]) -> Float[np.ndarra
     return np.where(determinant > 0, values, np.float32(0))
 
 
-def take_snapshot(
+def make_thumbnail(
     *,
     fixed: Volume,
     moving: Volume,
@@ -80,7 +80,7 @@ def take_snapshot(
     determinant: Volume,
     mask: Volume,
     spacing_mm: float = 2.5,
-) -> Snapshot:
+) -> Thumbnail:
     """Returns a small copy of a registration around the lungs.
 
     Args:
@@ -103,21 +103,21 @@ def take_snapshot(
     return _sampled(images, determinant, mask, grid=grid, spacing_mm=spacing_mm)
 
 
-def write_snapshot(path: str | os.PathLike, snapshot: Snapshot) -> None:
-    """Writes a snapshot as .npz."""
+def write_thumbnail(path: str | os.PathLike, thumbnail: Thumbnail) -> None:
+    """Writes a thumbnail as .npz."""
     with replacing(path) as temporary:
-        np.savez_compressed(temporary, **dataclasses.asdict(snapshot))
+        np.savez_compressed(temporary, **dataclasses.asdict(thumbnail))
 
 
-def read_snapshot(path: str | os.PathLike) -> Snapshot | None:
-    """Returns the snapshot of a file; None if there is none or it is damaged."""
+def read_thumbnail(path: str | os.PathLike) -> Thumbnail | None:
+    """Returns the thumbnail of a file; None if there is none or it is damaged."""
     if not Path(path).is_file():
         return None
     try:
         with open(path, "rb") as file, np.load(file) as arrays:
-            names = (field.name for field in dataclasses.fields(Snapshot))
+            names = (field.name for field in dataclasses.fields(Thumbnail))
             *images, spacing_mm = [arrays[name] for name in names]
-        return Snapshot(*images, spacing_mm=float(spacing_mm))
+        return Thumbnail(*images, spacing_mm=float(spacing_mm))
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
@@ -143,7 +143,7 @@ def _sampled(images, determinant, mask, *, grid, spacing_mm):
     change[tuple(voxels.T)] = 0
     lungs = Volume((mask.data > 0).astype(np.uint8), mask.affine)
     lungs = resample(lungs, grid.affine, grid.shape, order=0, fill=0.0).data
-    return Snapshot(*sampled, determinant=change, lungs=lungs, spacing_mm=spacing_mm)
+    return Thumbnail(*sampled, determinant=change, lungs=lungs, spacing_mm=spacing_mm)
 
 
 def _bytes(values):

@@ -114,7 +114,7 @@ class Registration:
         And uncertainty.nii.gz, where it was asked for.
         Each file is written beside its place and renamed, so none is ever half-written.
         """
-        from jaxreg.figures.pair import report_picture  # matplotlib: only where drawn
+        from jaxreg.figures.pair import pair_figure  # matplotlib: only where drawn
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ class Registration:
             if self.uncertainty is not None:
                 path = folder / "uncertainty.nii.gz"
                 files.append(pool.submit(write_volume, path, self.uncertainty))
-            report_picture(
+            pair_figure(
                 folder / "report.png",
                 fixed=self.fixed,
                 moving=self._unmoved,

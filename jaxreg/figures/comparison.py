@@ -1,7 +1,7 @@
-"""Panels of several registrations: volume change over slices, images before and after.
+"""Figures of several registrations: volume change over slices, images before and after.
 
 After figures 6 and 8 of Hering et al. 2021 (doi 10.1016/j.media.2021.102139); coronal slices, shown
-as `jaxreg.figures.planes` says. A row may be a method on one case, or a case of one method.
+as `jaxreg.figures.views` says. A row may be a method on one case, or a case of one method.
 """
 
 import os
@@ -12,7 +12,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from jaxreg.figures.planes import (
+from jaxreg.figures.thumbnails import Thumbnail, determinant_values, image_hu
+from jaxreg.figures.views import (
     DIFFERENCE,
     DIFFERENCE_COLOURS,
     LUNG_WINDOW,
@@ -23,7 +24,6 @@ from jaxreg.figures.planes import (
     folds,
     mark_sides,
 )
-from jaxreg.figures.thumbnails import Snapshot, determinant_values, image_hu
 from jaxreg.io.atomic import replacing
 
 _CORONAL = PLANES[0]
@@ -32,7 +32,7 @@ _SLICES = 5
 _BEHIND = Normalize(-1000.0, 1000.0)  # HU; tissue darker than the white of a kept volume
 
 
-def jacobian_panel(path: str | os.PathLike, by_name: Mapping[str, Snapshot]) -> None:
+def jacobian_figure(path: str | os.PathLike, by_name: Mapping[str, Thumbnail]) -> None:
     """Draws the Jacobian determinant in the lungs over five coronal slices, front to back.
 
     Colours lie over the fixed image: white keeps its volume, blue is smaller in the moving image,
@@ -40,16 +40,16 @@ def jacobian_panel(path: str | os.PathLike, by_name: Mapping[str, Snapshot]) -> 
 
     Args:
         path: file to write, .png, .pdf or .svg.
-        by_name: at least one snapshot, a row each.
+        by_name: at least one thumbnail, a row each.
     """
     figure, axes = _sheet(by_name)
-    for row, snapshot in zip(axes, by_name.values(), strict=True):
-        depth = np.flatnonzero(snapshot.lungs.any(axis=(0, 2)))
-        places = np.quantile(depth, (np.arange(_SLICES)[::-1] + 0.5) / _SLICES, method="nearest")
-        for axis, place in zip(row, places, strict=True):
+    for row, thumbnail in zip(axes, by_name.values(), strict=True):
+        depth = np.flatnonzero(thumbnail.lungs.any(axis=(0, 2)))
+        indices = np.quantile(depth, (np.arange(_SLICES)[::-1] + 0.5) / _SLICES, method="nearest")
+        for axis, index in zip(row, indices, strict=True):
             fixed, codes, lungs = (
-                cut(image, _CORONAL, int(place))
-                for image in (snapshot.fixed, snapshot.determinant, snapshot.lungs)
+                cut(image, _CORONAL, int(index))
+                for image in (thumbnail.fixed, thumbnail.determinant, thumbnail.lungs)
             )
             change = determinant_values(codes)
             axis.imshow(image_hu(fixed), cmap="gray", norm=_BEHIND, origin="lower")
@@ -63,19 +63,19 @@ def jacobian_panel(path: str | os.PathLike, by_name: Mapping[str, Snapshot]) -> 
     _save(figure, path)
 
 
-def image_panel(path: str | os.PathLike, by_name: Mapping[str, Snapshot]) -> None:
+def image_figure(path: str | os.PathLike, by_name: Mapping[str, Thumbnail]) -> None:
     """Draws the middle coronal slice in five columns, images and differences before and after.
 
     Args:
         path: file to write, .png, .pdf or .svg.
-        by_name: at least one snapshot, a row each.
+        by_name: at least one thumbnail, a row each.
     """
     figure, axes = _sheet(by_name)
-    for row, snapshot in zip(axes, by_name.values(), strict=True):
-        place = int(np.median(np.argwhere(snapshot.lungs)[:, 1]))
+    for row, thumbnail in zip(axes, by_name.values(), strict=True):
+        index = int(np.median(np.argwhere(thumbnail.lungs)[:, 1]))
         fixed, moving, warped = (
-            image_hu(cut(image, _CORONAL, place))
-            for image in (snapshot.fixed, snapshot.moving, snapshot.warped)
+            image_hu(cut(image, _CORONAL, index))
+            for image in (thumbnail.fixed, thumbnail.moving, thumbnail.warped)
         )
         for axis, image in zip(row, (fixed, moving, warped), strict=False):
             axis.imshow(image, cmap="gray", norm=LUNG_WINDOW, origin="lower")
@@ -100,7 +100,7 @@ def _sheet(by_name):
     )
     axes = figure.subplots(len(heights), 5, squeeze=False, height_ratios=heights)
     for row, name in zip(axes, by_name, strict=True):
-        row[0].set_ylabel(name, fontsize=11)
+        row[0].set_ylabel(name, fontsize=11, parse_math=False)
         mark_sides(row[0], _CORONAL)
         for axis in row:
             axis.set(xticks=[], yticks=[])

@@ -1,18 +1,17 @@
 """VoxelMorph (Balakrishnan et al. 2019, IEEE TMI 38(8)) for comparison: one U-Net, unsupervised.
 
-    python train.py --level 1 --config configs/voxelmorph.py --workdir runs/voxelmorph
+    jaxreg train --level 1 --config voxelmorph --workdir runs/voxelmorph
 
 Its loss (local correlation in 9x9x9 voxels and diffusion, here of mm per mm with a weight of 1 that
 has not been tuned) and the widths of its encoder, in our U-Net (instance norm, pooling), on the
-grid and the pairs of configs/small.py.
+grid and the pairs of `jaxreg.configs.small`.
 """
 
 import dataclasses
-from pathlib import Path
 
-from jaxreg.config import Config, LossConfig, NetworkConfig, load_config
+from jaxreg.config import Config, LossConfig, NetworkConfig
+from jaxreg.configs.small import config as base
 
-base = load_config(Path(__file__).with_name("small.py"))
 config = Config(
     network=NetworkConfig(
         grid=base.network.grid,

@@ -1,4 +1,4 @@
-"""Panels from snapshots: slices in order, folds red, the patient's right on the left."""
+"""Figures from thumbnails: slices in order, folds red, the patient's right on the left."""
 
 import dataclasses
 
@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from jaxreg.figures.panels import image_panel, jacobian_panel
-from jaxreg.figures.thumbnails import Snapshot
+from jaxreg.figures.comparison import image_figure, jacobian_figure
+from jaxreg.figures.thumbnails import Thumbnail
 
 
-def snapshot():
+def thumbnail():
     shape = (30, 24, 20)
     lungs = np.zeros(shape, np.uint8)
     lungs[4:12, 4:19, 3:17], lungs[18:26, 4:19, 3:17] = 1, 1
     fixed = np.where(lungs > 0, 40, 220).astype(np.uint8)
     fixed[20:24, :, 10:15] = 255  # in the right lung, near its top
     moving = np.roll(fixed, 2, axis=2)
-    return Snapshot(fixed, moving, fixed, np.full(shape, 128, np.uint8), lungs, 3.0)
+    return Thumbnail(fixed, moving, fixed, np.full(shape, 128, np.uint8), lungs, 3.0)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def saved(monkeypatch):
 
 
 def panels(figure, count):
-    """Axes with pictures, row by row, without the colour bars."""
+    """Axes with images, row by row, without the colour bars."""
     return np.array(figure.axes[: 5 * count]).reshape(count, 5)
 
 
@@ -43,7 +43,7 @@ def red(picture):
 
 
 def test_five_columns_before_and_after(tmp_path, saved):
-    image_panel(tmp_path / "a.png", {"affine": snapshot(), "<full>": snapshot()})
+    image_figure(tmp_path / "a.png", {"affine": thumbnail(), "$_<full>$": thumbnail()})
     rows = panels(saved[0], 2)
     assert [axis.get_title() for axis in rows[0]] == [
         "fixed",
@@ -52,7 +52,7 @@ def test_five_columns_before_and_after(tmp_path, saved):
         "fixed − moving",
         "fixed − warped",
     ]
-    assert [row[0].get_ylabel() for row in rows] == ["affine", "<full>"]
+    assert [row[0].get_ylabel() for row in rows] == ["affine", "$_<full>$"]
     letters = [text.get_text() for text in rows[0][0].texts]
     assert letters == ["R", "L", "S", "I"]
     fixed, moving, warped, before, after = (np.asarray(a.images[0].get_array()) for a in rows[1])
@@ -68,13 +68,13 @@ def test_five_columns_before_and_after(tmp_path, saved):
 
 
 def test_folds_are_red_and_slices_run_from_front_to_back(tmp_path, saved):
-    clean, bad = snapshot(), snapshot()
+    clean, bad = thumbnail(), thumbnail()
     determinant = bad.determinant.copy()
     determinant[20:23, 14:, 9:12] = 0  # in the front, to the patient's right
     bad = dataclasses.replace(bad, determinant=determinant)
-    jacobian_panel(tmp_path / "a.png", {"good": clean})
+    jacobian_figure(tmp_path / "a.png", {"good": clean})
     assert not red(matplotlib.image.imread(tmp_path / "a.png")).any()
-    jacobian_panel(tmp_path / "a.png", {"good": clean, "bad": bad})
+    jacobian_figure(tmp_path / "a.png", {"good": clean, "bad": bad})
     picture = red(matplotlib.image.imread(tmp_path / "a.png"))
     assert picture.sum() > 300
     height, width = picture.shape

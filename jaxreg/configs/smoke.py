@@ -1,6 +1,6 @@
 """Seconds, for tests: three tiny U-Nets on a 32x32x32 grid.
 
-python train.py --level 1..3 --config configs/smoke.py --data phantom --workdir runs/smoke
+jaxreg train --level 1..3 --config smoke --data phantom --workdir runs/smoke
 """
 
 from jaxreg.config import Config, LossConfig, NetworkConfig, TrainingConfig

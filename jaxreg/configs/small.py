@@ -1,10 +1,10 @@
-"""The shipped networks: 96x80x96 (about 3 mm), local flow and three U-Nets, drawn pairs.
+"""The shipped networks: 96x80x96 (about 3 mm), local flow and three U-Nets, synthetic pairs.
 
-    python train.py --level 1..3 --config configs/small.py --workdir runs/small
+    jaxreg train --level 1..3 --config small --workdir runs/small
 
 Add --anatomies MANIFEST.json to deform real images beside the generated ones. Hours, curves and
-results are in docs/training.md and docs/model_card.md. The truth of a drawn pair is known, so its
-keypoints guide level 3 as well (the paper's delta is 0 there), and lead the loss.
+results are in docs/training.md and docs/model_card.md. The motion of a synthetic pair is known, so
+its keypoints guide level 3 as well (the paper's delta is 0 there), and lead the loss.
 """
 
 from jaxreg.config import Config, LossConfig, NetworkConfig, TrainingConfig

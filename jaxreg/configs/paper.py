@@ -1,8 +1,8 @@
 """The paper's network, schedule and weights: 192x160x192, L = 3, 25 epochs of 750 pairs a level.
 
-    python train.py --level 1..3 --config configs/paper.py --data MANIFEST.json --workdir runs/paper
+    jaxreg train --level 1..3 --config paper --data MANIFEST.json --workdir runs/paper
 
-Hering et al. 2021, section 3.2: alpha = 10, beta = 1, gamma = 0.01, delta = 1e7 (0 at level 3).
+Hering et al. 2021, section 4.3: alpha = 10, beta = 1, gamma = 0.01, delta = 1e7 (0 at level 3).
 The paper does not say how its integrals are scaled. Here every term is a mean (see
 `jaxreg.training.losses`). Its sum over keypoints in normalised coordinates times 1e7 cannot be
 turned into a mean in mm^2 without that scaling: we take the weight with which the gradient of the

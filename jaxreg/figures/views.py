@@ -1,4 +1,4 @@
-"""How scans are shown in every picture: planes, sides of the patient, scales of colour.
+"""How scans are shown in every figure: orthogonal views, sides of the patient, colour scales.
 
 Planes are shown as a radiologist sees them: the patient's right on the left, head and front at the
 top; in sagittal planes the front on the left. Oblique images are shown along their own axes, with
@@ -35,9 +35,9 @@ class Plane(NamedTuple):
     Attributes:
         name: of the plane.
         normal: axis that is cut.
-        across: axis that runs from the right of the picture to its left.
+        across: axis that runs from the right of the view to its left.
         up: axis that runs upwards.
-        letters: of the patient at the left, right, top and bottom of the picture.
+        letters: of the patient at the left, right, top and bottom of the view.
     """
 
     name: str
@@ -90,16 +90,16 @@ def cut(image: np.ndarray, plane: Plane, index: int) -> np.ndarray:
 
 
 def folds(determinant: np.ndarray) -> np.ndarray:
-    """Returns the picture that is laid over others: opaque red where det <= 0, (..., 4)."""
-    picture = np.zeros((*determinant.shape, 4))
-    picture[~(determinant > 0)] = (*FOLD_COLOUR, 1.0)
-    return picture
+    """Returns the image that is laid over others: opaque red where det <= 0, (..., 4)."""
+    image = np.zeros((*determinant.shape, 4))
+    image[~(determinant > 0)] = (*FOLD_COLOUR, 1.0)
+    return image
 
 
 def mark_sides(axis: Axes, plane: Plane) -> None:
-    """Writes the letters of the patient's sides into a picture."""
-    places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02))
+    """Writes the letters of the patient's sides into a view."""
+    positions = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02))
     sides = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
-    for letter, (x, y), (ha, va) in zip(plane.letters, places, sides, strict=True):
+    for letter, (x, y), (ha, va) in zip(plane.letters, positions, sides, strict=True):
         text = axis.text(x, y, letter, transform=axis.transAxes, ha=ha, va=va, fontsize=10)
         text.set(color="#ffd34d", path_effects=[withStroke(linewidth=2, foreground="black")])

@@ -1,17 +1,15 @@
 """mlVIRNet (Hering et al. 2019, MICCAI): the paper's cascade with its predecessor's loss.
 
-    python train.py --level 1..3 --config configs/mlvirnet.py --workdir runs/mlvirnet
+    jaxreg train --level 1..3 --config mlvirnet --workdir runs/mlvirnet
 
 NGF, curvature and mask alignment; no penalty of volume change, no keypoints, no local flow. Grid
-and data are those of configs/small.py. How far we trained it is in docs/training.md.
+and data are those of `jaxreg.configs.small`. How far we trained it is in docs/training.md.
 """
 
 import dataclasses
-from pathlib import Path
 
-from jaxreg.config import load_config
+from jaxreg.configs.small import config as base
 
-base = load_config(Path(__file__).with_name("small.py"))
 config = dataclasses.replace(
     base,
     network=dataclasses.replace(base.network, flow=0),

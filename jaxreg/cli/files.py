@@ -1,0 +1,35 @@
+"""What commands read, and where they may write."""
+
+import os
+from pathlib import Path
+
+
+def prepare_folder(folder: Path) -> None:
+    """Makes a folder for results, so that one that cannot be written fails before the work.
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"--out: expected a folder that can be written, got {folder} ({error.strerror}). "
+            "Choose another folder."
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise OSError(
+            f"--out: expected a folder that can be written, got {folder}. Choose another folder."
+        )
+
+
+def read_pair(fixed: Path, moving: Path, fixed_mask: Path | None, moving_mask: Path | None):
+    """The images that a command names, and their masks, None where it names none.
+
+    Returns:
+        Fixed image, moving image, [mask of fixed, mask of moving].
+    """
+    from jaxreg.io.images import read_image, read_labels
+
+    masks = [read_labels(path) if path else None for path in (fixed_mask, moving_mask)]
+    return read_image(fixed), read_image(moving), masks

@@ -1,0 +1,59 @@
+"""`jaxreg keypoints`: corresponding points of two images in a CSV file."""
+
+import time
+from pathlib import Path
+
+import click
+
+from jaxreg.cli import options
+from jaxreg.cli.compilation import keep_compiled_programs
+from jaxreg.cli.files import prepare_folder, read_pair
+from jaxreg.cli.progress import stages
+
+
+@click.command("keypoints")
+@options.pair
+@click.option("--out", type=options.FILE, required=True, help="CSV file, world millimetres.")
+@click.option(
+    "--space",
+    type=click.Choice(("RAS", "LPS")),
+    default="RAS",
+    show_default=True,
+    help="Axes of the file.",
+)
+@options.quiet
+def command(
+    fixed: Path,
+    moving: Path,
+    fixed_mask: Path | None,
+    moving_mask: Path | None,
+    out: Path,
+    space: str,
+    quiet: bool,
+) -> int:
+    """Find corresponding points of two images.
+
+    Writes thousands of points in the lungs of FIXED and their positions in MOVING.
+    \f
+    Returns:
+        Exit status.
+    """
+    from jaxreg.io.points import write_landmarks
+    from jaxreg.pipeline.registration import match_volumes
+
+    if out.is_dir():
+        raise ValueError(f"--out: expected a CSV file, got the folder {out}. Name a file.")
+    keep_compiled_programs()
+    prepare_folder(out.parent)
+    with stages(quiet=quiet) as stage:
+        stage("reading")
+        images = read_pair(fixed, moving, fixed_mask, moving_mask)
+        stage("matching")
+        began = time.perf_counter()
+        points = match_volumes(
+            images[0], images[1], fixed_mask=images[2][0], moving_mask=images[2][1]
+        )
+        seconds = time.perf_counter() - began
+    write_landmarks(out, points, space=space)
+    click.echo(f"{len(points.fixed)} keypoints in {seconds:.1f} s, written to {out}")
+    return 0

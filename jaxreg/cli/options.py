@@ -1,0 +1,49 @@
+"""Options that commands share, and how a command may take several values in a row."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+METHODS = ("initial", "affine", "cascade", "classical", "full")
+FILE = click.Path(path_type=Path)  # whether it exists is said by what reads it
+
+
+def pair(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds FIXED, MOVING, --fixed-mask and --moving-mask to a command."""
+    for add in (
+        click.option("--moving-mask", type=FILE, help="Lungs of MOVING; found if not given."),
+        click.option("--fixed-mask", type=FILE, help="Lungs of FIXED; found if not given."),
+        click.argument("moving", type=FILE),
+        click.argument("fixed", type=FILE),
+    ):
+        command = add(command)
+    return command
+
+
+quiet = click.option("--quiet", is_flag=True, help="Show no progress.")
+
+
+class ManyValues(click.Command):
+    """A command whose repeatable options take several values in a row: --method initial affine."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeats the option before each of its values, as click wants it."""
+        options = [p for p in self.params if isinstance(p, click.Option) and p.multiple]
+        names = {name for option in options for name in option.opts}
+        return super().parse_args(ctx, _repeated(args, names))
+
+
+def _repeated(args: Sequence[str], names: set[str]) -> list[str]:
+    """["--method", "a", "b"] as ["--method", "a", "--method", "b"], for options of these names."""
+    words, option, filled = [], None, False
+    for arg in args:
+        if arg.startswith("-"):
+            name, separator, _ = arg.partition("=")
+            option, filled = (name if name in names else None), bool(separator)
+        elif option is not None:
+            words += [option] if filled else []
+            filled = True
+        words.append(arg)
+    return words

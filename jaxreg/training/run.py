@@ -1,0 +1,90 @@
+"""A whole training: data prepared, levels trained from the coarsest down, weights written."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxreg.config import Config
+from jaxreg.network.weights import save_weights
+from jaxreg.training.anatomies import LOBES, prepare_manifest_stills, prepare_phantom_stills
+from jaxreg.training.loop import coarser_params, train_level
+from jaxreg.training.pairs import (
+    VALIDATION_SEED,
+    label_count,
+    prepare_manifest,
+    prepare_phantoms,
+)
+from jaxreg.training.sources import Source, pairs_source, stream_source
+
+_LOG = logging.getLogger(__name__)
+
+
+def train(
+    config: Config,
+    workdir: Path,
+    *,
+    levels: Sequence[int] | None = None,
+    data: str = "phantom",
+    anatomies: Path | None = None,
+    validation: Path | None = None,
+) -> None:
+    """Trains levels of the cascade, coarsest first; after level 1 writes workdir/weights.npz.
+
+    A run that was stopped goes on from its latest checkpoint.
+
+    Args:
+        config: of networks, loss and schedule.
+        workdir: folder of the run: prepared data, checkpoints, logs, weights.
+        levels: which to train, coarsest first; all if None.
+        data: "phantom", or path of a manifest of pairs.
+        anatomies: manifest of images to deform beside the phantoms.
+        validation: manifest of pairs held out, which choose the checkpoint that is kept.
+
+    Raises:
+        ValueError: a level that the configuration does not have, or data that cannot be used.
+    """
+    count = config.network.levels
+    levels = list(range(count, 0, -1)) if levels is None else list(levels)
+    if not 1 <= levels[-1] <= levels[0] <= count:
+        raise ValueError(f"--level: expected 1 to {count}, got {levels}.")
+    source, held_out, labels = prepare_data(
+        config, workdir, data=data, anatomies=anatomies, validation=validation
+    )
+    for level in levels:
+        params = train_level(
+            config, level, workdir=workdir, source=source, validation=held_out, labels=labels
+        )
+        if level == 1:
+            coarser = coarser_params(config, 1, workdir=workdir)
+            save_weights(workdir / "weights.npz", {**coarser, "level_1": params}, config.network)
+            _LOG.info("wrote %s", workdir / "weights.npz")
+
+
+def prepare_data(
+    config: Config,
+    workdir: Path,
+    *,
+    data: str = "phantom",
+    anatomies: Path | None = None,
+    validation: Path | None = None,
+) -> tuple[Source, dict[str, list[Path]], int]:
+    """Prepares the data of `train`, whose arguments it takes.
+
+    Returns:
+        What to train on, the validation pairs by set, and the number of labels.
+    """
+    grid, counts = config.network.grid, config.training
+    pairs, stills = workdir / "pairs", workdir / "stills"
+    held_out = {}
+    if validation:
+        held_out["validation"] = prepare_manifest(pairs, validation, grid=grid)
+    if data == "phantom":
+        files = prepare_phantom_stills(stills, range(counts.subjects), grid=grid)
+        if anatomies:
+            files += prepare_manifest_stills(stills, anatomies, grid=grid)
+        seeds = range(VALIDATION_SEED, VALIDATION_SEED + counts.validation_pairs)
+        held_out["phantom"] = prepare_phantoms(pairs, seeds, grid=grid)
+        return stream_source(config, files), held_out, LOBES
+    train_pairs = prepare_manifest(pairs, Path(data), grid=grid)
+    labels = label_count([*train_pairs, *held_out.get("validation", [])])
+    return pairs_source(config, train_pairs, labels=labels), held_out, labels

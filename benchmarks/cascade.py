@@ -7,17 +7,13 @@ what the compiled program asks for (`memory_analysis`); peak is that of the whol
 after the forward passes, the training steps are compiled only.
 """
 
-import argparse
 import dataclasses
-import json
 import resource
-import statistics
-import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from harness import median_seconds, parser, print_rows, size
 
 from jaxreg.config import Config, NetworkConfig
 from jaxreg.network.cascade import cascade, init_level
@@ -52,18 +48,8 @@ def training_step(config, level):
     return make_step(config, level, augmented=False).lower(state, coarser, batch).compile()
 
 
-def main():
-    """Measures, prints, writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--size", type=int, nargs=3, default=(192, 160, 192), metavar=("X", "Y", "Z")
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", action="store_true", help="training steps as well (minutes)")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    network = NetworkConfig(grid=tuple(options.size))
-    config = dataclasses.replace(Config(), network=network)
+def programs(network, options):
+    """Yields a row a program."""
     params = {
         f"level_{level}": init_level(jax.random.key(level), network)
         for level in range(network.levels, 0, -1)
@@ -72,27 +58,37 @@ def main():
     function = jax.jit(cascade, static_argnums=3)
     compiled = function.lower(params, noise[0], noise[1], network).compile()
     images = jax.device_put(list(noise))
-    seconds = []
-    for _ in range(options.rounds + 1):
-        began = time.perf_counter()
-        jax.block_until_ready(compiled(params, *images))
-        seconds.append(time.perf_counter() - began)
+    seconds = median_seconds(lambda: compiled(params, *images), options.rounds)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    result = {
-        "forward_s": statistics.median(seconds[1:]),
-        "peak_process_gib": peak,
-        "memory_gb": {"forward": gigabytes(compiled)},
+    yield row(f"forward, {size(options.size)}", compiled, seconds, peak)
+    config = dataclasses.replace(Config(), network=network)
+    for level in range(network.levels, 0, -1) if options.steps else ():
+        yield row(f"training step of level {level}", training_step(config, level), None, None)
+
+
+def row(name, compiled, seconds, peak):
+    """Figures of a program."""
+    arguments, output, temporary = gigabytes(compiled)
+    return {
+        "program": name,
+        "arguments GB": arguments,
+        "output GB": output,
+        "temporary GB": temporary,
+        "s": seconds,
+        "peak of the process GiB": peak,
     }
-    if options.steps:
-        for level in range(network.levels, 0, -1):
-            result["memory_gb"][f"step of level {level}"] = gigabytes(training_step(config, level))
-    print(f"{'x'.join(map(str, options.size))}: {result['forward_s']:.2f} s, median of")
-    print(f"{options.rounds}; peak of the process {peak:.2f} GiB")
-    print("| program | arguments GB | output GB | temporary GB |\n|---|---:|---:|---:|")
-    for name, sizes in result["memory_gb"].items():
-        print(f"| {name} | " + " | ".join(f"{size:.2f}" for size in sizes) + " |")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def main():
+    """Prints the table."""
+    arguments = parser(__doc__)
+    arguments.add_argument(
+        "--size", type=int, nargs=3, default=(192, 160, 192), metavar=("X", "Y", "Z")
+    )
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--steps", action="store_true", help="training steps as well (minutes)")
+    options = arguments.parse_args()
+    print_rows(programs(NetworkConfig(grid=tuple(options.size)), options), options.json)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,15 @@ slows all of them. PyTorch comes with the extra [bench] and works in the faster 
     python benchmarks/kernels.py --size 48 40 48 96 80 96 192 160 192
 """
 
-import argparse
 import importlib.util
-import json
 import os
 import statistics
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from harness import parser, print_rows, size
 from network import stock_conv3d
 
 from jaxreg.network.conv import conv3d
@@ -147,38 +145,40 @@ def measure(programs, rounds):
     return seconds
 
 
+def table(shape, rounds):
+    """Yields a row a kernel on images of one size."""
+    a = arrays(shape)
+    programs = {"jaxreg": jax_programs(a, conv3d)}
+    # of these kernels stock XLA has its own convolution alone; the others are jaxreg's
+    stock = jax_programs(a, stock_conv3d)
+    if importlib.util.find_spec("torch"):
+        programs["torch"] = torch_programs(a)
+    seconds = measure(programs, rounds)
+    convolutions = {kernel: stock[kernel] for kernel in ("conv", "conv and gradients")}
+    for kernel, row in measure({"jaxreg": convolutions}, 3).items():
+        seconds[kernel]["stock"] = row["jaxreg"]
+    for kernel, row in seconds.items():
+        ms = {library: 1e3 * value for library, value in row.items()}
+        yield {
+            "size": size(shape),
+            "kernel": kernel,
+            "jaxreg ms": ms["jaxreg"],
+            "stock XLA ms": ms.get("stock"),
+            "PyTorch ms": ms.get("torch"),
+            "jaxreg / PyTorch": row["jaxreg"] / row["torch"] if "torch" in row else None,
+        }
+
+
 def main():
-    """Measures, prints a table for each size, writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, nargs="+", default=(96, 80, 96), metavar="N")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="file to write the seconds to")
-    options = parser.parse_args()
+    """Prints the table."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--size", type=int, nargs="+", default=(96, 80, 96), metavar="N")
+    arguments.add_argument("--rounds", type=int, default=7)
+    options = arguments.parse_args()
     if len(options.size) % 3:
-        parser.error(f"--size: expected three numbers a size, got {len(options.size)}")
-    results = {}
-    for shape in zip(*[iter(options.size)] * 3, strict=True):
-        a = arrays(shape)
-        programs = {"jaxreg": jax_programs(a, conv3d)}
-        # of these kernels stock XLA has its own convolution alone; the others are jaxreg's
-        stock = jax_programs(a, stock_conv3d)
-        if importlib.util.find_spec("torch"):
-            programs["torch"] = torch_programs(a)
-        name = "x".join(map(str, shape))
-        seconds = measure(programs, options.rounds)
-        convolutions = {kernel: stock[kernel] for kernel in ("conv", "conv and gradients")}
-        for kernel, row in measure({"jaxreg": convolutions}, 3).items():
-            seconds[kernel]["stock"] = row["jaxreg"]
-        results[name] = seconds
-        print(f"\n| {name}, milliseconds | jaxreg | stock XLA | PyTorch | jaxreg over PyTorch |")
-        print("|---|---:|---:|---:|---:|")
-        for kernel, row in seconds.items():
-            ms = {library: 1e3 * value for library, value in row.items()}
-            cells = [f"{ms[k]:.1f}" if k in ms else "" for k in ("jaxreg", "stock", "torch")]
-            ratio = f"{row['jaxreg'] / row['torch']:.2f}" if "torch" in row else ""
-            print(f"| {kernel} | {' | '.join(cells)} | {ratio} |", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        arguments.error(f"--size: expected three numbers a size, got {len(options.size)}")
+    shapes = zip(*[iter(options.size)] * 3, strict=True)
+    print_rows((row for shape in shapes for row in table(shape, options.rounds)), options.json)
 
 
 if __name__ == "__main__":

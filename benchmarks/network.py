@@ -8,19 +8,17 @@ cores: it says more than the clock where other work is running. "torch" is PyTor
 "torch_channels_last" the other one. PyTorch comes with the extra [bench].
 """
 
-import argparse
 import importlib.util
-import json
 import os
 import statistics
 import time
-from pathlib import Path
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from harness import parser, print_rows, size
 
 from jaxreg.network import unet as unet_module
 from jaxreg.network.unet import UNet
@@ -131,15 +129,15 @@ def measure(programs, *, rounds, kinds=KINDS):
 
 
 def main():
-    """Measures, prints a table, writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, nargs=3, default=(96, 80, 96), metavar=("X", "Y", "Z"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--json", type=Path, help="file to write the seconds to")
-    arguments = parser.parse_args()
-
-    noise = np.random.default_rng(0).normal(-600.0, 300.0, (*arguments.size, 2))
+    """Prints the table."""
+    arguments = parser(__doc__)
+    arguments.add_argument(
+        "--size", type=int, nargs=3, default=(96, 80, 96), metavar=("X", "Y", "Z")
+    )
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    options = arguments.parse_args()
+    noise = np.random.default_rng(0).normal(-600.0, 300.0, (*options.size, 2))
     images = noise.astype(np.float32)
     programs = {
         "jaxreg": jax_programs(images),
@@ -148,16 +146,9 @@ def main():
     if importlib.util.find_spec("torch"):
         programs["torch"] = torch_programs(images, layout="contiguous_format")
         programs["torch_channels_last"] = torch_programs(images, layout="channels_last_3d")
-    seconds = measure(programs, rounds=arguments.rounds, kinds=arguments.kinds)
-
-    print(
-        f"{'x'.join(map(str, arguments.size))}, {CORES} cores, median of {arguments.rounds} rounds"
-    )
-    print(f"{'':20} " + " ".join(f"{kind:>10} {'(cpu)':>10}" for kind in arguments.kinds) + "  s")
-    for name, row in seconds.items():
-        print(f"{name:20} " + " ".join(f"{value:10.3f}" for value in row.values()))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(seconds, indent=2) + "\n", encoding="utf-8")
+    seconds = measure(programs, rounds=options.rounds, kinds=options.kinds)
+    print(f"{size(options.size)}, {CORES} cores, median of {options.rounds} rounds")
+    print_rows(({"program": name, **row} for name, row in seconds.items()), options.json)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,14 @@ first start at both limits. Errors are those of the vessel landmarks. Dice is th
 with the one supplied.
 """
 
-import argparse
-import json
-import os
-from pathlib import Path
-
 import numpy as np
+from harness import development_pairs, development_parser, lengths, print_rows
 from scipy.spatial.transform import Rotation
 
 from jaxreg.engine.prealignment import prealign
 from jaxreg.geometry.grid import transform
 from jaxreg.geometry.volume import Volume
 from jaxreg.io.nifti import read_volume
-from jaxreg.io.points import read_landmarks
 from jaxreg.lungs.segmentation import lung_mask
 from jaxreg.pipeline.registration import METHODS, register_volumes
 
@@ -54,12 +49,10 @@ def about(offset, volume):
     return centre @ offset @ np.linalg.inv(centre)
 
 
-def run(pair, method, starts):
+def measure(pair, fixed, moving, points, *, method, starts):
     """Figures of one pair."""
-    fixed, moving = (read_volume(pair / f"{name}.nii.gz") for name in ("fixed", "moving"))
     supplied = [read_volume(pair / f"{name}_mask.nii.gz").data > 0 for name in ("fixed", "moving")]
     masks = [lung_mask(image) for image in (fixed, moving)]
-    points = read_landmarks(pair / "landmarks.csv", space="LPS")
     vessel = points.kind == "vessel"
 
     def error_mm(fixed_offset, moving_offset):
@@ -76,49 +69,33 @@ def run(pair, method, starts):
         else:
             result = register_volumes(f, m, fixed_mask=f_mask, moving_mask=m_mask, method=method)
             reached = result.map_points(start)
-        wanted = transform(moving_offset, points.moving[vessel])
-        return float(np.linalg.norm(reached - wanted, axis=1).mean())
+        return lengths(reached - transform(moving_offset, points.moving[vessel])).mean()
 
-    still = np.eye(4)
-    rows = [(o, "moving") for o in offsets(starts)] + [(o, "fixed") for o in offsets(starts)]
-    moved = [
-        error_mm(still, about(o, moving)) if which == "moving" else error_mm(about(o, fixed), still)
-        for o, which in rows
-    ]
+    identity = np.eye(4)
+    moving_moved = [error_mm(identity, about(o, moving)) for o in offsets(starts)]
+    fixed_moved = [error_mm(about(o, fixed), identity) for o in offsets(starts)]
     return {
         "pair": pair.name,
         "method": method,
-        "dice": [dice(m.data > 0, s) for m, s in zip(masks, supplied, strict=True)],
-        "unmoved_mm": error_mm(still, still),
-        "moving_moved_mm": moved[:starts],
-        "fixed_moved_mm": moved[starts:],
+        "Dice fixed": dice(masks[0].data > 0, supplied[0]),
+        "Dice moving": dice(masks[1].data > 0, supplied[1]),
+        "unmoved mm": error_mm(identity, identity),
+        "moving moved, least": min(moving_moved),
+        "most": max(moving_moved),
+        "fixed moved, least": min(fixed_moved),
+        "most mm": max(fixed_moved),
     }
 
 
 def main():
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    shared = Path(os.environ.get("JAXREG_SHARED", "../shared"))
-    parser.add_argument("folder", nargs="?", type=Path, default=shared / "data")
+    parser = development_parser(__doc__)
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--method", default="affine", choices=METHODS)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = []
-    print("| pair | Dice fixed | Dice moving | unmoved mm | moving moved | fixed moved |")
-    print("|---|---|---|---|---|---|")
-    for landmarks in sorted(options.folder.glob("*/landmarks.csv")):
-        row = run(landmarks.parent, options.method, options.starts)
-        rows.append(row)
-        ends = [
-            f"{min(row[key]):.2f} to {max(row[key]):.2f}"
-            for key in ("moving_moved_mm", "fixed_moved_mm")
-        ]
-        shares = [f"{share:.3f}" for share in row["dice"]]
-        cells = [row["pair"], *shares, f"{row['unmoved_mm']:.2f}", *ends]
-        print(f"| {' | '.join(cells)} |", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    pairs = development_pairs(options.folder)
+    settings = {"method": options.method, "starts": options.starts}
+    print_rows((measure(*content, **settings) for content in pairs), options.json)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Development pairs made unusual: error of the landmarks that are left, and folds.
+"""Development pairs made unusual: error of the landmarks that both show, and folds.
 
     python benchmarks/unusual.py [FOLDER] [--method cascade] [--json OUT]
 
@@ -18,12 +18,11 @@ Errors are those of landmarks that both images still show.
 
 import numpy as np
 import scipy.ndimage
-from development import print_table
+from harness import development_pairs, development_parser, lengths, print_rows
 
 from jaxreg.geometry.volume import Volume, resample
 from jaxreg.io.nifti import read_volume
-from jaxreg.io.points import read_landmarks
-from jaxreg.pipeline.registration import register_volumes
+from jaxreg.pipeline.registration import METHODS, register_volumes
 
 TISSUE_HU = 40.0
 SLICE_MM = 8.0
@@ -62,7 +61,7 @@ def noisy(volume, seed):
 
 
 def kinds(fixed, moving, lungs):
-    """Yields name, fixed and moving image, and the test for points (RAS mm) that are left."""
+    """Yields name, fixed and moving image, and the test for points (RAS mm) that both show."""
     slices = np.flatnonzero(lungs.data.any(axis=(0, 1)))
     quarter = len(slices) // 4
     low, high = int(slices[0]) + quarter, int(slices[-1]) - quarter
@@ -97,25 +96,31 @@ def kinds(fixed, moving, lungs):
     yield "noise", noisy(fixed, 0), noisy(moving, 1), everywhere
 
 
-def run(pair, method):
+def measure(pair, fixed, moving, points, method):
     """Yields the figures of one pair, kind by kind."""
-    fixed, moving = (read_volume(pair / f"{name}.nii.gz") for name in ("fixed", "moving"))
     lungs = read_volume(pair / "fixed_mask.nii.gz")
-    points = read_landmarks(pair / "landmarks.csv", space="LPS")
-    for name, one, other, left in kinds(fixed, moving, lungs):
+    for name, one, other, visible in kinds(fixed, moving, lungs):
         result = register_volumes(one, other, method=method)
-        error = np.linalg.norm(result.map_points(points.fixed) - points.moving, axis=1)
-        error = error[left(points)]
+        error = lengths(result.map_points(points.fixed) - points.moving)[visible(points)]
         yield {
             "pair": pair.name,
             "kind": name,
             "landmarks": len(error),
-            "mean mm": float(error.mean()),
-            "95th percentile": float(np.percentile(error, 95)),
+            "mean mm": error.mean(),
+            "95th percentile": np.percentile(error, 95),
             "folds %": 100 * result.summary["folds_in_lungs"],
-            "uncertified": result.summary["certificate"]["uncertified"],
         }
 
 
+def main():
+    """Prints the table."""
+    parser = development_parser(__doc__)
+    parser.add_argument("--method", default="cascade", choices=METHODS[1:])
+    options = parser.parse_args()
+    pairs = development_pairs(options.folder)
+    rows = (row for content in pairs for row in measure(*content, options.method))
+    print_rows(rows, options.json)
+
+
 if __name__ == "__main__":
-    print_table(run, description=__doc__.splitlines()[0], method="cascade")
+    main()

@@ -2,15 +2,16 @@
 
 import gzip
 import itertools
-import logging
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io import nifti
+from jaxreg.io.notes import FileWarning
 
 SHAPE = (9, 7, 6)
 SPACING = (1.1, 1.4, 2.5)
@@ -112,20 +113,59 @@ def test_world_is_millimetres_in_every_unit(tmp_path, data, unit, factor):
     np.testing.assert_allclose(volume.affine[:3], affine("LPS")[:3] * factor, rtol=1e-4)
 
 
-def test_sform_wins_over_another_qform_and_says_so(tmp_path, data, caplog):
+def test_sform_wins_over_another_qform_and_says_so(tmp_path, data):
     image = nibabel.Nifti1Image(data, affine("LPS"))
     image.set_sform(affine("LPS"), 1)
     image.set_qform(affine("RAS"), 1)
     nibabel.save(image, tmp_path / "a.nii.gz")
-    with caplog.at_level(logging.WARNING):
+    with pytest.warns(FileWarning, match=r"a\.nii\.gz: .* the sform is used") as caught:
         volume = nifti.read_volume(tmp_path / "a.nii.gz")
     np.testing.assert_allclose(volume.affine, affine("LPS"), atol=1e-5)
-    assert "sform is used" in caplog.text
+    assert [warning.message.code for warning in caught] == ["sform-and-qform-differ"]
 
 
-def test_equal_sform_and_qform_say_nothing(tmp_path, data, caplog):
-    nifti.read_volume(save(tmp_path / "a.nii.gz", data, affine("oblique")))
-    assert caplog.text == ""
+def patched(path, offset, values, kind="<f4"):
+    """The file with numbers of its header replaced."""
+    raw = bytearray(path.read_bytes())
+    numbers = np.asarray(values, kind).tobytes()
+    raw[offset : offset + len(numbers)] = numbers
+    path.write_bytes(raw)
+    return path
+
+
+QUATERNION, SROW_X, PIXDIM, VOX_OFFSET, DIM, UNITS = 256, 280, 76, 108, 40, 123
+
+
+@pytest.mark.parametrize("rows", [np.zeros(12), np.full(12, np.nan), np.ones(12)])
+def test_an_sform_that_is_none_leaves_the_qform(tmp_path, data, rows):
+    path = patched(save(tmp_path / "a.nii", data, affine("oblique")), SROW_X, rows)
+    with pytest.warns(FileWarning, match="the sform is no matrix of a grid; qform is used"):
+        volume = nifti.read_volume(path)
+    np.testing.assert_allclose(volume.affine, affine("oblique"), atol=1e-4)
+
+
+@pytest.mark.parametrize("quaternion", [(0.9, 0.9, 0.0), (np.nan, 0, 0)])
+def test_a_qform_that_is_none_leaves_the_sform(tmp_path, data, quaternion):
+    path = patched(save(tmp_path / "a.nii", data, affine("oblique")), QUATERNION, quaternion)
+    with pytest.warns(FileWarning, match="the qform is no matrix of a grid; sform is used"):
+        volume = nifti.read_volume(path)
+    np.testing.assert_allclose(volume.affine, affine("oblique"), atol=1e-4)
+    patched(path, SROW_X, np.zeros(12))
+    with pytest.raises(ValueError, match=r"a\.nii: affine: expected .* got sform and qform that"):
+        nifti.read_volume(path)
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (0, 1)])
+def test_a_quaternion_that_rounding_made_too_long_is_half_a_turn(tmp_path, data, codes):
+    path = save(tmp_path / "a.nii", data, affine("LPS"), sform=codes[0], qform=codes[1])
+    patched(path, QUATERNION, (0.0, 0.0, 1.000002))
+    np.testing.assert_allclose(nifti.read_volume(path).affine, affine("LPS"), atol=1e-4)
+
+
+def test_units_of_time_and_an_axis_of_length_0_do_not_matter(tmp_path, data):
+    path = patched(save(tmp_path / "a.nii", data, affine("LPS")), UNITS, [2 | 8 | 192], "u1")
+    patched(path, DIM, [4, *SHAPE, 0], "<i2")
+    np.testing.assert_array_equal(nifti.read_volume(path).data, data)
 
 
 def test_one_time_point_is_a_3d_image(tmp_path, data):
@@ -157,7 +197,7 @@ def test_refuses_a_file_without_orientation(tmp_path, data):
 def test_refuses_a_singular_affine(tmp_path, data):
     matrix = affine("LPS")
     matrix[:3, 2] = matrix[:3, 1]
-    raw = bytearray(save(tmp_path / "a.nii", data, affine("LPS")).read_bytes())
+    raw = bytearray(save(tmp_path / "a.nii", data, affine("LPS"), qform=0).read_bytes())
     raw[280:328] = matrix[:3].astype("<f4").tobytes()  # srow_x, srow_y, srow_z
     (tmp_path / "a.nii").write_bytes(raw)
     with pytest.raises(ValueError, match=r"a\.nii: affine: expected a finite invertible matrix"):
@@ -181,9 +221,18 @@ def test_refuses_values_that_are_not_finite(tmp_path, data, value):
         nifti.read_volume(path)
 
 
+def test_nan_outside_of_the_field_of_view_is_air(tmp_path, data):
+    data[:2] = np.nan
+    data[2, 3, 4] = np.nan  # connected with them
+    path = save(tmp_path / "a.nii.gz", data, affine("LPS"))
+    with pytest.warns(FileWarning, match="85 voxels at the border are NaN .* taken as air, -1024"):
+        volume = nifti.read_volume(path)
+    np.testing.assert_array_equal(volume.data, np.where(np.isnan(data), -1024, data))
+
+
 def test_refuses_complex_and_colour(tmp_path):
     path = save(tmp_path / "a.nii.gz", np.zeros(SHAPE, np.complex64), affine("LPS"))
-    with pytest.raises(ValueError, match="expected one number per voxel, got type complex64"):
+    with pytest.raises(ValueError, match="expected one number per voxel, got type complex"):
         nifti.read_volume(path)
 
 
@@ -192,7 +241,7 @@ def test_refuses_complex_and_colour(tmp_path):
 def test_refuses_a_truncated_file(tmp_path, data, name, keep):
     path = save(tmp_path / name, data, affine("LPS"))
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="expected a complete NIfTI file, got '.*'. Copy") as info:
+    with pytest.raises(ValueError, match="expected a complete NIfTI file, got .*. Copy") as info:
         nifti.read_volume(path)
     assert str(path) in str(info.value)
     assert "\n" not in str(info.value)
@@ -210,16 +259,111 @@ def test_refuses_what_is_not_nifti(tmp_path, content):
     assert "\n" not in str(info.value)
 
 
-def test_refuses_other_formats_and_missing_files(tmp_path):
-    nibabel.save(
-        nibabel.freesurfer.MGHImage(np.zeros(SHAPE, np.float32), np.eye(4)), tmp_path / "a.mgz"
-    )
-    with pytest.raises(ValueError, match="expected a NIfTI file, got MGHImage"):
-        nifti.read_volume(tmp_path / "a.mgz")
+def test_refuses_missing_files(tmp_path):
     with pytest.raises(
         FileNotFoundError, match="b.nii.gz: expected a NIfTI file, got no such file"
     ):
         nifti.read_volume(tmp_path / "b.nii.gz")
+
+
+@pytest.mark.filterwarnings("ignore::jaxreg.io.notes.FileWarning")
+def test_no_flipped_bit_changes_a_compressed_image_in_silence(tmp_path):
+    data = np.random.default_rng(0).normal(-500, 300, SHAPE).astype(np.int16)
+    whole = save(tmp_path / "a.nii.gz", data, affine("LPS")).read_bytes()
+    rng, refused = np.random.default_rng(1), 0
+    for position in rng.integers(0, len(whole), 450):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << rng.integers(8)
+        (tmp_path / "b.nii.gz").write_bytes(damaged)
+        try:
+            volume = nifti.read_volume(tmp_path / "b.nii.gz")
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(str(tmp_path / "b.nii.gz"))
+        else:  # the name and the time in gzip's header: nothing that is read
+            np.testing.assert_array_equal(volume.data, data)
+            np.testing.assert_allclose(volume.affine, affine("LPS"), atol=1e-4)
+    assert refused > 400
+
+
+def test_a_wrong_checksum_is_named(tmp_path, data):
+    whole = bytearray(save(tmp_path / "a.nii.gz", data, affine("LPS")).read_bytes())
+    whole[-6] ^= 1  # of the checksum; the values are as they were
+    (tmp_path / "a.nii.gz").write_bytes(whole)
+    text = "expected a complete NIfTI file, got a wrong checksum. Copy or convert the file again"
+    with pytest.raises(ValueError, match=text):
+        nifti.read_volume(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.hdr", "a.hdr.gz", "a.img", "a.img.gz"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_are_recognised_by_their_bytes(tmp_path, data, name, packed):
+    pair = "nii" not in name
+    kind = nibabel.Nifti1Pair if pair else nibabel.Nifti1Image
+    nibabel.save(kind(data, affine("LPS")), tmp_path / ("c.hdr" if pair else "c.nii"))
+    for file in list(tmp_path.iterdir()):
+        content = file.read_bytes()
+        ending = file.suffix + (".gz" if name.endswith(".gz") else "")
+        (tmp_path / f"a{ending}").write_bytes(
+            gzip.compress(content, mtime=0) if packed else content
+        )
+    volume = nifti.read_volume(tmp_path / name)
+    np.testing.assert_array_equal(volume.data, data)
+    np.testing.assert_allclose(volume.affine, affine("LPS"), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("offset", "values", "kind", "text"),
+    [
+        (VOX_OFFSET, [np.inf], "<f4", "values that begin at byte inf"),
+        (VOX_OFFSET, [np.nan], "<f4", "values that begin at byte nan"),
+        (VOX_OFFSET, [8], "<f4", "values that begin at byte 8"),
+        (VOX_OFFSET, [1e9], "<f4", "an early end"),
+        (DIM, [3, 9, -1, 6], "<i2", r"the shape \(9, -1, 6\)"),
+        (DIM, [3, 9, 7, 0], "<i2", r"the shape \(9, 7, 0\)"),
+        (DIM, [9, 9, 7, 6], "<i2", "no NIfTI header|9 axes"),
+        (DIM, [3, 30000, 30000, 600], "<i2", "at most [0-9]+ bytes where the header says 2160000"),
+        (70, [4242], "<i2", "an unknown data type, code 4242"),
+        (116, [np.nan], "<f4", "the intercept nan"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_absurd_headers_are_refused_before_memory_is_asked_for(
+    tmp_path, data, offset, values, kind, text, name
+):
+    path = patched(
+        save(tmp_path / "b.nii", data, affine("LPS"), slope=(1.5, 2)), offset, values, kind
+    )
+    content = path.read_bytes()
+    (tmp_path / name).write_bytes(
+        gzip.compress(content, mtime=0) if name.endswith("gz") else content
+    )
+    for read in (nifti.read_volume, nifti.read_displacement):
+        with pytest.raises(ValueError) as info:
+            read(tmp_path / name)
+        assert str(info.value).startswith(str(tmp_path / name))
+    with pytest.raises(ValueError, match=f"expected a complete NIfTI file, got ({text})"):
+        nifti.read_volume(tmp_path / name)
+
+
+def test_a_field_of_an_absurd_shape_is_refused(tmp_path, field):
+    nifti.write_displacement(tmp_path / "d.nii", field)
+    for sizes in ([5, 9, 7, -1, 1, 3], [5, 9, 7, 0, 1, 3]):
+        path = patched(tmp_path / "d.nii", DIM, sizes, "<i2")
+        with pytest.raises(
+            ValueError, match=r"d\.nii: expected a complete NIfTI file, got the shape"
+        ):
+            nifti.read_displacement(path)
+
+
+def test_big_endian_files_and_nifti_2(tmp_path, data):
+    for k, header in enumerate((nibabel.Nifti1Header(endianness=">"), nibabel.Nifti2Header())):
+        kind = nibabel.Nifti1Image if k == 0 else nibabel.Nifti2Image
+        image = kind(data, affine("oblique"), header)
+        nibabel.save(image, tmp_path / "a.nii.gz")
+        volume = nifti.read_volume(tmp_path / "a.nii.gz")
+        np.testing.assert_array_equal(volume.data, data)
+        np.testing.assert_allclose(volume.affine, affine("oblique"), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
@@ -261,11 +405,47 @@ def test_refuses_to_write_integers_beyond_int32_or_under_another_ending(tmp_path
         nifti.write_volume(tmp_path / "a.mha", Volume(np.zeros(SHAPE), affine("LPS")))
 
 
-def test_a_sheared_affine_survives(tmp_path, data):
+def sheared(slope):
     matrix = affine("LPS")
-    matrix[1, 2] = 0.6
-    nifti.write_volume(tmp_path / "a.nii.gz", Volume(data, matrix))
-    np.testing.assert_allclose(nifti.read_volume(tmp_path / "a.nii.gz").affine, matrix, atol=1e-5)
+    matrix[1, 2] = slope * matrix[2, 2]
+    return matrix
+
+
+def test_a_sheared_affine_survives_and_is_told(tmp_path, data):
+    with pytest.warns(
+        FileWarning, match="a.nii.gz: the axes of this grid are not at right"
+    ) as told:
+        nifti.write_volume(tmp_path / "a.nii.gz", Volume(data, sheared(0.2)))
+    assert [warning.message.code for warning in told] == ["sheared-grid"]
+    np.testing.assert_allclose(
+        nifti.read_volume(tmp_path / "a.nii.gz").affine, sheared(0.2), atol=1e-5
+    )
+
+
+def test_the_qform_stays_only_where_it_says_the_same_to_a_twentieth_of_a_voxel(tmp_path):
+    """A shear of 0.01 is nothing in six slices and 2.3 mm in three hundred."""
+    nifti.write_volume(tmp_path / "a.nii", Volume(np.zeros((4, 4, 6), np.int16), sheared(0.01)))
+    assert int(nibabel.load(tmp_path / "a.nii").header["qform_code"]) == 1
+    with pytest.warns(FileWarning, match="not at right angles"):
+        nifti.write_volume(
+            tmp_path / "a.nii", Volume(np.zeros((4, 4, 300), np.int16), sheared(0.01))
+        )
+    assert int(nibabel.load(tmp_path / "a.nii").header["qform_code"]) == 0
+
+
+def test_a_field_on_a_sheared_grid_is_applied_by_simpleitk(tmp_path):
+    grid = Grid(SHAPE, sheared(0.17))
+    world = grid.world_from_voxel(np.moveaxis(np.indices(SHAPE), 0, -1))
+    bend = np.array([[0.1, 0.02, 0], [0, -0.05, 0.03], [0.01, 0, 0.08]])
+    field = DisplacementField((world - world.mean((0, 1, 2))) @ bend, grid.affine)
+    with pytest.warns(FileWarning, match="the field is on a rectangular grid that covers it"):
+        nifti.write_displacement(tmp_path / "d.nii.gz", field)
+    transform = itk_transform(tmp_path / "d.nii.gz")
+    voxels = np.random.default_rng(1).uniform(0.1, 0.9, (40, 3)) * (np.array(SHAPE) - 1)
+    points = grid.world_from_voxel(voxels)
+    theirs = [TO_RAS @ np.array(transform.TransformPoint((TO_RAS @ p).tolist())) for p in points]
+    apart = np.linalg.norm(field.transform_points(points) - theirs, axis=1)
+    assert apart.max() < 0.05 * min(SPACING)
 
 
 @pytest.fixture(params=ORIENTATIONS)

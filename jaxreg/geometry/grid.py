@@ -6,7 +6,7 @@ import itertools
 import nibabel
 import numpy as np
 
-_SAME_GRID_TOLERANCE = 0.05  # voxels: more than the rounding of headers does at a corner
+SAME_GRID_TOLERANCE = 0.05  # voxels: more than the rounding of headers does at a corner
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,11 +49,58 @@ class Grid:
 
     def matches(self, other: "Grid") -> bool:
         """Returns whether shapes agree and no corner differs by more than 0.05 voxel."""
-        if self.shape != other.shape:
-            return False
-        corners = np.array(list(itertools.product(*[(0, n - 1) for n in self.shape])))
+        return self.shape == other.shape and self.largest_shift(other) <= SAME_GRID_TOLERANCE
+
+    def largest_shift(self, other: "Grid") -> float:
+        """Returns by how many voxels of `other` its index of a corner differs from that here."""
+        corners = self._corners()
         apart = other.voxel_from_world(self.world_from_voxel(corners)) - corners
-        return bool(np.abs(apart).max() <= _SAME_GRID_TOLERANCE)
+        return float(np.abs(apart).max())
+
+    def overlaps(self, other: "Grid") -> bool:
+        """Returns whether the boxes of both, in the axes of either, have a part in common."""
+        return self._box_meets(other) and other._box_meets(self)
+
+    def _box_meets(self, other: "Grid") -> bool:
+        voxels = self.voxel_from_world(other.world_from_voxel(other._corners()))
+        last = np.array(self.shape) - 1
+        return bool(np.all((voxels.max(axis=0) > -0.5) & (voxels.min(axis=0) < last + 0.5)))
+
+    def has_lattice_of(self, other: "Grid") -> bool:
+        """Returns whether voxels of `other` are voxels here, to 0.05 voxel, if this goes so far.
+
+        The order and the directions of the axes may differ, and the extent.
+        """
+        lattice = np.linalg.inv(self.affine) @ other.affine
+        whole = np.rint(lattice)
+        permuted = np.array_equal(np.abs(whole[:3, :3]).sum(axis=0), np.ones(3))
+        apart = transform(lattice - whole, other._corners())
+        return permuted and bool(np.abs(apart).max() <= SAME_GRID_TOLERANCE)
+
+    def is_sheared(self) -> bool:
+        """Returns whether right angles would put a corner more than 0.05 voxel elsewhere."""
+        return self.largest_shift(Grid(self.shape, self._at_right_angles())) > SAME_GRID_TOLERANCE
+
+    def rectangular(self) -> "Grid":
+        """Returns a grid with right angles that covers this one: same spacing, nearest axes."""
+        affine = self._at_right_angles()
+        voxels = transform(np.linalg.inv(affine), self.world_from_voxel(self._corners()))
+        low, high = np.floor(voxels.min(axis=0) + 1e-6), np.ceil(voxels.max(axis=0) - 1e-6)
+        affine[:3, 3] = transform(affine, low)
+        x, y, z = (int(n) + 1 for n in high - low)
+        return Grid((x, y, z), affine)
+
+    def _corners(self) -> np.ndarray:
+        """Voxel indices of the eight corners, (8, 3)."""
+        return np.array(list(itertools.product(*[(0, n - 1) for n in self.shape])))
+
+    def _at_right_angles(self) -> np.ndarray:
+        """The affine with the nearest axes at right angles: of R = U S V^T, U V^T."""
+        affine = np.array(self.affine)
+        spacing = np.array(self.spacing_mm)
+        u, _, vt = np.linalg.svd(affine[:3, :3] / spacing)
+        affine[:3, :3] = u @ vt * spacing
+        return affine
 
 
 def transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

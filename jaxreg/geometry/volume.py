@@ -134,6 +134,22 @@ class DisplacementField(_Located):
             shift += (place[..., None] * offset[:3, axis]).astype(np.float32)
         return shift + offset[:3, 3].astype(np.float32)
 
+    def on_grid(self, grid: Grid) -> "DisplacementField":
+        """Returns d on another grid: trilinear, and outside of this grid its value at the edge."""
+        data = np.empty((*grid.shape, 3), np.float32)
+        lattice = np.linalg.inv(self.affine) @ grid.affine
+        for c in range(3):
+            scipy.ndimage.affine_transform(
+                self.data[..., c],
+                lattice[:3, :3],
+                offset=lattice[:3, 3],  # pyright: ignore[reportArgumentType] (scipy takes arrays)
+                output_shape=grid.shape,
+                output=data[..., c],
+                order=1,
+                mode="nearest",
+            )
+        return DisplacementField(data, grid.affine)
+
     def transform_points(self, points: np.ndarray) -> np.ndarray:
         """Returns T(x) = x + d(x) for world points x of the fixed image, (N, 3), RAS mm.
 

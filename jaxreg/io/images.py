@@ -1,33 +1,62 @@
-"""Images by the ending of their name: NIfTI here, MetaImage, NRRD and DICOM through SimpleITK."""
+"""Images of any format: NIfTI, MetaImage and NRRD by the ending of their name, and DICOM."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 
-from jaxreg.geometry.volume import DisplacementField, Grid, Volume
-from jaxreg.io import itk, nifti
+from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.volume import DisplacementField, Volume, resample
+from jaxreg.io import dicom, itk, nifti
+from jaxreg.io.notes import note
+from jaxreg.io.values import as_image, as_labels
 
-_NIFTI = (".nii", ".nii.gz", ".hdr")
+_NIFTI = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 _ITK = (".mha", ".mhd", ".nrrd", ".nhdr")
 
 
-def read_image(path: str | os.PathLike) -> Volume:
-    """Returns the 3-D image in a file or in a DICOM folder, float32."""
-    return _reader(path).read_volume(path)
+def read_image(path: str | os.PathLike, *, series: str | None = None) -> Volume:
+    """Returns the 3-D image in a file or in a DICOM folder, float32.
+
+    Args:
+        path: a file, a folder of DICOM files, or one file of a DICOM series.
+        series: end or whole of the SeriesInstanceUID, or the SeriesNumber, where a folder has more
+            than one that is a volume.
+    """
+    return as_image(path, *_read_values(path, series))
 
 
-def read_labels(path: str | os.PathLike) -> Volume:
-    """Returns the label map or mask in a file, int32; values that are not whole are refused."""
-    image = read_image(path)
-    labels = image.data.astype(np.int32)
-    if not np.array_equal(labels, image.data):
-        odd = float(image.data[labels != image.data].flat[0])
+def read_labels(
+    path: str | os.PathLike, *, grid: Grid | None = None, series: str | None = None
+) -> Volume:
+    """Returns the label map or mask in a file, int32; values that are not whole are refused.
+
+    Args:
+        path: as in `read_image`.
+        grid: where the labels are wanted, the image's own. Another order of axes and a part of the
+            lattice are brought there; labels on another lattice too, by the nearest neighbour and
+            with a FileWarning "other-grid". None means as they are in the file.
+        series: as in `read_image`.
+
+    Raises:
+        ValueError: values that are not whole; or the file does not overlap with `grid`.
+    """
+    labels = as_labels(path, *_read_values(path, series))
+    if grid is None or grid.matches(labels.grid):
+        return labels
+    if not grid.overlaps(labels.grid):
         raise ValueError(
-            f"{path}: expected whole numbers (labels or a mask), got {odd:g}. "
-            "Resample labels with nearest neighbours, or threshold the mask."
+            f"{path}: expected labels that overlap with the image, got {labels.grid} beside "
+            f"{grid}. Check that the file belongs to this image."
         )
-    return Volume(labels, image.affine)
+    if not grid.has_lattice_of(labels.grid):
+        note(
+            path,
+            "other-grid",
+            f"these labels are on another grid than their image ({labels.grid}, not {grid}); each "
+            "voxel takes the nearest label.",
+        )
+    return resample(labels, grid.affine, grid.shape, order=0, fill=0.0)
 
 
 def read_grid(path: str | os.PathLike) -> Grid:
@@ -37,7 +66,13 @@ def read_grid(path: str | os.PathLike) -> Grid:
 
 def read_displacement(path: str | os.PathLike) -> DisplacementField:
     """Returns the displacement field in a file in ITK's convention: LPS vectors in mm."""
-    return _reader(path).read_displacement(path)
+    reader = _reader(path)
+    if reader is dicom:
+        raise ValueError(
+            f"{path}: expected a displacement field, got DICOM. Write it with SimpleITK, ANTs, "
+            "elastix or jaxreg as .nii.gz, .mha or .nrrd."
+        )
+    return reader.read_displacement(path)
 
 
 def find_displacement(folder: str | os.PathLike, name: str) -> Path:
@@ -54,14 +89,27 @@ def find_displacement(folder: str | os.PathLike, name: str) -> Path:
     return found[0]
 
 
+def _read_values(path: str | os.PathLike, series: str | None) -> tuple[np.ndarray, Grid]:
+    """Values as stored, or scaled, and their grid."""
+    reader = _reader(path)
+    if reader is dicom:
+        return dicom.read_values(path, series=series)
+    return reader.read_values(path)
+
+
 def _reader(path: str | os.PathLike):
     """The module that reads `path`."""
-    name = Path(path).name.lower()
-    if Path(path).is_dir() or name.endswith(_ITK):
-        return itk
+    path = Path(path)
+    name = path.name.lower()
+    if path.is_dir():
+        return dicom
     if name.endswith(_NIFTI):
         return nifti
+    if name.endswith(_ITK):
+        return itk
+    if dicom.is_dicom(path):
+        return dicom
     raise ValueError(
-        f"{path}: expected a file ending in {', '.join((*_NIFTI, *_ITK))} or a DICOM folder, got "
-        f"'{Path(path).suffix or name}'. Convert it to .nii.gz, or check the name."
+        f"{path}: expected a file ending in {', '.join((*_NIFTI, *_ITK))}, a DICOM file or folder, "
+        f"got '{path.suffix or name}'. Convert it to .nii.gz, or check the name."
     )

@@ -1,58 +1,62 @@
 """NIfTI-1 and NIfTI-2 files of any orientation, and displacement fields in ITK's convention.
 
-Geometry: the sform where its code is set, else the qform; a file with neither is refused, because
-left and right cannot be told. Where both are set and differ, the sform is used and a warning is
-logged. Lengths in metres or micrometres (xyzt_units) become millimetres.
+See `jaxreg.io.nifti_header` for the geometry. Files are recognised by their bytes: `.nii` may be
+compressed and `.nii.gz` not, as in ITK. Compressed files are read to the end and their checksum is
+verified.
 """
 
+import contextlib
 import gzip
-import logging
 import os
+import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.loadsave import load, save
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
+from nibabel.loadsave import save
 
-from jaxreg.geometry.volume import DisplacementField, Grid, Volume
+from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io.atomic import replacing
+from jaxreg.io.nifti_header import SIZES, Header, parse
+from jaxreg.io.notes import note
+from jaxreg.io.stream import Damaged, Stream
+from jaxreg.io.values import as_image, located
 
-_MM = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 _LPS = np.array([-1.0, -1.0, 1.0], np.float32)  # RAS to LPS and back
 _VECTOR_INTENT = 1007
-_BROKEN = (
-    ImageFileError,
-    HeaderDataError,
-    WrapStructError,
-    EOFError,
-    OSError,
-    ValueError,
-    zlib.error,
-)
-_logger = logging.getLogger(__name__)
+_PAIR = re.compile(r"\.(hdr|img)(\.gz)?$", re.IGNORECASE)
 
 
 def read_volume(path: str | os.PathLike) -> Volume:
     """Returns the 3-D image in a NIfTI file, float32, with scl_slope and scl_inter applied."""
-    image = _open(path)
-    grid = _grid(image, path)
-    try:
-        return Volume(_values(image, path).reshape(grid.shape), grid.affine)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return as_image(path, *read_values(path))
+
+
+def read_values(path: str | os.PathLike) -> tuple[np.ndarray, Grid]:
+    """Returns the values (X, Y, Z) of a 3-D image and its grid; integers unless it has a slope.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: damaged, no 3-D image, or without an orientation; the text begins with the path.
+    """
+    header = _header(path)
+    grid = _grid(header, path)
+    return _values(header, path).reshape(grid.shape, order="F"), grid
 
 
 def read_grid(path: str | os.PathLike) -> Grid:
     """Returns the grid of a 3-D NIfTI file from its header alone."""
-    return _grid(_open(path), path)
+    return _grid(_header(path), path)
 
 
 def write_volume(path: str | os.PathLike, volume: Volume) -> None:
-    """Writes a volume; integers in the smallest of uint8, int16 and int32 that holds them."""
+    """Writes a volume; integers in the smallest of uint8, int16 and int32 that holds them.
+
+    A sheared grid (gantry tilt) is written with an sform alone and a FileWarning "sheared-grid".
+    """
     data = volume.data
     if data.dtype.kind in "bui":
         low, high = int(data.min()), int(data.max())
@@ -62,54 +66,105 @@ def write_volume(path: str | os.PathLike, volume: Volume) -> None:
                 f"data: expected integers within int32, got {low} to {high}. Use fewer."
             )
         data = data.astype(types[0])
-    _write(path, data, volume.affine, intent="none")
+    if _write(path, data, volume.grid, intent="none"):
+        note(
+            path,
+            "sheared-grid",
+            "the axes of this grid are not at right angles (gantry tilt), which ITK, ANTs, elastix "
+            "and Slicer cannot open. Resample the fixed image to a rectangular grid first.",
+        )
 
 
 def read_displacement(path: str | os.PathLike) -> DisplacementField:
     """Returns the field in a NIfTI file written in ITK's convention (see write_displacement)."""
-    image = _open(path)
-    intent = int(image.header["intent_code"])
-    if len(image.shape) != 5 or image.shape[3:] != (1, 3) or intent != _VECTOR_INTENT:
+    header = _header(path)
+    shape = header.shape
+    if len(shape) != 5 or shape[3:] != (1, 3) or header.intent != _VECTOR_INTENT:
         raise ValueError(
             f"{path}: expected a displacement field in ITK's convention, shape (X, Y, Z, 1, 3) and "
-            f"intent code 1007, got shape {image.shape} and intent code {intent}. Write it with "
+            f"intent code 1007, got shape {shape} and intent code {header.intent}. Write it with "
             "SimpleITK, ANTs, elastix or jaxreg."
         )
-    data = _values(image, path)[:, :, :, 0, :] * _LPS
-    affine = _affine_mm(image, path)
-    try:
-        return DisplacementField(data, affine)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    data = _values(header, path).reshape(shape, order="F")[:, :, :, 0, :]
+    with located(path):
+        return DisplacementField(data.astype(np.float32) * _LPS, header.affine)
 
 
 def write_displacement(path: str | os.PathLike, field: DisplacementField) -> None:
     """Writes a field as ITK reads it: (X, Y, Z, 1, 3), intent 1007, float32 mm, LPS vectors.
 
     SimpleITK.DisplacementFieldTransform (after a cast to sitkVectorFloat64), ANTs, elastix and
-    Slicer apply the file as it is: T(x) = x + d(x) from the fixed to the moving image.
+    Slicer apply the file as it is: T(x) = x + d(x) from the fixed to the moving image. They know
+    no sheared grid (gantry tilt): the field of one is written on a rectangular grid that covers
+    it, with a FileWarning "sheared-grid".
     """
-    _write(path, (field.data * _LPS)[:, :, :, None, :], field.affine, intent="vector")
+    if field.grid.is_sheared():
+        field = field.on_grid(field.grid.rectangular())
+        note(
+            path,
+            "sheared-grid",
+            "the axes of the fixed grid are not at right angles (gantry tilt), which ITK, ANTs, "
+            "elastix and Slicer cannot open; the field is on a rectangular grid that covers it.",
+        )
+    _write(path, (field.data * _LPS)[:, :, :, None, :], field.grid, intent="vector")
 
 
-def _open(path: str | os.PathLike) -> nibabel.Nifti1Image:
-    """The file with its header read and checked, its values not yet read."""
-    if not Path(path).exists():
+def _header(path: str | os.PathLike) -> Header:
+    """What the header of a file says; of a pair .hdr and .img, given by either name."""
+    with _open(_beside(path, "hdr")) as stream:
+        block = stream.read(max(SIZES))
+        return parse(block, path)
+
+
+def _values(header: Header, path: str | os.PathLike) -> np.ndarray:
+    """All values, (N,), in the order of the file: integers, or float32 or float64 if scaled."""
+    with _open(Path(path) if header.single else _beside(path, "img")) as stream:
+        stream.skip(header.offset)
+        stored = stream.array(header.count, header.dtype)
+        stream.finish()
+    stored = stored.astype(header.dtype.newbyteorder("="), copy=False)
+    if header.scaling is None:
+        return stored
+    small = stored.dtype.itemsize <= 2 or stored.dtype == np.float32
+    values = stored.astype(np.float32 if small else np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+        values *= values.dtype.type(header.scaling[0])
+        values += values.dtype.type(header.scaling[1])
+    return values
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Stream]:
+    """The bytes of a file; errors name it."""
+    if not path.exists():
         raise FileNotFoundError(f"{path}: expected a NIfTI file, got no such file. Check the name.")
     try:
-        image = load(path)
-    except _BROKEN as error:
-        raise ValueError(_broken(path, error)) from error
-    if not isinstance(image, nibabel.Nifti1Pair):
+        with Stream(path) as stream:
+            yield stream
+    except Damaged as error:
         raise ValueError(
-            f"{path}: expected a NIfTI file, got {type(image).__name__}. Convert it to .nii.gz."
-        )
-    return image  # pyright: ignore[reportReturnType] (a pair .hdr/.img has the same interface)
+            f"{path}: expected a complete NIfTI file, got {error}. Copy or convert the file again."
+        ) from error
+    except OSError as error:
+        raise OSError(
+            f"{path}: expected a file that can be read, got '{error.strerror or error}'. "
+            "Check its permissions."
+        ) from error
 
 
-def _grid(image: nibabel.Nifti1Image, path: str | os.PathLike) -> Grid:
+def _beside(path: str | os.PathLike, kind: str) -> Path:
+    """The file of a pair with the header ("hdr") or the values ("img"); other files as they are."""
+    path = Path(path)
+    if not _PAIR.search(path.name):
+        return path
+    plain = path.with_name(_PAIR.sub(f".{kind}", path.name))
+    packed = plain.with_name(f"{plain.name}.gz")
+    return packed if packed.exists() and not plain.exists() else plain
+
+
+def _grid(header: Header, path: str | os.PathLike) -> Grid:
     """The grid of an image that must be 3-D; further axes of length 1 are dropped."""
-    shape = image.shape
+    shape = header.shape
     if len(shape) < 3 or min(shape[:3]) < 2:
         raise ValueError(
             f"{path}: expected a 3-D image, got a single slice, shape {shape}. Give the whole scan."
@@ -119,77 +174,26 @@ def _grid(image: nibabel.Nifti1Image, path: str | os.PathLike) -> Grid:
             f"{path}: expected one 3-D image, got shape {shape}, a series or vectors. "
             "Extract one 3-D image from it."
         )
-    affine = _affine_mm(image, path)
-    try:
-        return Grid((shape[0], shape[1], shape[2]), affine)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return Grid((shape[0], shape[1], shape[2]), header.affine)
 
 
-def _affine_mm(image: nibabel.Nifti1Image, path: str | os.PathLike) -> np.ndarray:
-    """Voxel to world RAS in millimetres, by the rule in the module docstring."""
-    header = image.header
-    try:
-        unit_name = str(header.get_xyzt_units()[0])
-        sform, sform_code = header.get_sform(coded=True)
-        qform, qform_code = header.get_qform(coded=True)
-    except _BROKEN as error:
-        raise ValueError(_broken(path, error)) from error
-    except KeyError as error:
-        raise ValueError(
-            f"{path}: expected a known xyzt_units code, got {int(header['xyzt_units'])}. "
-            "Set it to 2 (millimetres)."
-        ) from error
-    if sform is None and qform is None:
-        raise ValueError(
-            f"{path}: expected an orientation, got sform_code and qform_code 0, so that left and "
-            "right are unknown. Convert the scan again, or set one (nibabel: set_sform(affine, 1))."
-        )
-    affine = qform if sform is None else sform
-    if sform is not None and qform is not None:
-        corners = np.array([[0, 0, 0, 1], [*(n - 1 for n in image.shape[:3]), 1]])
-        apart = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())
-        if apart > 0.5 * float(np.linalg.norm(sform[:3, :3], axis=0).min()):
-            _logger.warning(
-                "%s: sform (code %d) and qform (code %d) are %.1f apart at a corner; sform is used",
-                path,
-                sform_code,
-                qform_code,
-                apart,
-            )
-    return np.diag([*[_MM[unit_name]] * 3, 1.0]) @ affine
-
-
-def _values(image: nibabel.Nifti1Image, path: str | os.PathLike) -> np.ndarray:
-    """All values, scaled, float32."""
-    stored = np.dtype(image.get_data_dtype())
-    if stored.kind not in "iuf":
-        raise ValueError(
-            f"{path}: expected one number per voxel, got type {stored}. "
-            "Convert RGB or complex data first."
-        )
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
-            return image.get_fdata(dtype=np.float32, caching="unchanged")
-    except _BROKEN as error:
-        raise ValueError(_broken(path, error)) from error
-
-
-def _write(path: str | os.PathLike, data: np.ndarray, affine: np.ndarray, *, intent: str) -> None:
+def _write(path: str | os.PathLike, data: np.ndarray, grid: Grid, *, intent: str) -> bool:
+    """Writes a file; returns whether the grid is sheared, so that only an sform can describe it."""
     if not str(path).endswith((".nii", ".nii.gz")):
         raise ValueError(f"{path}: expected a name ending in .nii.gz or .nii. Rename the output.")
-    image = nibabel.Nifti1Image(data, affine)
+    image = nibabel.Nifti1Image(data, grid.affine)
     image.header.set_xyzt_units("mm")
     image.header.set_intent(intent)
-    image.set_sform(affine, 1)
-    image.set_qform(affine, 1)
-    if not np.allclose(image.get_qform(), affine, atol=1e-2):
-        image.set_qform(None, 0)  # a quaternion has no shear (gantry tilt); the sform has
+    image.set_sform(grid.affine, 1)
+    sheared = grid.is_sheared()
+    # a quaternion has no shear
+    image.set_qform(None if sheared else grid.affine, 0 if sheared else 1)
     with replacing(path) as temporary:
         if data.dtype.kind == "f" and str(path).endswith(".gz"):
             _save_numbers(image, temporary)
         else:
             save(image, temporary)
+    return sheared
 
 
 def _save_numbers(image: nibabel.Nifti1Image, path: Path) -> None:
@@ -208,10 +212,3 @@ def _save_numbers(image: nibabel.Nifti1Image, path: Path) -> None:
 def _holds(dtype: type, low: int, high: int) -> bool:
     limits = np.iinfo(dtype)
     return limits.min <= low and high <= limits.max
-
-
-def _broken(path: str | os.PathLike, error: Exception) -> str:
-    reason = " ".join(str(error).split()).rstrip(".")
-    return (
-        f"{path}: expected a complete NIfTI file, got '{reason}'. Copy or convert the file again."
-    )

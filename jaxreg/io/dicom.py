@@ -1,0 +1,234 @@
+"""CT scans as DICOM: one file a slice, or enhanced multi-frame, through the package pydicom.
+
+A path is a folder, or one file, which stands for the series that it belongs to. A folder may hold
+anything else: files that are not DICOM, localizers, duplicates and other series are left out, with
+a FileWarning where a person may have meant them.
+"""
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxreg.geometry.grid import Grid
+from jaxreg.io.dicom_slices import Slice, by_position, grid_of, largest_stack, slices_of
+from jaxreg.io.notes import note
+
+_TAGS = (
+    *("SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
+    *("ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *("RescaleSlope", "RescaleIntercept"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+_BARE = (b"\x02\x00", b"\x08\x00")  # first tag of a file without the usual preamble
+
+
+def is_dicom(path: str | os.PathLike) -> bool:
+    """Returns whether a file says by its bytes that it is DICOM."""
+    path = Path(path)
+    if not path.is_file():
+        return path.suffix.lower() == ".dcm"  # missing: let the reader say so
+    with open(path, "rb") as file:
+        start = file.read(132)
+    return start[128:] == b"DICM" or (path.suffix.lower() == ".dcm" and start[:2] in _BARE)
+
+
+def read_values(path: str | os.PathLike, *, series: str | None = None) -> tuple[np.ndarray, Grid]:
+    """Returns the values in HU, float32, (X, Y, Z), and the grid.
+
+    Args:
+        path: a folder, or a file of the series wanted.
+        series: SeriesInstanceUID or its end, or SeriesNumber, to choose one of several.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ImportError: pydicom is not installed, or no decoder for compressed pixels.
+        ValueError: no series, or several, that are volumes; slices that are missing or damaged.
+    """
+    stack = _stack(path, series)
+    grid = grid_of(stack, path)
+    values = np.empty(grid.shape, np.float32)
+    decoded: tuple[Path, np.ndarray] | None = None
+    for z, item in enumerate(stack):
+        if decoded is None or decoded[0] != item.path:
+            decoded = item.path, _pixels(item.path)
+        values[:, :, z] = _in_hu(decoded[1], item).T
+    return values, grid
+
+
+def read_grid(path: str | os.PathLike, *, series: str | None = None) -> Grid:
+    """Returns the grid of a series, from its headers alone."""
+    return grid_of(_stack(path, series), path)
+
+
+def _stack(path: str | os.PathLike, series: str | None) -> list[Slice]:
+    """The slices of the one series wanted, in order, one at each position."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected DICOM, got no such file. Check the name.")
+    headers = _headers(path)
+    if path.is_file():
+        wanted = next((h for p, h in headers if p == path), None)
+        uid = None if wanted is None else str(wanted.get("SeriesInstanceUID", ""))
+        headers = [(p, h) for p, h in headers if str(h.get("SeriesInstanceUID", "")) == uid]
+    found: dict[str, list[tuple[Path, Any]]] = {}
+    for file, header in headers:
+        found.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
+    stacks = {uid: _slices(items) for uid, items in found.items()}
+    uid = _chosen(path, series, found, {uid: largest_stack(s) for uid, s in stacks.items()})
+    stack = largest_stack(stacks[uid])
+    _note_left_out(path, len(stacks[uid]) - len(stack))
+    return _without_duplicates(stack, path)
+
+
+def _slices(items: Sequence[tuple[Path, Any]]) -> list[Slice]:
+    return [
+        item
+        for path, header in items
+        if str(header.get("Modality", "")) not in ("SEG", "RTSTRUCT", "RTDOSE", "SR", "PR")
+        for item in slices_of(header, path)
+    ]
+
+
+def _chosen(path: Path, series: str | None, found: dict[str, Any], stacks: dict[str, Any]) -> str:
+    """UID of the series that is wanted: the one that was named, or the only volume."""
+
+    def number(uid: str) -> str:
+        return str(found[uid][0][1].get("SeriesNumber", ""))
+
+    listed = "; ".join(
+        f"number {number(uid) or '?'} '{found[uid][0][1].get('SeriesDescription', '')}', "
+        f"{len(stack)} slices, {uid}"
+        for uid, stack in stacks.items()
+    )
+    volumes = [uid for uid, stack in stacks.items() if len(stack) > 1]
+    if series is not None:
+        volumes = [u for u in stacks if stacks[u] and (u.endswith(series) or number(u) == series)]
+    if len(volumes) == 1:
+        return volumes[0]
+    if series is not None:
+        raise ValueError(
+            f"{path}: expected one DICOM series '{series}', got {len(volumes)} among {listed}. "
+            "Give its number, or the end of its UID."
+        )
+    if not volumes:
+        raise ValueError(
+            f"{path}: expected a DICOM series of slices with ImagePositionPatient, got "
+            f"{listed or 'none'}. Give a folder with the files of one scan."
+        )
+    raise ValueError(
+        f"{path}: expected one DICOM series, got {len(volumes)} that are volumes among {listed}. "
+        "Choose one by its number or the end of its UID (--series), or give one of its files."
+    )
+
+
+def _without_duplicates(stack: Sequence[Slice], path: Path) -> list[Slice]:
+    """One slice at each position; those that are repeated must be the same."""
+    groups = by_position(stack)
+    repeated = [group for group in groups if len(group) > 1]
+    for first, *others in repeated:
+        for other in others:
+            if not _same_pixels(first, other):
+                raise ValueError(
+                    f"{path}: expected one slice at each position, got {len(stack)} slices at "
+                    f"{len(groups)} positions, such as {first.path.name} and {other.path.name}, "
+                    "which differ. Two phases or reconstructions are in one series: move one away."
+                )
+    if repeated:
+        count = len(stack) - len(groups)
+        note(path, "duplicate-slices", f"{count} slices are there twice; one of each is used.")
+    return [group[0] for group in groups]
+
+
+def _same_pixels(a: Slice, b: Slice) -> bool:
+    return np.array_equal(_in_hu(_pixels(a.path), a), _in_hu(_pixels(b.path), b))
+
+
+def _note_left_out(path: Path, count: int) -> None:
+    if count:
+        note(
+            path,
+            "slices-left-out",
+            f"{count} images of the series are not parallel to the others or of another size "
+            "(a localizer?); they are left out.",
+        )
+
+
+def _headers(path: Path) -> list[tuple[Path, Any]]:
+    """Files that are DICOM and what is in their headers: of a folder, or below if it has none."""
+    folder = path if path.is_dir() else path.parent
+    for files in (folder.iterdir(), folder.rglob("*")):
+        headers = []
+        for file in sorted(files):
+            if is_dicom(file) and file.is_file():
+                headers.append((file, _dataset(file, pixels=False)))
+        if headers or path.is_file():
+            return headers
+    return []
+
+
+def _dataset(path: Path, *, pixels: bool) -> Any:
+    """The attributes in a file; pydicom's doubts about others are kept from the user."""
+    pydicom = _pydicom(path)
+    tags = None if pixels else list(_TAGS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return pydicom.dcmread(
+                path, force=True, stop_before_pixels=not pixels, specific_tags=tags
+            )
+        except Exception as error:  # whatever damaged bytes make of it
+            raise ValueError(_damaged(path, error)) from error
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """Stored numbers, (rows, columns) or (frames, rows, columns)."""
+    dataset = _dataset(path, pixels=True)
+    if int(dataset.get("SamplesPerPixel", 1)) != 1:
+        raise ValueError(
+            f"{path}: expected one number per pixel, got a colour image. Give the CT itself."
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return dataset.pixel_array
+        except (ImportError, NotImplementedError, RuntimeError) as error:
+            if "missing dependencies" not in str(error):
+                raise ValueError(_damaged(path, error)) from error
+            raise ImportError(
+                f"{path}: expected a decoder for {dataset.file_meta.TransferSyntaxUID.name}, got "
+                "none. Install it with: pip install 'jaxreg[dicom]'"
+            ) from error
+        except Exception as error:  # whatever damaged bytes make of it
+            raise ValueError(_damaged(path, error)) from error
+
+
+def _in_hu(pixels: np.ndarray, item: Slice) -> np.ndarray:
+    """The pixels of a slice, float32, (rows, columns)."""
+    stored = pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame]
+    if stored.shape != item.size:
+        raise ValueError(
+            f"{item.path}: expected {item.size[0]} rows and {item.size[1]} columns, got pixels of "
+            f"shape {stored.shape}. Export the scan again."
+        )
+    return stored.astype(np.float32) * np.float32(item.slope) + np.float32(item.intercept)
+
+
+def _pydicom(path: Path) -> Any:
+    try:
+        import pydicom
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: expected the package pydicom, which reads DICOM, got none. Install it with: "
+            "pip install 'jaxreg[dicom]'"
+        ) from error
+    return pydicom
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return f"{path}: expected a complete DICOM file, got '{reason}'. Export or copy it again."

@@ -1,0 +1,136 @@
+"""Bytes of a file, compressed or not, read to the end, so that a checksum is never skipped."""
+
+import gzip
+import io
+import os
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+_GZIP = b"\x1f\x8b"
+_MAX_RATIO = 1032  # deflate makes no more of a byte
+_CHUNK = 1 << 20
+_DAMAGED = (EOFError, OSError, zlib.error)
+
+
+class Damaged(ValueError):
+    """The file is not whole; the text says in what way, without the name of the file."""
+
+
+class Stream:
+    """A file opened for reading, from some byte on.
+
+    Attributes:
+        capacity: no more bytes than these can come out of the file.
+        compressed: whether a checksum stands at the end.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, start: int = 0, codec: str = "auto"):
+        """Opens the file; use as a context manager.
+
+        Args:
+            path: of the file.
+            start: bytes to leave out.
+            codec: "raw", "gzip", "zlib", or "auto": gzip if the first bytes say so, else raw.
+        """
+        self._raw: BinaryIO = open(path, "rb")
+        size = max(Path(path).stat().st_size - start, 0)
+        self._raw.seek(start)
+        if codec == "auto":
+            codec = "gzip" if self._raw.read(2) == _GZIP else "raw"
+            self._raw.seek(start)
+        self.compressed = codec != "raw"
+        self.capacity = _MAX_RATIO * size if self.compressed else size
+        openers = {"gzip": lambda raw: gzip.GzipFile(fileobj=raw), "zlib": _Zlib}
+        self._file = openers[codec](self._raw) if self.compressed else self._raw
+
+    def __enter__(self) -> "Stream":
+        """Nothing more to do."""
+        return self
+
+    def __exit__(self, *_) -> None:
+        """Closes the file."""
+        self._file.close()
+        self._raw.close()
+
+    def read(self, count: int) -> bytes:
+        """Returns `count` bytes, fewer only at the end of the file."""
+        try:
+            return self._file.read(count)
+        except _DAMAGED as error:
+            raise Damaged(_reason(error)) from error
+
+    def skip(self, count: int) -> None:
+        """Passes over bytes, which must be there."""
+        while count > 0:
+            part = len(self.read(min(count, _CHUNK)))
+            if part == 0:
+                raise Damaged("an early end")
+            count -= part
+
+    def array(self, count: int, dtype: np.dtype) -> np.ndarray:
+        """Returns `count` numbers.
+
+        Raises:
+            Damaged: the file holds fewer; told before memory is asked for where its size says so.
+        """
+        wanted = count * dtype.itemsize
+        if wanted > self.capacity:
+            raise Damaged(f"at most {self.capacity} bytes where the header says {wanted}")
+        numbers = np.empty(count, dtype)
+        view, filled = memoryview(numbers.view(np.uint8)), 0
+        while filled < wanted:
+            try:
+                part = self._file.readinto(view[filled : filled + _CHUNK])  # pyright: ignore[reportAttributeAccessIssue]
+            except _DAMAGED as error:
+                raise Damaged(_reason(error)) from error
+            if not part:
+                raise Damaged(f"an early end: {filled} of {wanted} bytes of values")
+            filled += part
+        return numbers
+
+    def text(self, limit: int) -> str:
+        """Returns all that is left, at most `limit` characters, of a text file."""
+        return self.read(limit).decode("latin-1")
+
+    def finish(self) -> None:
+        """Reads to the end, past which a compressed file has its checksum."""
+        while self.compressed and self.read(_CHUNK):
+            pass
+
+
+class _Zlib(io.RawIOBase):
+    """Reads zlib's own format (RFC 1950), as MetaImage has it, and its checksum."""
+
+    def __init__(self, raw: BinaryIO):
+        self._raw = raw
+        self._inflate = zlib.decompressobj()
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer) -> int:
+        """Fills the buffer as far as one chunk goes; 0 at the end of the data."""
+        while not self._inflate.eof:
+            chunk = self._inflate.unconsumed_tail or self._raw.read(_CHUNK)
+            values = self._inflate.decompress(chunk, len(buffer))
+            if values:
+                buffer[: len(values)] = values
+                return len(values)
+            if not chunk:
+                raise EOFError
+        return 0
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    if text.startswith(("CRC check failed", "Incorrect length")) or "data check" in text:
+        return "a wrong checksum"
+    if isinstance(error, EOFError):
+        return "an early end"
+    if isinstance(error, zlib.error):
+        return f"damaged compression ({text})"
+    return text or type(error).__name__

@@ -94,8 +94,10 @@ def bad(files, tmp_path, kind):
         case "not an image":
             broken.write_bytes(gzip.compress(b"hello" * 100))
         case "empty mask" | "other grid":
-            mask = np.zeros(image.shape if kind == "empty mask" else (9, 9, 9), np.uint8)
-            write_volume(tmp_path / "mask.nii.gz", Volume(mask, image.affine))
+            mask = np.full(image.shape, kind == "other grid", np.uint8)
+            matrix = image.affine.copy()
+            matrix[0, 3] += 1000.0 * (kind == "other grid")
+            write_volume(tmp_path / "mask.nii.gz", Volume(mask, matrix))
             more = ["--fixed-mask", tmp_path / "mask.nii.gz"]
         case "no lungs":
             data = np.where(data < -300.0, 40.0, data).astype(np.float32)
@@ -126,7 +128,7 @@ def bad(files, tmp_path, kind):
         ("truncated", "broken.nii.gz"),
         ("not an image", "broken.nii.gz"),
         ("empty mask", "fixed_mask: expected lungs, got no voxel above 0"),
-        ("other grid", "fixed and fixed_mask: expected one grid"),
+        ("other grid", "mask.nii.gz: expected labels that overlap with the image"),
         ("no lungs", "fixed: .*lung"),
         ("tiny", "fixed: .*lung"),
         ("weights", "w.npz: expected"),

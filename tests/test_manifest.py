@@ -8,10 +8,11 @@ import pytest
 from jaxreg.datasets.manifest import read_manifest
 from jaxreg.geometry.volume import Volume
 from jaxreg.io.nifti import write_volume
+from jaxreg.io.notes import FileWarning
 from jaxreg.io.points import Landmarks, write_landmarks
 
 AFFINE = np.diag([-1.0, -1.2, 2.5, 1.0])
-SHIFTED = AFFINE + np.diag([3.0, 3.0, 3.0], k=1)  # columns 1 to 3: another origin and shear
+OTHER = AFFINE @ np.diag([0.9, 0.8, 0.7, 1.0])
 
 
 @pytest.fixture
@@ -26,6 +27,9 @@ def folder(tmp_path):
         write_volume(tmp_path / f"{name}_mask.nii.gz", Volume(mask, AFFINE))
         labels = rng.integers(0, 6, shape)
         write_volume(tmp_path / f"{name}_labels.nii.gz", Volume(labels, AFFINE))
+    far = AFFINE.copy()
+    far[0, 3] += 1000
+    write_volume(tmp_path / "far.nii.gz", Volume(np.ones((2, 2, 2), int), far))
     points = rng.uniform(0, 5, (2, 4, 3))
     landmarks = Landmarks(points[0], points[1], np.array(["vessel"] * 4))
     write_landmarks(tmp_path / "points.csv", landmarks, space="LPS")
@@ -113,8 +117,8 @@ def test_points_without_a_space_take_that_of_the_manifest(folder):
             r"moving: .*points\.csv: expected a file ending in",
         ),
         (
-            [{**MINIMAL, "id": "x", "fixed_mask": "moving_mask.nii.gz"}],
-            r"pair 1 \(x\): fixed and fixed_mask: expected one grid, got 6 x 5 x 4 .* 7 x 5 x 4",
+            [{**MINIMAL, "id": "x", "fixed_mask": "far.nii.gz"}],
+            r"pair 1 \(x\): fixed and fixed_mask: expected files that overlap, got 6 x 5 x 4 .* 2",
         ),
         (
             [{**MINIMAL, "landmarks": "b.csv"}],
@@ -127,13 +131,27 @@ def test_each_problem_has_its_words(folder, content, text):
         read_manifest(write(folder, content))
 
 
+@pytest.mark.parametrize("content", ["[" * 100000, '[{"fixed": ' * 100000, "1" * 5000])
+def test_json_nested_too_deep_or_with_absurd_numbers_is_refused(folder, content):
+    with pytest.raises(ValueError, match=r"pairs\.json: expected"):
+        read_manifest(write(folder, content))
+
+
+def test_labels_on_another_grid_come_to_that_of_their_image(folder):
+    labels = Volume(np.ones((7, 6, 5), int), OTHER)
+    write_volume(folder / "other.nii.gz", labels)
+    (pair,) = read_manifest(write(folder, [{**MINIMAL, "fixed_labels": "other.nii.gz"}]))
+    with pytest.warns(FileWarning, match="other.nii.gz: these labels are on another grid"):
+        loaded = pair.load()
+    assert loaded.fixed_labels.grid.matches(loaded.fixed.grid)
+    assert set(np.unique(loaded.fixed_labels.data)) <= {0, 1}
+
+
 def test_one_error_lists_all_problems(folder):
-    labels = Volume(np.zeros((6, 5, 4), int), SHIFTED)
-    write_volume(folder / "elsewhere.nii.gz", labels)
     entries = [
-        {**COMPLETE, "fixed_mask": "moving_mask.nii.gz", "landmarks": "none.csv"},
+        {**COMPLETE, "fixed_mask": "far.nii.gz", "landmarks": "none.csv"},
         {"id": "two", "fixed": "scans/fixed.nii.gz", "lobes": "x", "weight": 2},
-        {**COMPLETE, "fixed_labels": "elsewhere.nii.gz", "moving": "gone.nii.gz"},
+        {**COMPLETE, "fixed_labels": "far.nii.gz", "moving": "gone.nii.gz"},
     ]
     with pytest.raises(
         ValueError, match="expected 3 complete pairs, got 8 problems. Mend:"
@@ -141,13 +159,13 @@ def test_one_error_lists_all_problems(folder):
         read_manifest(write(folder, entries))
     lines = str(info.value).splitlines()[1:]
     beginnings = [
-        "- pair 1 (one): fixed and fixed_mask: expected one grid",
+        "- pair 1 (one): fixed and fixed_mask: expected files that overlap",
         "- pair 1 (one): landmarks: ",
         "- pair 2 (two): unknown key 'lobes'",
         "- pair 2 (two): unknown key 'weight'",
         "- pair 2 (two): 'moving' is missing",
         "- pair 3 (one): moving: ",
-        "- pair 3 (one): fixed and fixed_labels: expected one grid",
+        "- pair 3 (one): fixed and fixed_labels: expected files that overlap",
         "- id 'one': expected unique ids, got it 2 times",
     ]
     assert [line[: len(b)] for line, b in zip(lines, beginnings, strict=True)] == beginnings

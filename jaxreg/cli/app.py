@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 import click
 
+from jaxreg.cli import session
+
 COMMANDS = ("register", "keypoints", "demo", "train", "evaluate")  # in the order of --help
 
 
@@ -41,19 +43,23 @@ def main(*, arguments: Sequence[str] | None = None) -> int:
         arguments: words of the command line; those of the process if None.
 
     Returns:
-        Exit status: 0; 1 after one line that says what is wrong; 2 after a wrong call.
+        Exit status: 0; 1 after one line that says what is wrong; 2 after a wrong call; 130 or 143
+        after a signal.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may be unable to show "±"
     words = None if arguments is None else list(arguments)
     try:
-        return _program.main(words, prog_name="jaxreg", standalone_mode=False) or 0
+        with session.terminable(), session.warnings_as_lines():
+            return _program.main(words, prog_name="jaxreg", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except click.Abort:
-        return _fail("interrupted.")
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted.", status=130)
+    except session.Terminated:
+        return _fail("terminated.", status=143)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         return _fail(" ".join(str(error).split()))
     except (MemoryError, RuntimeError) as error:
@@ -62,6 +68,6 @@ def main(*, arguments: Sequence[str] | None = None) -> int:
         return _fail("out of memory. Crop the images to the chest.")
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, *, status: int = 1) -> int:
     click.echo(f"jaxreg: {message}", err=True)
-    return 1
+    return status

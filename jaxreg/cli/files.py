@@ -23,13 +23,30 @@ def prepare_folder(folder: Path) -> None:
         )
 
 
-def read_pair(fixed: Path, moving: Path, fixed_mask: Path | None, moving_mask: Path | None):
+def read_pair(
+    fixed: Path,
+    moving: Path,
+    fixed_mask: Path | None,
+    moving_mask: Path | None,
+    series: str | None,
+):
     """The images that a command names, and their masks, None where it names none.
+
+    Masks come to the grids of their images. `series` is that of both DICOM folders, or of each,
+    with a comma between.
 
     Returns:
         Fixed image, moving image, [mask of fixed, mask of moving].
     """
     from jaxreg.io.images import read_image, read_labels
 
-    masks = [read_labels(path) if path else None for path in (fixed_mask, moving_mask)]
-    return read_image(fixed), read_image(moving), masks
+    first, comma, second = (series or "").partition(",")
+    images = [
+        read_image(path, series=number.strip() or None)
+        for path, number in ((fixed, first), (moving, second if comma else first))
+    ]
+    masks = [
+        read_labels(path, grid=image.grid) if path else None
+        for path, image in zip((fixed_mask, moving_mask), images, strict=True)
+    ]
+    return *images, masks

@@ -27,6 +27,7 @@ def command(
     moving: Path,
     fixed_mask: Path | None,
     moving_mask: Path | None,
+    series: str | None,
     out: Path,
     space: str,
     quiet: bool,
@@ -47,7 +48,7 @@ def command(
     prepare_folder(out.parent)
     with stages(quiet=quiet) as stage:
         stage("reading")
-        images = read_pair(fixed, moving, fixed_mask, moving_mask)
+        images = read_pair(fixed, moving, fixed_mask, moving_mask, series)
         stage("matching")
         began = time.perf_counter()
         points = match_volumes(

@@ -11,8 +11,13 @@ FILE = click.Path(path_type=Path)  # whether it exists is said by what reads it
 
 
 def pair(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds FIXED, MOVING, --fixed-mask and --moving-mask to a command."""
+    """Adds FIXED, MOVING, --fixed-mask, --moving-mask and --series to a command."""
     for add in (
+        click.option(
+            "--series",
+            help="DICOM series in the folders: its number or the end of its UID; or FIXED's and "
+            "MOVING's, with a comma between.",
+        ),
         click.option("--moving-mask", type=FILE, help="Lungs of MOVING; found if not given."),
         click.option("--fixed-mask", type=FILE, help="Lungs of FIXED; found if not given."),
         click.argument("moving", type=FILE),

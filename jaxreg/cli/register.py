@@ -31,6 +31,7 @@ def command(
     moving: Path,
     fixed_mask: Path | None,
     moving_mask: Path | None,
+    series: str | None,
     out: Path,
     method: str | None,
     weights: Path | None,
@@ -52,7 +53,7 @@ def command(
     params, config = load_weights(weights) if weights else (None, None)
     with stages(quiet=quiet) as stage:
         stage("reading")
-        images = read_pair(fixed, moving, fixed_mask, moving_mask)
+        images = read_pair(fixed, moving, fixed_mask, moving_mask, series)
         stage("registering")
         result = register_volumes(
             images[0],

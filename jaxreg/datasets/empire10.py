@@ -1,6 +1,6 @@
 """EMPIRE10: 30 pairs of thoracic CT (Murphy et al. 2011, IEEE Trans Med Imaging 30(11)).
 
-    scans/01_Fixed.mhd, scans/01_Moving.mhd            images, MetaImage, through SimpleITK
+    scans/01_Fixed.mhd, scans/01_Moving.mhd            images, MetaImage
     lungMasks/01_Fixed.mhd, lungMasks/01_Moving.mhd    lungs, supplied with the images
 
 Folders may be nested in any way; the one with "mask" in its name holds masks. The challenge keeps

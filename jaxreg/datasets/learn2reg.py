@@ -25,6 +25,7 @@ from nibabel.loadsave import save
 from jaxreg.datasets.manifest import LoadedPair, Pair
 from jaxreg.geometry.volume import DisplacementField, Grid
 from jaxreg.io.atomic import replacing
+from jaxreg.io.documents import read_json
 from jaxreg.io.images import read_grid
 from jaxreg.io.points import Landmarks
 
@@ -64,10 +65,7 @@ def read_dataset(path: str | os.PathLike) -> Dataset:
             "beside its folders imagesTr, masksTr and keypointsTr, got no such file. Download the "
             f"task at {SOURCE} and unpack it there."
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected JSON, got '{error}'. Correct the file.") from error
+    content = read_json(path)
     content = content if isinstance(content, dict) else {}
     listed = next((name for name in _LISTS if content.get(name)), None)
     if listed is None:

@@ -15,7 +15,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxreg.geometry.volume import Volume, require_same_grid
+from jaxreg.geometry.volume import Volume
+from jaxreg.io.documents import read_json
 from jaxreg.io.images import read_grid, read_image, read_labels
 from jaxreg.io.points import Landmarks, read_landmarks
 
@@ -30,7 +31,7 @@ _POINTS = ("keypoints", "landmarks")
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Where the files of a pair are; they were there, on matching grids, when it was made.
+    """Where the files of a pair are; they were there when it was made, masks over their images.
 
     Attributes:
         id: name in tables, unique in its manifest.
@@ -58,9 +59,10 @@ class Pair:
         contents: dict[str, Any] = {
             name: read_image(getattr(self, name)) for name in ("fixed", "moving")
         }
-        for name in _ON_GRID_OF:
+        for name, image in _ON_GRID_OF.items():
             path = getattr(self, name)
-            contents[name] = None if path is None else read_labels(path)
+            grid = contents[image].grid
+            contents[name] = None if path is None else read_labels(path, grid=grid)
         for name in _POINTS:
             path = getattr(self, name)
             contents[name] = None if path is None else read_landmarks(path, space=self.space)
@@ -93,10 +95,7 @@ def read_manifest(path: str | os.PathLike) -> tuple[Pair, ...]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a manifest, got no such file. Check the name.")
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected JSON, got '{error}'. Correct the file.") from error
+    entries = read_json(path)
     if not isinstance(entries, list) or not entries:
         raise ValueError(
             f"{path}: expected a list of pairs, got {json.dumps(entries)[:40]}. "
@@ -149,7 +148,7 @@ def _pair(folder: Path, entry: dict[str, str], number: int) -> Pair:
 
 
 def _wrong_files(pair: Pair) -> list[str]:
-    """What is wrong with the files: missing, unreadable, on another grid, bad points."""
+    """What is wrong with the files: missing, unreadable, beside their image, bad points."""
     wrong, grids = [], {}
     for name in ("fixed", "moving", *_ON_GRID_OF):
         path = getattr(pair, name)
@@ -157,11 +156,14 @@ def _wrong_files(pair: Pair) -> list[str]:
             continue
         try:
             grids[name] = read_grid(path)
-            if _ON_GRID_OF.get(name) in grids:
-                image = _ON_GRID_OF[name]
-                require_same_grid(grids[image], grids[name], (image, name))
+            image = _ON_GRID_OF.get(name)
+            if image in grids and not grids[image].overlaps(grids[name]):
+                wrong.append(
+                    f"{image} and {name}: expected files that overlap, got {grids[image]} and "
+                    f"{grids[name]}"
+                )
         except (OSError, ValueError, ImportError) as error:
-            wrong.append(f"{name}: {error}" if name not in grids else str(error))
+            wrong.append(f"{name}: {error}")
     for name in _POINTS:
         path = getattr(pair, name)
         if path is not None:

@@ -67,7 +67,7 @@ def read_grid(path: str | os.PathLike) -> Grid:
 def read_displacement(path: str | os.PathLike) -> DisplacementField:
     """Returns the displacement field in a file in ITK's convention: LPS vectors in mm."""
     reader = _reader(path)
-    if reader is dicom:
+    if reader not in (nifti, itk):
         raise ValueError(
             f"{path}: expected a displacement field, got DICOM. Write it with SimpleITK, ANTs, "
             "elastix or jaxreg as .nii.gz, .mha or .nrrd."

@@ -12,6 +12,7 @@ files that can be read and pass some that cannot.
 import dataclasses
 import math
 import os
+from typing import Literal
 
 import nibabel
 import numpy as np
@@ -83,9 +84,9 @@ def parse(block: bytes, path: str | os.PathLike) -> Header:
     return Header(shape, dtype, offset, _scaling(header), affine, intent, single)
 
 
-def _kind(block: bytes) -> tuple[int, str]:
+def _kind(block: bytes) -> tuple[int, Literal["<", ">"]]:
     """Size of the header and byte order, by the first number."""
-    for order in "<>":
+    for order in ("<", ">"):
         first = int(np.frombuffer(block[:4].ljust(4, b"\0"), f"{order}i4")[0])
         if first in SIZES and len(block) >= first:
             return first, order
@@ -104,10 +105,10 @@ def _shape(dim: np.ndarray) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _dtype(code: int, order: str, path: str | os.PathLike) -> np.dtype:
+def _dtype(code: int, order: Literal["<", ">"], path: str | os.PathLike) -> np.dtype:
     if code not in data_type_codes.code:
         raise Damaged(f"an unknown data type, code {code}")
-    dtype = np.dtype(data_type_codes.dtype[code])
+    dtype = np.dtype(data_type_codes.dtype[code])  # pyright: ignore
     if dtype.kind not in "iuf" or dtype.itemsize == 0:
         raise ValueError(
             f"{path}: expected one number per voxel, got type {data_type_codes.label[code]}. "

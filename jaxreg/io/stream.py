@@ -80,7 +80,7 @@ class Stream:
         if wanted > self.capacity:
             raise Damaged(f"at most {self.capacity} bytes where the header says {wanted}")
         numbers = np.empty(count, dtype)
-        view, filled = memoryview(numbers.view(np.uint8)), 0
+        view, filled = memoryview(numbers.view(np.uint8).data), 0
         while filled < wanted:
             try:
                 part = self._file.readinto(view[filled : filled + _CHUNK])  # pyright: ignore[reportAttributeAccessIssue]

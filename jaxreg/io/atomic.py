@@ -8,7 +8,6 @@ import contextlib
 import errno
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,8 +18,6 @@ except ImportError:  # Windows: nothing is locked, and nothing swept
     fcntl = None
 
 _HIDDEN = ".jaxreg-"
-_LOCK = "lock"
-_UNLOCKED_SECONDS = 60.0  # a new left-over may be work whose lock is not yet taken
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -38,14 +35,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     if path.is_dir():
         raise OSError(f"{path}: expected a file to write, got a folder. Choose a file name in it.")
     temporary = path.with_name(f"{_HIDDEN}{uuid.uuid4().hex[:12]}-{path.name}")
-    with _cannot_write(path.parent):
-        temporary.touch(exist_ok=False)
-    try:
-        with _locked(temporary), _naming(path):
-            yield temporary
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _reserved(temporary), _naming(path):
+        yield temporary
+        os.replace(temporary, path)
 
 
 @contextlib.contextmanager
@@ -68,16 +60,15 @@ def replacing_set(folder: str | os.PathLike, names: Sequence[str]) -> Iterator[P
     folder = Path(folder)
     with _cannot_write(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
-        hidden = folder / f"{_HIDDEN}{uuid.uuid4().hex[:12]}"
-        hidden.mkdir()
-        (hidden / _LOCK).touch()
-    try:
-        with _locked(hidden / _LOCK), _naming(folder):
+    sweep(folder)
+    hidden = folder / f"{_HIDDEN}{uuid.uuid4().hex[:12]}"
+    with _reserved(_lock_of(hidden)), _naming(folder):
+        try:
+            hidden.mkdir()
             yield hidden
             _move_set(hidden, folder, names)
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def sweep(folder: str | os.PathLike) -> None:
@@ -85,21 +76,21 @@ def sweep(folder: str | os.PathLike) -> None:
     if fcntl is None:
         return
     for path in Path(folder).glob(f"{_HIDDEN}*"):
-        lock = path / _LOCK if path.is_dir() else path
         with contextlib.suppress(OSError):
-            recent = time.time() - path.stat().st_mtime < _UNLOCKED_SECONDS
-            if path.is_dir() and not lock.exists():
-                abandoned = not recent
-            else:
-                abandoned = _is_free(lock)
-            if abandoned and path.is_dir():
+            if path.is_dir() and (not _lock_of(path).exists() or _is_free(_lock_of(path))):
                 shutil.rmtree(path)
-            elif abandoned:
+                _lock_of(path).unlink(missing_ok=True)
+            elif path.is_file() and _is_free(path):
                 path.unlink()
 
 
+def _lock_of(hidden: Path) -> Path:
+    """The file that is there, and locked, as long as a process writes into a hidden folder."""
+    return hidden.with_name(f"{hidden.name}.lock")
+
+
 def _move_set(hidden: Path, folder: Path, names: Sequence[str]) -> None:
-    written = {path.name for path in hidden.iterdir()} - {_LOCK}
+    written = {path.name for path in hidden.iterdir()}
     if not written <= set(names) or names[-1] not in written:
         raise ValueError(
             f"{folder}: expected files of the set {', '.join(names)}, the last one among them, got "
@@ -114,15 +105,20 @@ def _move_set(hidden: Path, folder: Path, names: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds the lock of a file that exists."""
-    if fcntl is None:
+def _reserved(path: Path) -> Iterator[None]:
+    """A new file, locked, which is removed at the end."""
+    with _cannot_write(path.parent):
+        file = open(path, "xb")
+    try:
+        if fcntl is None:
+            file.close()  # Windows renames no open file
+        else:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-        return
-    with open(path, "rb") as file:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
 
 
 def _is_free(path: Path) -> bool:

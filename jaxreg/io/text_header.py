@@ -93,7 +93,7 @@ def _read_text(header: Header, file: Path, count: int) -> np.ndarray:
     return values.astype(header.dtype)
 
 
-def numbers(text: str, kind: Callable[[str], T], name: str, count: int | None = None) -> list[T]:
+def numbers(text: str, kind: Callable[[str], T], name: str, count: int) -> list[T]:
     """Returns the numbers in a field.
 
     Raises:
@@ -105,7 +105,7 @@ def numbers(text: str, kind: Callable[[str], T], name: str, count: int | None = 
         values = []
     if not values or not all(math.isfinite(value) for value in values):
         raise Damaged(f"'{_short(text)}' as {name}")
-    if count is not None and len(values) != count:
+    if len(values) != count:
         raise Damaged(f"{len(values)} numbers as {name}, not {count}")
     return values
 

@@ -10,8 +10,6 @@
 import ast
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 PATHS = sorted((ROOT / "jaxreg").rglob("*.py"))
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -33,12 +31,6 @@ def public_functions():
                         yield f"{relative(path)}:{node.name}.{item.name}", item, True
 
 
-FUNCTIONS = list(public_functions())
-every_function = pytest.mark.parametrize(
-    ("function", "is_method"), [f[1:] for f in FUNCTIONS], ids=[f[0] for f in FUNCTIONS]
-)
-
-
 def own_nodes(function):
     """Nodes of a function without those of functions defined within it."""
     todo = list(function.body)
@@ -57,52 +49,71 @@ def returns_something(function):
     )
 
 
-@every_function
-def test_docstring_says_what_is_returned(function, is_method):
-    docstring = ast.get_docstring(function)
-    assert docstring, "no docstring"
-    first = docstring.split("\n\n")[0]
-    assert first.rstrip().endswith((".", ":")), f"first paragraph without a full stop: {first!r}"
-    if returns_something(function) and "\n\n" in docstring:
-        tiny = "Args:" not in docstring and len(function.body) <= 6
-        assert tiny or "Returns" in docstring or "Yields" in docstring, "no Returns"
+def test_docstrings_say_what_is_returned():
+    wrong = []
+    for label, function, _ in public_functions():
+        docstring = ast.get_docstring(function) or ""
+        first = docstring.split("\n\n")[0]
+        if not first.rstrip().endswith((".", ":")):
+            wrong.append(f"{label}: expected a paragraph that ends with a full stop, got {first!r}")
+        if returns_something(function) and "\n\n" in docstring:
+            tiny = "Args:" not in docstring and len(function.body) <= 6
+            if not (tiny or "Returns" in docstring or "Yields" in docstring):
+                wrong.append(f"{label}: no Returns")
+    assert not wrong, "\n".join(wrong)
 
 
-@every_function
-def test_optional_arguments_are_keyword_only(function, is_method):
-    optional = function.args.args[len(function.args.args) - len(function.args.defaults) :]
-    names = [argument.arg for argument in optional]
-    assert not names, f"put * before {names}"
+def test_optional_arguments_are_keyword_only():
+    wrong = []
+    for label, function, _ in public_functions():
+        optional = function.args.args[len(function.args.args) - len(function.args.defaults) :]
+        if optional:
+            wrong.append(f"{label}: put * before {[argument.arg for argument in optional]}")
+    assert not wrong, "\n".join(wrong)
 
 
-@every_function
-def test_key_comes_first(function, is_method):
-    arguments = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
-    if is_method and arguments and arguments[0] in ("self", "cls"):
-        arguments = arguments[1:]
-    everything = arguments + [a.arg for a in function.args.kwonlyargs]
-    assert not {"rng_key", "prng_key", "rngs"} & set(everything), "a random key is called key"
-    if "key" in everything:
-        assert everything[0] == "key", f"key comes first, not {everything}"
+def test_key_comes_first():
+    wrong = []
+    for label, function, is_method in public_functions():
+        arguments = [a.arg for a in (*function.args.posonlyargs, *function.args.args)]
+        if is_method and arguments and arguments[0] in ("self", "cls"):
+            arguments = arguments[1:]
+        arguments += [a.arg for a in function.args.kwonlyargs]
+        if {"rng_key", "prng_key", "rngs"} & set(arguments):
+            wrong.append(f"{label}: a random key is called key")
+        if "key" in arguments and arguments[0] != "key":
+            wrong.append(f"{label}: key comes first, not {arguments}")
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", PATHS, ids=relative)
-def test_modules_and_classes_have_docstrings(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree), "no module docstring"
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            assert ast.get_docstring(node), f"{node.name}: no docstring"
+def test_modules_and_classes_have_docstrings():
+    wrong = []
+    for path in PATHS:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        classes = [
+            node
+            for node in tree.body
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        ]
+        bare = [node for node in (tree, *classes) if not ast.get_docstring(node)]
+        wrong += [f"{relative(path)}: {getattr(node, 'name', 'the module')}" for node in bare]
+    assert not wrong, "no docstring:\n" + "\n".join(wrong)
 
 
-@pytest.mark.parametrize(
-    "package", [p for p in PATHS if p.name == "__init__.py"], ids=lambda p: relative(p.parent)
-)
-def test_no_function_hides_a_module(package):
+def test_no_function_hides_a_module():
     """`jaxreg.register` is a function: a module of that name would replace it once imported."""
-    modules = {p.stem for p in package.parent.glob("*.py")} | {
-        p.name for p in package.parent.iterdir() if (p / "__init__.py").is_file()
-    }
+    wrong = []
+    for package in (path for path in PATHS if path.name == "__init__.py"):
+        modules = {p.stem for p in package.parent.glob("*.py")} | {
+            p.name for p in package.parent.iterdir() if (p / "__init__.py").is_file()
+        }
+        hidden = sorted(_names_of(package) & modules)
+        wrong += [f"{relative(package)}: {name}" for name in hidden]
+    assert not wrong, "both a module and a function:\n" + "\n".join(wrong)
+
+
+def _names_of(package):
+    """Functions, classes and imports of a package's __init__."""
     names = set()
     for node in ast.parse(package.read_text(encoding="utf-8")).body:
         if isinstance(node, (*FUNCTION, ast.ClassDef)):
@@ -111,4 +122,11 @@ def test_no_function_hides_a_module(package):
             "/", "."
         ):  # importing the module itself by its own name hides nothing
             names |= {alias.asname or alias.name for alias in node.names}
-    assert not names & modules, f"both a module and a function: {sorted(names & modules)}"
+    return names
+
+
+def test_the_rules_see_functions_and_methods():
+    labels = {label: is_method for label, _, is_method in public_functions()}
+    assert labels["jaxreg/ops/deformation.py:compose"] is False
+    assert labels["jaxreg/geometry/grid.py:Grid.world_from_voxel"] is True
+    assert len(labels) > 200

@@ -73,15 +73,14 @@ def test_every_module_has_a_layer():
     assert not unknown, f"not in LAYERS: {unknown}"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_strictly_downward(module):
-    here = unit(module)
+def test_imports_go_strictly_downward():
     wrong = [
-        f"{MODULES[module].name}:{line} imports {name}"
+        f"{module}, line {line}: imports {name}"
+        for module in MODULES
         for name, line in imports(module)
-        if unit(name) != here and HEIGHT[unit(name)] >= HEIGHT[here]
+        if unit(name) != unit(module) and HEIGHT[unit(name)] >= HEIGHT[unit(module)]
     ]
-    assert not wrong, wrong
+    assert not wrong, "\n".join(wrong)
 
 
 def test_imports_have_no_circle():
@@ -102,17 +101,18 @@ def test_imports_have_no_circle():
         visit(module, [])
 
 
-# The command line speaks to its user; everything below it returns or logs.
-@pytest.mark.parametrize("module", sorted(m for m in MODULES if unit(m) != "cli"))
-def test_no_module_prints(module):
-    lines = [
-        node.lineno
+def test_no_module_prints():
+    """The command line speaks to its user; everything below it returns or logs."""
+    wrong = [
+        f"{module}, line {node.lineno}"
+        for module in sorted(MODULES)
+        if unit(module) != "cli"
         for node in ast.walk(TREES[module])
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id in ("print", "breakpoint")
     ]
-    assert not lines, f"{MODULES[module].name}: print in lines {lines}; return it or use logging"
+    assert not wrong, "print; return it or use logging:\n" + "\n".join(wrong)
 
 
 def test_the_walk_sees_imports_in_functions_and_relative_ones():

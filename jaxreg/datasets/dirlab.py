@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxreg.datasets.dirlab_reference import DATASETS, Dataset, Reference
+from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.volume import Volume
 
-_AIR_HU = -1024.0
 _PHASES = ("T00", "T10", "T20", "T30", "T40", "T50")  # inhale to exhale
 
 
@@ -182,7 +182,7 @@ def _read_raw(path: Path, dataset: str, case: int) -> np.ndarray:
         )
     raw = np.fromfile(path, "<i2").reshape(shape[::-1]).T  # (Z, Y, X) in the file
     # -2000 stands for outside of the field of view
-    return np.maximum(np.ascontiguousarray(raw, np.float32) - 1024.0, _AIR_HU)
+    return np.maximum(np.ascontiguousarray(raw, np.float32) - 1024.0, AIR_HU)
 
 
 def _read_points(path: Path, reference: Reference, *, count: int) -> np.ndarray:

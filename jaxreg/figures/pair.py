@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxreg.figures.views import (
-    AIR_HU,
     DIFFERENCE,
     DIFFERENCE_COLOURS,
     LUNG_WINDOW,
@@ -22,11 +21,12 @@ from jaxreg.figures.views import (
     VOLUME_COLOURS,
     cut,
     folds,
-    lung_box,
     mark_sides,
+    shown_box,
     upright,
     upright_spacing,
 )
+from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.volume import Volume, require_same_grid, resample
 from jaxreg.io.atomic import replacing
 
@@ -76,7 +76,7 @@ def pair_figure(
     if not moving.grid.matches(fixed.grid):
         moving = resample(moving, fixed.affine, fixed.shape, fill=AIR_HU)
     lungs, spacing_mm = upright(mask) > 0, upright_spacing(fixed)
-    box, centre = lung_box(lungs, spacing_mm), _centre(lungs)
+    box, centre = shown_box(lungs, spacing_mm), _centre(lungs)
     images = [upright(volume) for volume in (fixed, moving, warped, determinant)]
 
     def view(image, plane):

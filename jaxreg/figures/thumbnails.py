@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from nibabel.orientations import inv_ornt_aff, io_orientation
 
-from jaxreg.figures.views import AIR_HU, WINDOW_HU, lung_box, upright, upright_spacing
+from jaxreg.figures.views import WINDOW_HU, shown_box, upright, upright_spacing
 from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.volume import Volume, require_same_grid, resample
 from jaxreg.io.atomic import replacing
 
@@ -95,7 +96,7 @@ def make_thumbnail(
         require_same_grid(fixed, volume, ("fixed", name))
     affine = mask.affine @ inv_ornt_aff(io_orientation(mask.affine), mask.shape)  # upright
     steps_mm = upright_spacing(mask)
-    box = lung_box(upright(mask) > 0, steps_mm)
+    box = shown_box(upright(mask) > 0, steps_mm)
     affine[:3, 3] += affine[:3, :3] @ [axis.start for axis in box]
     shape = [axis.stop - axis.start for axis in box]
     grid = _grid(affine, shape, steps_mm / spacing_mm)

@@ -14,9 +14,9 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.patheffects import withStroke
 from nibabel.orientations import apply_orientation, io_orientation
 
+from jaxreg.geometry.lung_grid import lung_box
 from jaxreg.geometry.volume import Volume
 
-AIR_HU = -1024.0
 WINDOW_HU = (-1000.0, 200.0)  # of lungs
 LUNG_WINDOW = Normalize(*WINDOW_HU)
 DIFFERENCE = Normalize(-600.0, 600.0)  # HU
@@ -64,24 +64,22 @@ def upright_spacing(volume: Volume) -> np.ndarray:
     return np.asarray(volume.spacing_mm)[np.argsort(io_orientation(volume.affine)[:, 0])]
 
 
-def lung_box(lungs: np.ndarray, spacing_mm: np.ndarray) -> tuple[slice, slice, slice]:
-    """Returns what is shown: a box with a margin of 15 mm around the lungs.
+def shown_box(lungs: np.ndarray, spacing_mm: np.ndarray) -> tuple[slice, slice, slice]:
+    """Returns what is shown: the voxels of a box with a margin of 15 mm around the lungs.
 
     Args:
         lungs: true inside, (X, Y, Z).
         spacing_mm: voxel size along the axes of `lungs`.
+
+    Raises:
+        ValueError: the mask is empty.
     """
-    if not lungs.any():
-        raise ValueError(
-            "mask: expected lungs, got no voxel above 0. Leave the mask out to see the whole image."
-        )
-    box = []
-    for axis, step in enumerate(spacing_mm):
-        inside = np.flatnonzero(lungs.any(axis=tuple({0, 1, 2} - {axis})))
-        margin = int(np.ceil(_MARGIN_MM / step))
-        low, high = int(inside[0]) - margin, int(inside[-1]) + margin + 1
-        box.append(slice(max(low, 0), min(high, lungs.shape[axis])))
-    return box[0], box[1], box[2]
+    corners_mm = lung_box(Volume(lungs, np.diag([*spacing_mm, 1.0])))
+    first, last = np.round(corners_mm / spacing_mm).astype(int)
+    margin = np.ceil(_MARGIN_MM / np.asarray(spacing_mm)).astype(int)
+    low, high = np.maximum(first - margin, 0), np.minimum(last + margin + 1, lungs.shape)
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return x, y, z
 
 
 def cut(image: np.ndarray, plane: Plane, index: int) -> np.ndarray:

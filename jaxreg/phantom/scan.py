@@ -9,6 +9,7 @@ import numpy as np
 import scipy.ndimage
 from scipy.interpolate import CubicSpline
 
+from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.phantom import anatomy, tissue, trees
 from jaxreg.phantom.motion import Motion
 
@@ -120,7 +121,7 @@ def _expose(hu, scan, rng):
     hu = scipy.ndimage.gaussian_filter(hu, scan.blur_mm / scan.spacing_mm)
     noise = scipy.ndimage.gaussian_filter(rng.standard_normal(hu.shape, dtype=np.float32), 0.5)
     hu += noise * (scan.noise_hu / noise.std())
-    return np.clip(np.round(hu), -1024.0, 3071.0)
+    return np.clip(np.round(hu), AIR_HU, 3071.0)
 
 
 def displacement_mm(mapping, axes) -> np.ndarray:

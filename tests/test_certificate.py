@@ -9,7 +9,6 @@ from scipy.special import comb
 
 from jaxreg.ops import certificate
 from jaxreg.ops.certificate import (
-    MARGIN,
     bernstein_coefficients,
     repair,
     smallest_coefficient,
@@ -145,8 +144,18 @@ def test_repair_changes_only_the_neighbourhood_and_tells_by_how_many_mm():
 def test_repair_always_ends_with_every_cell_certified(seed, sigma, amplitude):
     u = noise((24, 20, 17), sigma=sigma, amplitude=amplitude, seed=seed)
     repaired, report = repair(u)
-    assert smallest_coefficient(repaired).min() >= MARGIN
+    assert smallest_coefficient(repaired).min() >= 1e-3
     assert report.cells > 0
+
+
+def test_a_wider_margin_repairs_more():
+    u = noise((24, 20, 17), sigma=3.0, amplitude=1.5)
+    reports = []
+    for margin in (1e-3, 0.2):
+        repaired, report = repair(u, margin=margin, rounds=4)
+        assert smallest_coefficient(repaired).min() >= margin
+        reports.append(report)
+    assert reports[0].cells < reports[1].cells and reports[0].voxels < reports[1].voxels
 
 
 def test_repair_ends_where_no_local_mean_helps():

@@ -24,9 +24,7 @@ from scipy import ndimage
 
 from jaxreg.ops.types import AnyArray, Displacement, Spacing
 
-MARGIN = 1e-3  # least coefficient that is certified: above float32 rounding, in mm and on disk too
 SLAB_CELLS = 2_000_000  # checked at once, in about 0.3 GB
-ROUNDS = 8  # of smoothing at one radius before it doubles
 
 Cells = Float[AnyArray, "X-1 Y-1 Z-1"]
 
@@ -84,23 +82,31 @@ def smallest_coefficient(u: Displacement) -> Cells:
     return bound
 
 
-def uncertified_cells(u: Displacement) -> Bool[AnyArray, "X-1 Y-1 Z-1"]:
+def uncertified_cells(u: Displacement, *, margin: float = 1e-3) -> Bool[AnyArray, "X-1 Y-1 Z-1"]:
     """Cells between voxels that are not proven free of folds.
 
     Args:
         u: displacement in voxels, (X, Y, Z, 3), at least two voxels along each axis.
+        margin: least coefficient that is certified; as it is, above the rounding of float32, in
+            millimetres and on disk too.
 
     Returns:
-        True where the lower bound of the determinant is below MARGIN (or not a number),
+        True where the lower bound of the determinant is below `margin` (or not a number),
         (X-1, Y-1, Z-1), host memory.
     """
-    return ~(smallest_coefficient(u) >= MARGIN)
+    return ~(smallest_coefficient(u) >= margin)
 
 
-def repair(u: Displacement, *, spacing_mm: Spacing = (1.0, 1.0, 1.0)) -> tuple[np.ndarray, Repair]:
+def repair(
+    u: Displacement,
+    *,
+    spacing_mm: Spacing = (1.0, 1.0, 1.0),
+    margin: float = 1e-3,
+    rounds: int = 8,
+) -> tuple[np.ndarray, Repair]:
     """The field, made certifiable with little change near the cells that are not.
 
-    Around these cells u is blended with its own local mean, a few times with each radius, which
+    Around these cells u is blended with its own local mean, `rounds` times with each radius, which
     doubles from one voxel on until every cell is certified. Smoothing over the whole grid leaves
     a translation in the end; should it not be reached, the deviation from the mean displacement is
     halved until all is certified, which a small enough deviation always is.
@@ -108,6 +114,8 @@ def repair(u: Displacement, *, spacing_mm: Spacing = (1.0, 1.0, 1.0)) -> tuple[n
     Args:
         u: displacement in voxels, (X, Y, Z, 3), finite.
         spacing_mm: millimetres a voxel, for the report; as it is, changes are told in voxels.
+        margin: least Bernstein coefficient of a certified cell, see `uncertified_cells`.
+        rounds: of smoothing at one radius before it doubles.
 
     Returns:
         The field, (X, Y, Z, 3), host memory, bit for bit the given one where that is certified
@@ -119,21 +127,21 @@ def repair(u: Displacement, *, spacing_mm: Spacing = (1.0, 1.0, 1.0)) -> tuple[n
             f"u: expected finite displacements, got {np.count_nonzero(~np.isfinite(u))} that are "
             "not. Look for NaN in the images."
         )
-    bad = uncertified_cells(u)
+    bad = uncertified_cells(u, margin=margin)
     cells = int(np.count_nonzero(bad))
     if cells == 0:
         return u, Repair(0, 0, 0.0, 0)
     repaired = u.copy()
-    for radius in _radii(u.shape):
+    for radius in _radii(u.shape, rounds):
         for box in _boxes(bad, radius):
             _relax(repaired, bad, box, radius)
-        bad = uncertified_cells(repaired)
+        bad = uncertified_cells(repaired, margin=margin)
         if not bad.any():
             break
     while bad.any():
         mean = repaired.mean(axis=(0, 1, 2))
         repaired = mean + 0.5 * (repaired - mean)
-        bad = uncertified_cells(repaired)
+        bad = uncertified_cells(repaired, margin=margin)
     change = np.linalg.norm((repaired - u) * np.asarray(spacing_mm, np.float32), axis=-1)
     return repaired, Repair(cells, int(np.count_nonzero(change)), float(change.max()), 0)
 
@@ -214,10 +222,10 @@ def _slabs(shape) -> Iterator[slice]:
         yield slice(start, start + thickness)
 
 
-def _radii(shape) -> Iterator[int]:
-    """1, 2, 4, ... up to the size of the grid, each ROUNDS times."""
+def _radii(shape, rounds) -> Iterator[int]:
+    """1, 2, 4, ... up to the size of the grid, each `rounds` times."""
     for power in range(math.ceil(math.log2(max(shape))) + 1):
-        yield from [2**power] * ROUNDS
+        yield from [2**power] * rounds
 
 
 def _boxes(bad, radius) -> list[tuple[slice, ...]]:

@@ -245,10 +245,25 @@ def test_total_is_the_weighted_sum():
     )
     total = jax.jit(lambda u, e: losses.total(u, e, config=config, level=3))
     loss, values = total(0.3 * U, make_example())
-    factors = losses.weights(config, level=3)
-    assert set(factors) == set(values) and len(values) == 7
-    assert factors["keypoints"] == 0.11 and losses.weights(config, level=1)["keypoints"] == 0.0
-    np.testing.assert_allclose(loss, sum(factors[k] * values[k] for k in values), rtol=1e-6)
+    factors = {
+        "similarity": 2.0,
+        "smoothness": 0.3,
+        "masks": 0.5,
+        "volume": 0.7,
+        "keypoints": 0.11,  # of level 3, the last of three
+        "lncc": 0.2,
+        "diffusion": 0.4,
+    }
+    assert set(factors) == set(values)
+    contributions = {name: factor * float(values[name]) for name, factor in factors.items()}
+    assert min(contributions.values()) > 1e-3 * float(loss)  # a weight that is lost is noticed
+    np.testing.assert_allclose(loss, sum(contributions.values()), rtol=1e-5)
+    finest = jax.jit(lambda u, e: losses.total(u, e, config=config, level=1))
+    loss, values = finest(0.3 * U, make_example())
+    expected = sum(
+        factor * float(values[name]) for name, factor in factors.items() if name != "keypoints"
+    )
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_terms_are_those_of_the_warped_images():

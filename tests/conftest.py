@@ -3,11 +3,18 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
 # A silent broadcast of (3,) against (X, Y, Z, 3) is how an axis gets lost: write it out instead.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same few examples in every run, however slow the machine is.
+hypothesis.settings.register_profile(
+    "jaxreg", derandomize=True, database=None, deadline=None, max_examples=25
+)
+hypothesis.settings.load_profile("jaxreg")
 
 
 @pytest.fixture

@@ -31,7 +31,8 @@ def markdown(rows: Sequence[Row]) -> str:
     """
     names = columns(rows)
     cells = [[_cell(row.get(name)) for name in names] for row in rows]
-    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    head = [_cell(name) for name in names]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     numeric = [
         all(not isinstance(row.get(name), str) for row in rows) for name in names
     ]  # to the right
@@ -46,7 +47,7 @@ def markdown(rows: Sequence[Row]) -> str:
             for cell, width, right in zip(line, widths, numeric, strict=True)
         )
         + " |"
-        for line in (names, rule, *cells)
+        for line in (head, rule, *cells)
     ]
     return "\n".join(lines) + "\n"
 
@@ -101,7 +102,9 @@ def shown(value: Any) -> str:
 
 
 def _cell(value: Any) -> str:
-    return shown(value).replace("|", "\\|").replace("\n", " ")
+    """Text of a cell in one line, with what would end the cell escaped."""
+    line = " ".join(shown(value).split())
+    return line.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _finite(row: Row) -> dict[str, Any]:

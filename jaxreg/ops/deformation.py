@@ -15,9 +15,9 @@ Batch: none; use `jax.vmap`.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 
-from jaxreg.ops.interpolation import resize, sample, sample_nearest
+from jaxreg.ops.interpolation import resize, sample
 from jaxreg.ops.types import AnyArray, Displacement, Image, Points, Shape
 
 
@@ -39,8 +39,8 @@ def target_points(u: Displacement) -> Displacement:
     shape = (*u.shape[:3], 1)
     # split and joined again, so that XLA reads and differentiates each coordinate by itself
     parts = jax.lax.split(u, (1, 1, 1), axis=3)
-    places = [part + jax.lax.broadcasted_iota(u.dtype, shape, a) for a, part in enumerate(parts)]
-    return jnp.concatenate(places, axis=3)
+    points = [part + jax.lax.broadcasted_iota(u.dtype, shape, a) for a, part in enumerate(parts)]
+    return jnp.concatenate(points, axis=3)
 
 
 def warp(moving: Float[AnyArray, "A B C"], u: Displacement) -> Image:
@@ -54,19 +54,6 @@ def warp(moving: Float[AnyArray, "A B C"], u: Displacement) -> Image:
         Warped image, (X, Y, Z).
     """
     return sample(moving, target_points(u))
-
-
-def warp_nearest(labels: Shaped[AnyArray, "A B C"], u: Displacement) -> Shaped[AnyArray, "X Y Z"]:
-    """Label map labels(x + u(x)) on the grid of `u`, nearest neighbour.
-
-    Args:
-        labels: (X', Y', Z'), any dtype, which is kept: no new values arise.
-        u: displacement in voxels, (X, Y, Z, 3).
-
-    Returns:
-        Warped labels, (X, Y, Z).
-    """
-    return sample_nearest(labels, target_points(u))
 
 
 def compose(outer: Displacement, inner: Displacement) -> Displacement:
@@ -124,26 +111,3 @@ def inside(u: Displacement, moving_shape: Shape) -> Bool[AnyArray, "X Y Z"]:
     y = target_points(u)
     last = jnp.array(moving_shape, y.dtype) - 1.0
     return jnp.all((y >= 0.0) & (y <= last[None, None, None]), axis=-1)
-
-
-def invert(u: Displacement, *, iterations: int = 50) -> tuple[Displacement, Displacement]:
-    """Inverse displacement v by fixed-point iteration v <- -u(x + v(x)).
-
-    Converges where u is a contraction, |du/dx| < 1 (Chen et al. 2008, Med Phys 35(1), eq. 6); near
-    folds it may not, which the residual tells.
-
-    Args:
-        u: displacement in voxels, (X, Y, Z, 3).
-        iterations: number of fixed-point steps.
-
-    Returns:
-        v in voxels on the same grid, and the residual v(x) + u(x + v(x)) in voxels, both
-        (X, Y, Z, 3). Where x + v(x) leaves the grid, u is continued by its edge value.
-    """
-    grid = identity_grid(u.shape[:3])
-
-    def step(_, v):
-        return -sample(u, grid + v)
-
-    v = jax.lax.fori_loop(0, iterations, step, -u)
-    return v, v + sample(u, grid + v)

@@ -1,9 +1,9 @@
 """Errors at the surface of the lungs and at their fissures, after the EMPIRE10 challenge.
 
 Points on both sides of a boundary, 2 to 20 mm off it, are marked in both images; nearer ones could
-be segmented wrongly. The error is the share of marked fixed points whose place in the moving image
-is marked as the other side (Murphy et al. 2011, IEEE Trans Med Imaging 30(11), 1901-1920). A place
-without a mark is no error. Distances run between voxel centres.
+be segmented wrongly. The error is the fraction of marked fixed points whose position in the moving
+image is marked as the other side (Murphy et al. 2011, IEEE Trans Med Imaging 30(11), 1901-1920). A
+position without a mark is no error. Distances run between voxel centres.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ NEAR_MM, FAR_MM = 2.0, 20.0
 
 
 def boundary_error(fixed: Volume, moving: Volume, field: DisplacementField) -> float:
-    """Share of points inside the lungs that are mapped to the outside, or the other way round.
+    """Fraction of points inside the lungs that are mapped to the outside, or the other way round.
 
     The mediastinum, where masks end at will, is left out as in the challenge: spheres around the
     centre of mass of both lungs that reach to that of the right and of the left lung. The lungs
@@ -27,13 +27,13 @@ def boundary_error(fixed: Volume, moving: Volume, field: DisplacementField) -> f
         field: fixed to moving, world mm.
 
     Returns:
-        Share in [0, 1].
+        Fraction in [0, 1].
     """
     return _mismatch(_lung_sides(fixed), _lung_sides(moving), fixed, moving, field)
 
 
 def fissure_error(fixed: Volume, moving: Volume, field: DisplacementField) -> float | None:
-    """Share of points near a fissure that are mapped into another lobe.
+    """Fraction of points near a fissure that are mapped into another lobe.
 
     A fissure is where two lobes of one lung touch. The challenge draws fissures by hand and marks
     what lies above and below; here marks are lobes.
@@ -44,7 +44,7 @@ def fissure_error(fixed: Volume, moving: Volume, field: DisplacementField) -> fl
         field: fixed to moving, world mm.
 
     Returns:
-        Share in [0, 1]; None where an image has no fissure, as with one label a lung.
+        Fraction in [0, 1]; None where an image has no fissure, as with one label a lung.
     """
     marks = _lobe_sides(fixed), _lobe_sides(moving)
     if not all(np.any(mark) for mark in marks):
@@ -53,7 +53,7 @@ def fissure_error(fixed: Volume, moving: Volume, field: DisplacementField) -> fl
 
 
 def _mismatch(fixed_marks, moving_marks, fixed, moving, field):
-    """Share of marked fixed voxels whose nearest moving voxel has another mark."""
+    """Fraction of marked fixed voxels whose nearest moving voxel has another mark."""
     require_same_grid(fixed, field, ("fixed labels", "displacement"))
     voxels = np.argwhere(fixed_marks)
     if len(voxels) == 0:
@@ -110,13 +110,13 @@ def _lobe_sides(lobes):
 
 def _lungs_of(lobes, labels):
     """Labels of the right and of the left lung, by the side of the common centre they lie on."""
-    names = np.unique(labels[labels > 0])
-    if names.size == 0:
+    values = np.unique(labels[labels > 0])
+    if values.size == 0:
         return []
-    voxels = np.array(ndimage.center_of_mass(labels > 0, labels, names))
+    voxels = np.array(ndimage.center_of_mass(labels > 0, labels, values))
     sides = lobes.grid.world_from_voxel(voxels)[:, 0]
     common = lobes.grid.world_from_voxel(np.array(ndimage.center_of_mass(labels > 0)))[0]
-    return [names[sides < common], names[sides >= common]]
+    return [values[sides < common], values[sides >= common]]
 
 
 def _near(boundary, spacing_mm):

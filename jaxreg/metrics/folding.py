@@ -21,7 +21,7 @@ class DeterminantSummary:
     """The Jacobian determinant within a mask.
 
     Attributes:
-        folds: share of voxels with determinant <= 0 by central differences.
+        folds: fraction of voxels with determinant <= 0 by central differences.
         minimum: least determinant.
         p1: 1st percentile.
         p5: 5th percentile.
@@ -96,7 +96,7 @@ def learn2reg_folding(determinant: Image, *, mask: OtherGrid | None = None) -> L
 
 
 def uncertified_share(uncertified: Mask, mask: OtherGrid) -> float:
-    """Share of cells in the lung that are not proven free of folds.
+    """Fraction of cells in the lung that are not proven free of folds.
 
     A cell lies between eight neighbouring voxels, so there is one less than voxels along each axis;
     it counts where one of its corners is in the mask.
@@ -106,7 +106,7 @@ def uncertified_share(uncertified: Mask, mask: OtherGrid) -> float:
         mask: voxels, (X, Y, Z).
 
     Returns:
-        Share in [0, 1].
+        Fraction in [0, 1].
     """
     expected = tuple(n - 1 for n in mask.shape)
     if uncertified.shape != expected:
@@ -114,7 +114,7 @@ def uncertified_share(uncertified: Mask, mask: OtherGrid) -> float:
             f"uncertified: expected one cell less than voxels, {expected}, got "
             f"{uncertified.shape}. Compute both on the fixed image's grid."
         )
-    # a maximum over 2x2x2 voxels, whose first voxel names the cell
+    # a maximum over 2x2x2 voxels, whose first voxel is the index of the cell
     touched = ndimage.maximum_filter(np.asarray(mask) > 0, size=2, origin=-1)[:-1, :-1, :-1]
     return float(np.mean(_within(np.asarray(uncertified) != 0, touched)))
 

@@ -113,7 +113,7 @@ def repair(
 
     Args:
         u: displacement in voxels, (X, Y, Z, 3), finite.
-        spacing_mm: millimetres a voxel, for the report; as it is, changes are told in voxels.
+        spacing_mm: millimetres a voxel, for the report; as it is, changes are reported in voxels.
         margin: least Bernstein coefficient of a certified cell, see `uncertified_cells`.
         rounds: of smoothing at one radius before it doubles.
 
@@ -174,17 +174,17 @@ def _split(total):
 
 
 def _edges(u, axis):
-    """Edges of the cells along an axis, by their place (0 or 1) along the two other axes."""
+    """Edges of the cells along an axis, by their index (0 or 1) along the two other axes."""
     size = u.shape[1:]
     step = jax.lax.slice_in_dim(u, 1, None, axis=axis + 1)
     step = step - jax.lax.slice_in_dim(u, 0, size[axis] - 1, axis=axis + 1)
     edge = [step[c] + (1.0 if c == axis else 0.0) for c in range(3)]
     others = [a for a in range(3) if a != axis]
 
-    def at(component, places):
-        for other, place in zip(others, places, strict=True):
-            stop = size[other] - 1 + place
-            component = jax.lax.slice_in_dim(component, place, stop, axis=other)
+    def at(component, indices):
+        for other, index in zip(others, indices, strict=True):
+            stop = size[other] - 1 + index
+            component = jax.lax.slice_in_dim(component, index, stop, axis=other)
         return component
 
     return {(i, j): [at(c, (i, j)) for c in edge] for i in range(2) for j in range(2)}
@@ -248,10 +248,9 @@ def _relax(u, bad, box, radius) -> None:
     """Blends u in a box, in place, with its Gaussian mean: fully at bad cells, 0 at 2 radii."""
     corner = np.zeros([s.stop - s.start for s in box], bool)
     inner = tuple(slice(s.start, s.stop - 1) for s in box)
-    for place in itertools.product((0, 1), repeat=3):
-        corner[tuple(slice(p, n - 1 + p) for p, n in zip(place, corner.shape, strict=True))] |= bad[
-            inner
-        ]
+    for offset in itertools.product((0, 1), repeat=3):
+        cells = zip(offset, corner.shape, strict=True)
+        corner[tuple(slice(o, n - 1 + o) for o, n in cells)] |= bad[inner]
     distance = ndimage.distance_transform_edt(~corner)
     weight = np.clip(1.0 - distance / (2.0 * radius), 0.0, 1.0).astype(np.float32)
     for component in range(3):

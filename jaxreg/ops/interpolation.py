@@ -14,18 +14,18 @@ from jaxtyping import Float, Shaped
 from jaxreg.ops.types import AnyArray, Coordinates, Shape
 
 
-def _cell(size, place):
-    """Index of the voxel below each coordinate along one axis, and its place up to the next.
+def _cell(size, coordinate):
+    """Index of the voxel below each coordinate along one axis, and the fraction up to the next.
 
     The last cell of an axis also holds its upper edge; an axis of one voxel has one flat cell.
     """
-    place = jnp.clip(place, 0.0, size - 1.0)
-    lower = jnp.minimum(place.astype(jnp.int32), max(size - 2, 0))
-    return lower, place - lower
+    coordinate = jnp.clip(coordinate, 0.0, size - 1.0)
+    lower = jnp.minimum(coordinate.astype(jnp.int32), max(size - 2, 0))
+    return lower, coordinate - lower
 
 
 def _corners(image, coordinates):
-    """The eight voxels around each point, each (..., C), and its place in that cell, three (...).
+    """The eight voxels around each point, each (..., C), and three fractions in that cell, (...).
 
     The three coordinates are taken apart first: XLA then makes one vectorised pass over the points.
     """
@@ -78,8 +78,8 @@ def _trilinear_slopes(image, coordinates):
 
 def _within(image, coordinates, axis):
     """Where a coordinate lies between the outermost voxel centres, with the rank of the values."""
-    place = coordinates[..., axis]
-    inside = (place >= 0.0) & (place <= image.shape[axis] - 1.0)
+    coordinate = coordinates[..., axis]
+    inside = (coordinate >= 0.0) & (coordinate <= image.shape[axis] - 1.0)
     return inside[..., None] if image.ndim == 4 else inside
 
 

@@ -8,7 +8,7 @@ from jaxreg.ops.types import AnyArray
 
 
 def _halve_axis(image, axis):
-    """[1, 3, 3, 1] / 8 along one axis at every other place; edge values continue outside."""
+    """[1, 3, 3, 1] / 8 along one axis at every other voxel; edge values continue outside."""
     size = image.shape[axis]
     odd = size % 2
     pad = [(0, 0)] * image.ndim

@@ -99,8 +99,8 @@ def _slopes(u, axis):
     edges = [jnp.diff(u[..., c], axis=axis) + (1.0 if c == axis else 0.0) for c in range(3)]
     others = [a for a in range(3) if a != axis]
 
-    def at(edge, place):
-        for other, t in zip(others, place, strict=True):
+    def at(edge, weights):
+        for other, t in zip(others, weights, strict=True):
             size = edge.shape[other]
             low = jax.lax.slice_in_dim(edge, 0, size - 1, axis=other)
             edge = (1.0 - t) * low + t * jax.lax.slice_in_dim(edge, 1, size, axis=other)

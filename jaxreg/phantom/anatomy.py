@@ -2,8 +2,8 @@
 
 Anatomical coordinates (x, y, z) in mm: RAS axes, x = 0 in the midline, z = 0 at the lowest recess
 of the inhaled lungs (`jaxreg.phantom.motion`). A surface is a function that is negative inside
-and close to a distance in mm near its zero, so a voxel's share of a tissue follows from it. Every
-function takes coordinates x, y, z that broadcast against one another.
+and close to a distance in mm near its zero, so a voxel's fraction of a tissue follows from it.
+Every function takes coordinates x, y, z that broadcast against one another.
 """
 
 import dataclasses
@@ -105,7 +105,7 @@ def tube_distance(x, y, rx, ry, cy, exponent):
     return np.hypot(x, y - cy) * (1.0 - 1.0 / q) + (q < 1e-3) * -50.0
 
 
-def frame(profile: CubicSpline, z, height_mm) -> Three:
+def section(profile: CubicSpline, z, height_mm) -> Three:
     """Returns the three columns of a profile at heights z, float32."""
     first, second, third = np.moveaxis(profile(z / height_mm).astype(np.float32), -1, 0)
     return first, second, third
@@ -130,9 +130,9 @@ class Content:
     z: np.ndarray
 
     @cached_property
-    def frame(self) -> Three:
+    def section(self) -> Three:
         """Half width, half depth and centre (y) of the cavity at each point."""
-        return frame(self.thorax.cavity.profile, self.z, self.thorax.cavity.height_mm)
+        return section(self.thorax.cavity.profile, self.z, self.thorax.cavity.height_mm)
 
     @cached_property
     def bumps(self):
@@ -142,7 +142,7 @@ class Content:
     @cached_property
     def diaphragm(self):
         """z of the diaphragm over each point: two domes and the deep recesses around them."""
-        rx, ry, cy = self.frame
+        rx, ry, cy = self.section
         xi, eta = self.x / rx, (self.y - cy) / ry
         side = np.clip(xi / 0.25, -1.0, 1.0)
         right = 0.5 + 0.75 * side - 0.25 * side**3  # 0 in the left, 1 in the right half
@@ -169,7 +169,7 @@ class Content:
     def mediastinum(self):
         """Distance to everything between the lungs: heart, great vessels, spine, hila."""
         x, y, z, height = self.x, self.y, self.z, self.thorax.cavity.height_mm
-        _, ry, cy = self.frame
+        _, ry, cy = self.section
         t = z / height
         upper = column(x, y, (-2.0, cy + 0.08 * ry), (24.0, 36.0))
         upper = smooth_max(upper, (0.5 - t) * 60.0, 20.0)
@@ -194,7 +194,7 @@ class Content:
     def lung(self):
         """Distance to the surface of the lungs."""
         cavity = self.thorax.cavity
-        wall = tube_distance(self.x, self.y, *self.frame, cavity.exponent) + 1.0
+        wall = tube_distance(self.x, self.y, *self.section, cavity.exponent) + 1.0
         _, ry, cy = cavity.profile(1.0)
         apex = (np.abs(self.x) - 43.0) ** 2 / 80.0 + (self.y - cy + 0.1 * ry) ** 2 / 110.0
         distance = smooth_max(wall, 0.8 * (self.diaphragm - self.z), 3.0)

@@ -78,7 +78,7 @@ class Motion:
         amplitude_mm: greatest s.
         height: s by z / height of the cavity, 1 at the base.
         posterior_rate: kappa; s grows by exp(kappa) from the front to the back.
-        side: s of the right lung exceeds that of the left by this share, twice.
+        side: s of the right lung exceeds that of the left by this fraction, twice.
         wall: (lateral, antero-posterior) shrinkage of the wall.
         drift_mm: mean of (g_x, g_y), mm.
         waves: wave vectors (K, 3) in rad/mm, phases (K,), amplitudes (K, 3) in mm of the random g.
@@ -145,7 +145,7 @@ class Motion:
     def _scale_wall(self, points, *, inverse):
         relative_height = points[..., 2] / self.cavity.height_mm
         taper = np.exp(-(((relative_height - 0.35) / 0.5) ** 2))
-        lateral, depth = (1.0 - share * taper for share in self.wall)
+        lateral, depth = (1.0 - fraction * taper for fraction in self.wall)
         if inverse:
             lateral, depth = 1.0 / lateral, 1.0 / depth
         _, ry, cy = self.cavity.profile(0.4)
@@ -165,8 +165,8 @@ def draw_motion(
         lung_points: (N, 3), points throughout the inhaled lungs, where s reaches its peak.
         motion: "4dct", "breath-hold", or the peak of s in mm.
     """
-    share = rng.uniform()
-    peak = {"4dct": 10.0 + 14.0 * share, "breath-hold": 20.0 + 30.0 * share}
+    fraction = rng.uniform()
+    peak = {"4dct": 10.0 + 14.0 * fraction, "breath-hold": 20.0 + 30.0 * fraction}
     peak_mm = peak[motion] if isinstance(motion, str) else float(motion)
     depth = min(peak_mm / 40.0, 1.25)  # deeper breaths move the wall more ...
     deep = min(max(peak_mm - 15.0, 0.0) / 35.0, 1.0)  # ... and the lungs more evenly (COPDgene)

@@ -1,7 +1,7 @@
-"""A generated breathing thorax: two CT images of one subject and the truth between them.
+"""A generated thorax in respiratory motion: two CT images of one subject with their ground truth.
 
-`phantom_pair` draws a subject, its breath and two scans from a seed, on a grid of any shape and
-spacing. The subject and the breath depend on the seed alone, not on the grid.
+`phantom_pair` draws a subject, its respiratory motion and two scans from a seed, on a grid of any
+shape and spacing. The subject and its motion depend on the seed alone, not on the grid.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ _MAX_MOTION_MM = 60.0
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PhantomPair:
-    """Two images of one breathing subject and the truth between them.
+    """Two images of one subject in respiratory motion and the ground truth between them.
 
     Attributes:
         fixed, moving: CT in HU.
@@ -54,10 +54,10 @@ def phantom_pair(
     fixed_phase: str = "inhale",
     moving_shift_mm: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> PhantomPair:
-    """Returns two scans of a generated subject and the truth between them.
+    """Returns two scans of a generated subject and the ground truth between them.
 
     Args:
-        seed: subject, breath and noise; the same seed and options give the same bits.
+        seed: subject, respiratory motion and noise; the same seed and options give the same bits.
         shape: voxels along x, y, z of both images.
         spacing_mm: voxel size; by default the grid spans the chest.
         motion: "4dct" (quiet breathing: greatest cranio-caudal motion of lung tissue about 10 to
@@ -68,7 +68,7 @@ def phantom_pair(
     """
     _check(seed, shape, spacing_mm, motion, fixed_phase, moving_shift_mm)
     subject = draw_subject(np.random.default_rng([seed, 0]))
-    breath = draw_motion(
+    respiration = draw_motion(
         np.random.default_rng([seed, 1]), subject.thorax.cavity, subject.lung_points, motion
     )
     rng = np.random.default_rng([seed, 2])
@@ -81,9 +81,11 @@ def phantom_pair(
         blur_mm = rng.uniform(0.5, 0.9) + 0.25 * float(np.mean([a[1] - a[0] for a in axes]))
         scan = Scan(axes, blur_mm, noise_hu / np.sqrt(dose))
         images[phase], labels[phase] = render(
-            subject, breath if phase == "exhale" else None, scan, rng
+            subject, respiration if phase == "exhale" else None, scan, rng
         )
-    return _assemble(origin, subject, breath, axes, images, labels, fixed_phase, moving_shift_mm)
+    return _assemble(
+        origin, subject, respiration, axes, images, labels, fixed_phase, moving_shift_mm
+    )
 
 
 def phantom_stills(seed: int, *, shape: Sequence[int]) -> tuple[tuple[Volume, Volume], ...]:
@@ -91,12 +93,12 @@ def phantom_stills(seed: int, *, shape: Sequence[int]) -> tuple[tuple[Volume, Vo
     and its lobes, for those who add motion and noise of their own.
 
     Args:
-        seed: subject and breath, those of `phantom_pair` with motion "4dct".
+        seed: subject and respiratory motion, those of `phantom_pair` with motion "4dct".
         shape: voxels along x, y, z; the grid spans the chest.
     """
     _check(seed, shape, None, "4dct", "inhale", (0.0, 0.0, 0.0))
     subject = draw_subject(np.random.default_rng([seed, 0]))
-    breath = draw_motion(
+    respiration = draw_motion(
         np.random.default_rng([seed, 1]), subject.thorax.cavity, subject.lung_points, "4dct"
     )
     rng = np.random.default_rng([seed, 2])
@@ -104,11 +106,11 @@ def phantom_stills(seed: int, *, shape: Sequence[int]) -> tuple[tuple[Volume, Vo
     affine = np.diag([*(axis[1] - axis[0] for axis in axes), 1.0])
     affine[:3, 3] = [axis[0] for axis in axes]
     scan = Scan(axes, blur_mm=0.25 * float(np.diag(affine)[:3].mean()), noise_hu=0.0)
-    stills = [render(subject, state, scan, rng) for state in (None, breath)]
-    return tuple((Volume(hu, affine), Volume(lobes, affine)) for hu, lobes in stills)
+    scans = [render(subject, state, scan, rng) for state in (None, respiration)]
+    return tuple((Volume(hu, affine), Volume(lobes, affine)) for hu, lobes in scans)
 
 
-def _assemble(origin, subject, breath, axes, images, labels, fixed_phase, moving_shift_mm):
+def _assemble(origin, subject, respiration, axes, images, labels, fixed_phase, moving_shift_mm):
     """Returns the pair in world coordinates."""
     forward = fixed_phase == "inhale"
     moving_phase = "exhale" if forward else "inhale"
@@ -117,12 +119,12 @@ def _assemble(origin, subject, breath, axes, images, labels, fixed_phase, moving
     affine[:3, 3] = origin + [axis[0] for axis in axes]
     moving_affine = affine.copy()
     moving_affine[:3, 3] += shift
-    content = breath.content if forward else breath.content_inverse
-    wall = breath.wall_map if forward else breath.wall_inverse
+    content = respiration.content if forward else respiration.content_inverse
+    wall = respiration.wall_map if forward else respiration.wall_inverse
     field = displacement_mm(content, axes) + shift.astype(np.float32)
     wall_field = displacement_mm(wall, axes) + shift.astype(np.float32)
     nodes = _branchings(subject, axes)
-    nodes = nodes if forward else breath.content(nodes)
+    nodes = nodes if forward else respiration.content(nodes)
     index = (nodes - [a[0] for a in axes]) / np.diag(affine)[:3]
     index = _well_inside(index, labels[fixed_phase])
     fixed_landmarks = index * np.diag(affine)[:3] + affine[:3, 3]

@@ -1,4 +1,4 @@
-"""One scan of the phantom: a subject and its breath become a CT image and its lobes.
+"""One scan of the phantom: a subject and its respiratory motion become a CT image and its lobes.
 
 Everything is in anatomical coordinates (`jaxreg.phantom.motion`), mm.
 """
@@ -18,7 +18,7 @@ _LATTICE_MM = 6.0  # the maps are smooth: cubic splines through these nodes err 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
-    """What both scans of a pair share, in the inhaled state.
+    """What both scans of a pair have in common, in the inhaled state.
 
     Attributes:
         thorax: the shapes.
@@ -62,26 +62,26 @@ class Scan:
 
 
 def render(
-    subject: Subject, breath: Motion | None, scan: Scan, rng: np.random.Generator
+    subject: Subject, motion: Motion | None, scan: Scan, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the image in whole HU, float32, and the lobes, int8; `breath` None means inhaled."""
+    """Returns the image in whole HU, float32, and the lobes, int8; `motion` None means inhaled."""
     thorax, axes = subject.thorax, scan.axes
     width = float(scan.spacing_mm.mean())
     x, y, z = np.meshgrid(*(a.astype(np.float32) for a in axes), indexing="ij")
     wall, content, volume = (x, y, z), (x, y, z), np.ones_like(x)
-    if breath is not None:
-        wall = _wall_points(breath, axes)
-        inverse = _on_lattice(breath.content_inverse, axes)
+    if motion is not None:
+        wall = _wall_points(motion, axes)
+        inverse = _on_lattice(motion.content_inverse, axes)
         moved = _spread(inverse, axes)
         content = (x + moved[..., 0], y + moved[..., 1], z + moved[..., 2])
         volume = _spread(_determinant(inverse, axes)[..., None], axes)[..., 0]
     hu, cavity = _body(thorax, wall, width)
     within = cavity > 0.0
-    share = cavity[within]
+    fraction = cavity[within]
     inner = anatomy.Content(thorax, *anatomy.pick(content, within))
-    soft = tissue.paint(hu[within], share, tissue.content_hu(inner, width))
+    soft = tissue.paint(hu[within], fraction, tissue.content_hu(inner, width))
     soft = tissue.paint_spine(thorax, soft, *anatomy.pick(wall, within), width)
-    lung = np.minimum(tissue.cover(inner.lung, width), share)
+    lung = np.minimum(tissue.cover(inner.lung, width), fraction)
     air = tissue.parenchyma_hu(
         inner,
         subject.texture,
@@ -93,20 +93,20 @@ def render(
     hu[within] = tissue.paint(soft, lung, air)
     reach = np.zeros_like(hu)
     reach[within] = tissue.cover(inner.lung - 3.0, width)
-    _paint_trees(hu, subject, breath, axes, reach)
+    _paint_trees(hu, subject, motion, axes, reach)
     lobes = np.zeros(hu.shape, np.int8)
     lobes[within] = np.where(inner.lung < 0.0, inner.lobes, 0)
     return _expose(hu, scan, rng), lobes
 
 
 def _body(thorax, points, width):
-    """Returns the HU of wall and spine (X, Y, Z), and the share of the cavity in each voxel."""
+    """Returns the HU of wall and spine (X, Y, Z), and the fraction of the cavity in each voxel."""
     x, y, _ = points
     height, exponent = thorax.cavity.height_mm, thorax.cavity.exponent
     levels = points[2][0, 0]
-    inner = anatomy.frame(thorax.cavity.profile, levels, height)
+    inner = anatomy.section(thorax.cavity.profile, levels, height)
     out = anatomy.tube_distance(x, y, *inner, exponent)
-    outer = anatomy.frame(thorax.body, levels, height)
+    outer = anatomy.section(thorax.body, levels, height)
     depth = -anatomy.tube_distance(x, y, *outer, 2.3)
     hu = np.full(x.shape, tissue.AIR, np.float32)
     flesh = (depth > -width) & (out > -width)
@@ -159,11 +159,11 @@ def _determinant(field, axes):
     return np.linalg.det(gradient + np.eye(3))
 
 
-def _wall_points(breath, axes):
+def _wall_points(motion, axes):
     """Returns the inhaled wall points of a grid; x depends on (x, z) only, y on (y, z) only."""
     x, y, z = (a.reshape(s) for a, s in zip(axes, _BROADCAST, strict=True))
-    in_x = breath.wall_inverse(np.stack(np.broadcast_arrays(x, 0.0, z), axis=-1))
-    in_y = breath.wall_inverse(np.stack(np.broadcast_arrays(0.0, y, z), axis=-1))
+    in_x = motion.wall_inverse(np.stack(np.broadcast_arrays(x, 0.0, z), axis=-1))
+    in_y = motion.wall_inverse(np.stack(np.broadcast_arrays(0.0, y, z), axis=-1))
     points = (in_x[..., 0], in_y[..., 1], z)
     x, y, z = np.broadcast_arrays(*(p.astype(np.float32) for p in points))
     return x, y, z
@@ -172,20 +172,20 @@ def _wall_points(breath, axes):
 _BROADCAST = ((-1, 1, 1), (1, -1, 1), (1, 1, -1))
 
 
-def _paint_trees(hu, subject, breath, axes, lung):
+def _paint_trees(hu, subject, motion, axes, lung):
     """Paints vessels, walls of airways and their lumina, in place; the trees stay in the lungs."""
-    place = breath.content if breath is not None else lambda points: points
+    place = motion.content if motion is not None else lambda points: points
 
-    def share(group, scale=1.0, extra_mm=0.0):
+    def fraction(group, scale=1.0, extra_mm=0.0):
         pieces = [tree.polyline(6.0) for tree in group]
         starts, ends, radii = (np.concatenate(part) for part in zip(*pieces, strict=True))
         return trees.rasterise(place(starts), place(ends), scale * radii + extra_mm, axes)
 
-    vessels = np.maximum(share(subject.vessels), share(subject.airways, 1.12, 0.35)) * lung
+    vessels = np.maximum(fraction(subject.vessels), fraction(subject.airways, 1.12, 0.35)) * lung
     hu[...] = tissue.paint(hu, vessels, np.maximum(hu, tissue.BLOOD))
-    hu[...] = tissue.paint(hu, share(subject.airways) * lung, tissue.AIR)
-    hu[...] = tissue.paint(hu, share([subject.trachea], 1.0, 1.5), tissue.BLOOD)
-    hu[...] = tissue.paint(hu, share([subject.trachea]), tissue.AIR)
+    hu[...] = tissue.paint(hu, fraction(subject.airways) * lung, tissue.AIR)
+    hu[...] = tissue.paint(hu, fraction([subject.trachea], 1.0, 1.5), tissue.BLOOD)
+    hu[...] = tissue.paint(hu, fraction([subject.trachea]), tissue.AIR)
 
 
 def draw_subject(rng: np.random.Generator) -> Subject:

@@ -1,8 +1,8 @@
 """The tissues of the phantom in Hounsfield units, painted one over the other.
 
 Points of the wall and points of the content come apart (`jaxreg.phantom.motion`): in the
-exhaled image a voxel shows what its inhaled wall point or its inhaled content point shows. Shares
-of a voxel fall linearly over its width across a surface.
+exhaled image a voxel shows what its inhaled wall point or its inhaled content point shows.
+Fractions of a voxel fall linearly over its width across a surface.
 """
 
 import numpy as np
@@ -18,13 +18,13 @@ CORTEX, MARROW, CARTILAGE, DISC = 800.0, 260.0, 130.0, 85.0
 
 
 def cover(distance, width_mm):
-    """Returns the share of a voxel on the negative side of a surface."""
+    """Returns the fraction of a voxel on the negative side of a surface."""
     return np.clip(0.5 - distance / width_mm, 0.0, 1.0)
 
 
-def paint(hu, share, value):
-    """Returns HU after `share` of every voxel has been replaced by `value`."""
-    return hu + share * (value - hu)
+def paint(hu, fraction, value):
+    """Returns HU after `fraction` of every voxel has been replaced by `value`."""
+    return hu + fraction * (value - hu)
 
 
 def wall_hu(thorax: Thorax, x, y, z, out, depth, width_mm: float):
@@ -78,7 +78,7 @@ def _ribs(thorax, hu, x, y, z, out, width_mm):
     cartilage leads up again to the sternum.
     """
     height = thorax.cavity.height_mm
-    rx, ry, cy = anatomy.frame(thorax.cavity.profile, z, height)
+    rx, ry, cy = anatomy.section(thorax.cavity.profile, z, height)
     eta = (y - cy) / ry
     angle = np.arctan2(np.abs(x / rx), -eta) / np.pi  # 0 at the spine, 1 at the sternum
     steep = 0.42 - 0.25 * np.clip(z / height, 0.0, 1.0)
@@ -106,7 +106,7 @@ def _ribs(thorax, hu, x, y, z, out, width_mm):
 def paint_spine(thorax: Thorax, hu, x, y, z, width_mm: float):
     """Returns HU of wall points (N,) with vertebrae, discs, canal and processes painted over."""
     height, pitch = thorax.cavity.height_mm, thorax.rib_pitch_mm
-    _, ry, cy = anatomy.frame(thorax.cavity.profile, z, height)
+    _, ry, cy = anatomy.section(thorax.cavity.profile, z, height)
     back = y - (cy - ry)
     turn = z / pitch + thorax.rib_phase
     phase = turn - np.round(turn)  # 0 in the middle of a vertebra, +-0.5 in a disc
@@ -132,7 +132,7 @@ def content_hu(content: Content, width_mm: float):
     """Returns the HU of heart, great vessels, mediastinal fat and upper abdomen at its points."""
     thorax, x, y, z = content.thorax, content.x, content.y, content.z
     height = thorax.cavity.height_mm
-    _, ry, cy = content.frame
+    _, ry, cy = content.section
     fine = thorax.bumps(3.0 * x + 50.0, 3.0 * y, 3.0 * z)
     hu = paint(np.full(x.shape, 35.0, np.float32), cover(4.0 * (0.8 - fine), 6.0), FAT)
     hu = paint(hu, cover(content.heart, width_mm), FAT)
@@ -153,7 +153,7 @@ def content_hu(content: Content, width_mm: float):
 def _abdomen(content, fine, width_mm):
     """Returns HU of liver, spleen, stomach with gas and fat under the diaphragm."""
     x, y, z = content.x, content.y, content.z
-    rx, _, cy = content.frame
+    rx, _, cy = content.section
     hu = np.where(fine > 0.9, 20.0, FAT).astype(np.float32)
     liver = -0.15 * rx - x + 0.25 * (cy - y) + 8.0 * content.bumps
     hu = paint(hu, cover(liver, width_mm), LIVER)
@@ -178,7 +178,7 @@ def parenchyma_hu(content: Content, texture: np.ndarray, *, inhale_hu, gravity_h
         gravity_hu: rise from the middle to the back.
         fissure_mm: (thickness of a fissure, voxel size over which it is smeared).
     """
-    _, ry, cy = content.frame
+    _, ry, cy = content.section
     points = np.stack([content.x, content.y, content.z])
     index = (points - TEXTURE_ORIGIN[:, None]) / np.float32(TEXTURE_MM)
     grain = scipy.ndimage.map_coordinates(texture, index, order=1, mode="nearest")

@@ -1,4 +1,4 @@
-"""Airway and vessel trees that fill the lobes, and their share of every voxel.
+"""Airway and vessel trees that fill the lobes, and their fraction of every voxel.
 
 A tree grows towards points spread evenly through a lobe (Tawhai, Pullan and Hunter 2000,
 "Generation of an anatomically based three-dimensional model of the conducting airways", Ann Biomed
@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 
 _AHEAD = 0.4  # weight of lengths along a branch when its points are split
-_BEND = 0.35  # share of its length for which a branch keeps the direction of its parent
+_BEND = 0.35  # fraction of its length for which a branch keeps the direction of its parent
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,8 +56,8 @@ class Tree:
             a, b, c = start[branch], control[branch], end[branch]
             return (1 - s) ** 2 * a + 2 * s * (1 - s) * b + s**2 * c
 
-        share = pieces[branch]
-        return curve(index / share), curve((index + 1) / share), self.radius_mm[child][branch]
+        fraction = pieces[branch]
+        return curve(index / fraction), curve((index + 1) / fraction), self.radius_mm[child][branch]
 
 
 def grow(
@@ -75,8 +75,8 @@ def grow(
     while len(targets):
         size = np.bincount(group, minlength=len(tips))
         centre = _group_mean(targets, group, size)
-        share = np.where(size == 1, 1.0, rng.uniform(0.22, 0.5, size=len(tips)))
-        ends = tips + share[:, None] * (centre - tips)
+        fraction = np.where(size == 1, 1.0, rng.uniform(0.22, 0.5, size=len(tips)))
+        ends = tips + fraction[:, None] * (centre - tips)
         index = count + np.arange(len(tips))
         count += len(tips)
         nodes.append(ends)
@@ -118,7 +118,7 @@ def _split(rng, offsets, heading, group, size):
 
 
 def rasterise(starts, ends, radii, axes) -> np.ndarray:
-    """Returns the share (X, Y, Z) of each voxel that tubes fill, float32 in [0, 1].
+    """Returns the fraction (X, Y, Z) of each voxel that tubes fill, float32 in [0, 1].
 
     Tubes wider than a voxel are drawn by their distance; narrower ones lay down their volume
     pi r^2 l along their axis with trilinear weights, so that their contrast fades as in a scan.
@@ -132,7 +132,7 @@ def rasterise(starts, ends, radii, axes) -> np.ndarray:
     origin = np.array([axis[0] for axis in axes])
     shape = tuple(len(axis) for axis in axes)
     wide = radii > 0.6 * np.cbrt(spacing.prod())
-    share = _deposit(starts[~wide], ends[~wide], radii[~wide], origin, spacing, shape)
+    fraction = _deposit(starts[~wide], ends[~wide], radii[~wide], origin, spacing, shape)
     for start, end, radius in zip(starts[wide], ends[wide], radii[wide], strict=True):
         low = np.floor((np.minimum(start, end) - radius - origin) / spacing).astype(int)
         high = np.ceil((np.maximum(start, end) + radius - origin) / spacing).astype(int) + 1
@@ -141,12 +141,12 @@ def rasterise(starts, ends, radii, axes) -> np.ndarray:
             continue
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         covered = _capsule_share(start, end, radius, [a[s] for a, s in zip(axes, box, strict=True)])
-        np.maximum(share[box], covered, out=share[box])
-    return np.minimum(share, 1.0)
+        np.maximum(fraction[box], covered, out=fraction[box])
+    return np.minimum(fraction, 1.0)
 
 
 def _capsule_share(start, end, radius, axes):
-    """Returns the covered share of the voxels of a box by one round-ended tube."""
+    """Returns the covered fraction of the voxels of a box by one round-ended tube."""
     spacing = [axis[1] - axis[0] if len(axis) > 1 else 1.0 for axis in axes]
     px, py, pz = axes[0][:, None, None], axes[1][None, :, None], axes[2][None, None, :]
     direction = end - start
@@ -161,7 +161,7 @@ def _capsule_share(start, end, radius, axes):
 
 
 def _deposit(starts, ends, radii, origin, spacing, shape):
-    """Returns the share of each voxel filled by thin tubes, from points along their axes."""
+    """Returns the fraction of each voxel filled by thin tubes, from points along their axes."""
     steps = np.abs(ends - starts) / spacing
     pieces = np.maximum(np.ceil(2.0 * steps.max(axis=1, initial=0.0)), 1).astype(int)
     tube = np.repeat(np.arange(len(starts)), pieces)
@@ -172,9 +172,9 @@ def _deposit(starts, ends, radii, origin, spacing, shape):
     cell = np.floor(points).astype(int)
     inside = np.all((cell >= 0) & (cell < np.array(shape) - 1), axis=1)
     cell, fraction, weight = cell[inside], (points - cell)[inside], volume[tube][inside]
-    share = np.zeros(np.prod(shape))
+    fraction = np.zeros(np.prod(shape))
     for corner in np.ndindex(2, 2, 2):
         at = np.ravel_multi_index(tuple((cell + corner).T), shape)
         near = np.where(np.array(corner) == 1, fraction, 1.0 - fraction).prod(axis=1)
-        share += np.bincount(at, weights=weight * near, minlength=share.size)
-    return share.reshape(shape).astype(np.float32)
+        fraction += np.bincount(at, weights=weight * near, minlength=fraction.size)
+    return fraction.reshape(shape).astype(np.float32)

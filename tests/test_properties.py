@@ -180,8 +180,8 @@ def test_zero_is_neutral_and_points_move_one_field_after_the_other(first, second
 
 
 @st.composite
-def configs(draw):
-    """Valid settings, far from the defaults."""
+def settings_trees(draw):
+    """Arguments of valid settings, far from the defaults; built by the test, not while drawing."""
     levels = draw(st.integers(1, 3))
     widths = draw(st.lists(st.integers(1, 64), min_size=1, max_size=4))
     factor = 2 ** (len(widths) - 1 + levels - 1)
@@ -192,25 +192,30 @@ def configs(draw):
     def each(values):
         return tuple(draw(st.lists(values, min_size=levels, max_size=levels)))
 
-    return Config(
-        network=NetworkConfig(grid=grid, levels=levels, widths=tuple(widths), window=(low, high)),
-        loss=LossConfig(
-            similarity=draw(positive),
-            smoothness=draw(positive),
-            keypoints=each(positive),
-            volume_threshold=each(st.floats(0.01, 0.5)),
-        ),
-        training=TrainingConfig(
-            steps=each(st.integers(1, 10**6)),
-            batch=each(st.integers(1, 16)),
-            seed=draw(st.integers(0, 2**31 - 1)),
-            learning_rate=draw(st.floats(1e-8, 1.0)),
-        ),
+    network = {"grid": grid, "levels": levels, "widths": tuple(widths), "window": (low, high)}
+    loss = {
+        "similarity": draw(positive),
+        "smoothness": draw(positive),
+        "keypoints": each(positive),
+        "volume_threshold": each(st.floats(0.01, 0.5)),
+    }
+    training = {
+        "steps": each(st.integers(1, 10**6)),
+        "batch": each(st.integers(1, 16)),
+        "seed": draw(st.integers(0, 2**31 - 1)),
+        "learning_rate": draw(st.floats(1e-8, 1.0)),
+    }
+    return network, loss, training
+
+
+@given(settings_trees())
+def test_settings_come_back_from_json(trees):
+    network, loss, training = trees
+    config = Config(
+        network=NetworkConfig(**network),
+        loss=LossConfig(**loss),
+        training=TrainingConfig(**training),
     )
-
-
-@given(configs())
-def test_settings_come_back_from_json(config):
     assert from_json(to_json(config)) == config
     assert hash(from_json(to_json(config))) == hash(config)
 

@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-from scipy import sparse
 
 from jaxreg.engine import multigrid as solver
 from jaxreg.engine.multigrid import solve
@@ -59,47 +58,3 @@ def test_laplacian_equals_the_dense_matrix():
     np.testing.assert_allclose(
         solver._laplacian(field, links).reshape(3, -1), expected, rtol=1e-4, atol=1e-4
     )
-
-
-def sparse_laplacian(shape):
-    """Seven-point Laplacian per mm^2 as a sum of Kronecker products of second differences."""
-    total = 0
-    for axis in range(3):
-        factors = [sparse.identity(n) for n in shape]
-        diagonal = np.full(shape[axis], -2.0)
-        diagonal[[0, -1]] = -1.0
-        beside = np.ones(shape[axis] - 1)
-        factors[axis] = sparse.diags([beside, diagonal, beside], [-1, 0, 1]) / SPACING[axis] ** 2
-        total = total + sparse.kron(sparse.kron(factors[0], factors[1]), factors[2])
-    return total.tocsr()
-
-
-def test_step_on_a_grid_that_is_halved_starts_from_the_coarse_one(monkeypatch):
-    """A slow wave, of which few steps of conjugate gradients on the fine grid alone find little."""
-    shape = (16, 16, 16)  # the smallest that is halved
-    assert min(shape) >= 2 * solver.COARSEST_VOXELS
-    j = 0.1 * np.random.default_rng(1).normal(size=(3, *shape))
-    full = j[:, None] * j[None] + 0.001 * np.eye(3)[:, :, None, None, None]
-    packed = np.stack([full[i, k] for i, k in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))])
-    b = 0.1 * np.sin(2 * np.pi * np.stack(np.indices(shape))[[1, 2, 0]] / 16)
-    laplacian = sparse_laplacian(shape)
-    blocks = [[sparse.diags(full[i, k].ravel()) for k in range(3)] for i in range(3)]
-    matrix = sparse.bmat(blocks) + sparse.kron(sparse.identity(3), WEIGHT * laplacian @ laplacian)
-    matrix = matrix.tocsr()
-    jacobi = sparse.diags(1 / matrix.diagonal())
-    expected, failed = sparse.linalg.cg(matrix, b.ravel(), rtol=1e-9, maxiter=5000, M=jacobi)
-    assert not failed
-
-    def relative_error(steps):
-        v = solve(
-            *(jnp.asarray(array, jnp.float32) for array in (packed, b, np.zeros_like(b))),
-            weight=jnp.float32(WEIGHT),
-            spacing_mm=jnp.asarray(SPACING, jnp.float32),
-            steps=steps,
-        )
-        return np.linalg.norm(np.ravel(v) - expected) / np.linalg.norm(expected)
-
-    assert relative_error((300, 20, 50)) < 2e-3
-    started = relative_error((8, 20, 50))
-    monkeypatch.setattr(solver, "COARSEST_VOXELS", 17)  # not halved: the last number counts
-    assert started < 0.08 < 0.2 < relative_error((8, 20, 8))

@@ -172,9 +172,9 @@ def _deposit(starts, ends, radii, origin, spacing, shape):
     cell = np.floor(points).astype(int)
     inside = np.all((cell >= 0) & (cell < np.array(shape) - 1), axis=1)
     cell, fraction, weight = cell[inside], (points - cell)[inside], volume[tube][inside]
-    fraction = np.zeros(np.prod(shape))
+    filled = np.zeros(np.prod(shape))
     for corner in np.ndindex(2, 2, 2):
         at = np.ravel_multi_index(tuple((cell + corner).T), shape)
         near = np.where(np.array(corner) == 1, fraction, 1.0 - fraction).prod(axis=1)
-        fraction += np.bincount(at, weights=weight * near, minlength=fraction.size)
-    return fraction.reshape(shape).astype(np.float32)
+        filled += np.bincount(at, weights=weight * near, minlength=filled.size)
+    return filled.reshape(shape).astype(np.float32)

@@ -13,15 +13,17 @@ import scipy.stats
 from harness import lengths, parser, print_rows
 from phantom import synthesise
 
+from jaxreg.config import RegistrationConfig, with_method
 from jaxreg.pipeline.registration import register_volumes
 
 
 def errors(pair, method):
     """Inverse-consistency error and true error, mm, of one lung voxel in 50."""
-    result = register_volumes(pair.fixed, pair.moving, method=method, uncertainty=True)
+    config = with_method(RegistrationConfig(inverse_consistency=True), method)
+    result = register_volumes(pair.fixed, pair.moving, config=config)
     lung = np.flatnonzero(pair.fixed_labels.data)[::50]
     residual = (result.displacement.data - pair.displacement.data).reshape(-1, 3)[lung]
-    return result.uncertainty.data.ravel()[lung], lengths(residual)
+    return result.inverse_consistency.data.ravel()[lung], lengths(residual)
 
 
 def correlation(inconsistency, error):

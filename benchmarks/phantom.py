@@ -15,8 +15,9 @@ import time
 import numpy as np
 from harness import lengths, parser, print_rows, size
 
+from jaxreg.config import METHODS
 from jaxreg.phantom.pair import phantom_pair
-from jaxreg.pipeline.registration import METHODS, register_volumes
+from jaxreg.pipeline.registration import register_volumes
 
 FAILURE_MM = 5.0
 GRIDS = ((160, 128, 160), (224, 176, 96), (128, 104, 144), (192, 160, 64))  # spanning the chest

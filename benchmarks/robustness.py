@@ -13,12 +13,13 @@ import numpy as np
 from harness import development_pairs, development_parser, lengths, print_rows
 from scipy.spatial.transform import Rotation
 
+from jaxreg.config import METHODS
 from jaxreg.engine.prealignment import prealign
 from jaxreg.geometry.grid import transform
 from jaxreg.geometry.volume import Volume
 from jaxreg.io.nifti import read_volume
 from jaxreg.lungs.segmentation import lung_mask
-from jaxreg.pipeline.registration import METHODS, register_volumes
+from jaxreg.pipeline.registration import register_volumes
 
 MOST_MM, MOST_DEGREES = 100.0, 15.0
 SEED = 0

@@ -12,7 +12,8 @@ how far a fixed landmark is from where both fields, one after the other, take it
 import numpy as np
 from harness import development_pairs, development_parser, lengths, print_rows
 
-from jaxreg.pipeline.registration import METHODS, register_volumes
+from jaxreg.config import METHODS
+from jaxreg.pipeline.registration import register_volumes
 
 
 def measure(name, fixed, moving, points, method):

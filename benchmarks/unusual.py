@@ -20,9 +20,10 @@ import numpy as np
 import scipy.ndimage
 from harness import development_pairs, development_parser, lengths, print_rows
 
+from jaxreg.config import METHODS
 from jaxreg.geometry.volume import Volume, resample
 from jaxreg.io.nifti import read_volume
-from jaxreg.pipeline.registration import METHODS, register_volumes
+from jaxreg.pipeline.registration import register_volumes
 
 TISSUE_HU = 40.0
 SLICE_MM = 8.0

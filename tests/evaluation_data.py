@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxreg.cli.app import main
+from jaxreg.config import method_name
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io.nifti import write_volume
 from jaxreg.io.points import Landmarks, write_landmarks
@@ -30,8 +31,8 @@ def voxel_displacement(points):
 def known_registration(calls):
     """In the place of `register_volumes`: the known field; notes the methods it is called with."""
 
-    def register(fixed, moving, *, fixed_mask, moving_mask, method, params, config):
-        calls.append(method)
+    def register(fixed, moving, *, fixed_mask, moving_mask, config, params):
+        calls.append(method_name(config))
         grid = np.stack(np.meshgrid(*map(np.arange, fixed.shape), indexing="ij"), axis=-1)
         u = voxel_displacement(grid).astype(np.float32)
         mask = Volume(np.ones(fixed.shape, np.uint8), fixed.affine)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from jaxreg.benchmark.charts import method_colours, overlap_chart, tre_chart
 from jaxreg.benchmark.results import Record
-from jaxreg.pipeline.registration import METHODS
+from jaxreg.config import METHODS
 
 
 def records(method, count, scale=1.0):

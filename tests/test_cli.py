@@ -46,8 +46,7 @@ def test_register_writes_its_files(files, tmp_path, capsys):
     assert (tmp_path / "out" / "report.png").stat().st_size > 10_000
 
 
-def test_keypoints_writes_a_csv_in_the_space_asked_for(files, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("jaxreg.engine.keypoints.FRAME", (96, 80, 96))  # for speed
+def test_keypoints_writes_a_csv_in_the_space_asked_for(files, tmp_path, capsys):
     out = tmp_path / "new" / "points.csv"
     status = run(
         "keypoints", files / "fixed.nii.gz", files / "moving.nii.gz", "--out", out,

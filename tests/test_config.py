@@ -54,8 +54,11 @@ def test_part_of_the_settings_is_enough():
         ({"loss": {"alpha": 1, "beta": 2}}, "config.loss: unknown key 'alpha', 'beta'. Known keys"),
         ({"loss": 3}, "config.loss: expected a mapping of settings, got 3."),
         ([1], "config: expected a mapping of settings, got [1]."),
-        ({"network": {"levels": "3"}}, "config.network.levels: expected a value like 3, got '3'."),
-        ({"network": {"grid": 64}}, "config.network.grid: expected a value like (192, 160, 192), "),
+        ({"network": {"levels": "3"}}, "config.network.levels: expected a whole number, got '3'."),
+        (
+            {"network": {"grid": 64}},
+            "config.network.grid: expected a list (each a whole number), got 64.",
+        ),
     ],
 )
 def test_unknown_settings_are_refused(tree, text):

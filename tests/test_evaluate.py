@@ -163,7 +163,7 @@ def test_methods_without_networks_do_not_depend_on_weights(
 ):
     arguments = ["--dirlab", str(dirlab[0]), "--cases", "7", "--out", str(tmp_path / "out")]
     params = {"level_1": {"kernel": np.zeros(3, np.float32)}}
-    monkeypatch.setattr("jaxreg.network.weights.load_shipped", lambda: (params, None))
+    monkeypatch.setattr("jaxreg.network.weights.load_named", lambda name: (params, None))
     assert evaluate([*arguments, "--method", "classical"]) == 0
     assert evaluate([*arguments, "--method", "classical", "cascade"]) == 0
     assert registered == ["classical", "cascade"]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxreg.engine import keypoints, matching
-from jaxreg.engine.descriptors import NOISE_HU2, mind_ssc
+from jaxreg.config import KeypointConfig
+from jaxreg.engine.descriptors import mind_ssc
 from jaxreg.engine.keypoints import detect, distinctiveness, find_keypoints
-from jaxreg.engine.matching import choose, displacement_costs, graph, spread
+from jaxreg.engine.matching import choose, displacement_costs, exchange, graph
 
 SHAPE = (52, 44, 48)
 SPACING = (1.5, 2.0, 1.8)
@@ -135,11 +135,10 @@ def test_blobs_are_detected_but_neither_tubes_nor_planes():
     assert np.all(near.min(axis=0) < 3.5) and np.all(near.min(axis=1) < 7)
 
 
-def test_keypoints_spread_evenly_and_stay_in_the_mask(pair, monkeypatch):
-    monkeypatch.setattr(keypoints, "COUNT", 200)
+def test_keypoints_are_distributed_evenly_and_stay_in_the_mask(pair):
     image = pair[0].copy()
     image[26:] = -700 + 5 * (image[26:] + 700)  # the better half must not take all
-    points = detect(image, MASK, spacing_mm=SPACING)
+    points = detect(image, MASK, spacing_mm=SPACING, config=KeypointConfig(count=200))
     assert len(points) == 200
     assert np.all(MASK[tuple(points.T)])
     assert 0.4 < np.mean(points[:, 0] < 26) < 0.6
@@ -160,7 +159,7 @@ def test_mind_equals_loop():
                 total += (padded[tuple(x + a)] - padded[tuple(x + b)]) ** 2 / 27
             expected[(c, *voxel)] = total
     expected -= expected.min(axis=0)
-    expected = np.exp(-expected / (expected.mean(axis=0) + NOISE_HU2))
+    expected = np.exp(-expected / (expected.mean(axis=0) + 200.0))
     found = mind_ssc(jnp.asarray(image, jnp.float32))
     assert found.shape == (12, *image.shape)
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -189,32 +188,33 @@ def test_costs_equal_loop_also_at_the_border():
         assert costs[(n, *d)] == pytest.approx(expected, rel=1e-3)
 
 
-def test_spread_equals_loop():
+def test_exchange_equals_loop():
+    config = KeypointConfig()
     costs = RANDOM.uniform(size=(3, 3, 2, 4)).astype(np.float32)
     neighbours = np.array([[1, 2], [0, 2], [1, 0]])
     step_mm = np.array([20.0, 30.0, 40.0], np.float32)
     labels = np.stack(np.indices(costs.shape[1:]), -1).reshape(-1, 3) * step_mm
-    apart = matching.BEND * np.sum((labels[:, None] - labels[None]) ** 2, axis=-1)
+    apart = config.bending * np.sum((labels[:, None] - labels[None]) ** 2, axis=-1)
     belief = flat = costs.reshape(3, -1).astype(float)
-    for _ in range(matching.ROUNDS):
+    for _ in range(config.exchanges):
         message = np.min(belief[:, None] + apart[None], axis=2)
         message -= message.min(axis=1, keepdims=True)
-        belief = flat + matching.SPREAD * message[neighbours].mean(axis=1)
-        belief /= 1 + matching.SPREAD
-    found = spread(costs, neighbours, step_mm)
+        belief = flat + config.coupling * message[neighbours].mean(axis=1)
+        belief /= 1 + config.coupling
+    found = exchange(costs, neighbours, step_mm, config=config)
     np.testing.assert_allclose(found.reshape(3, -1), belief, rtol=1e-4)
 
 
 def test_graph_fits_affine_maps_exactly_where_points_surround_and_is_finite_elsewhere():
     places = RANDOM.uniform(0, 60, (300, 3))
-    web = graph(places)
+    web = graph(places, KeypointConfig())
     np.testing.assert_allclose(web.weights.sum(axis=1), 1, rtol=1e-5)
     assert np.array_equal(web.neighbours[:, 0], np.arange(300))
     values = places @ np.array([0.3, -0.2, 0.1]) + 5.0
     fitted = np.sum(web.weights * values[web.neighbours], axis=1)
     assert np.abs(fitted - values).mean() < 0.1 * np.abs(values - values.mean()).mean()
     for few in (places[:1], places[:2], np.zeros((40, 3))):
-        assert np.all(np.isfinite(graph(few).weights))
+        assert np.all(np.isfinite(graph(few, KeypointConfig()).weights))
 
 
 def test_choice_is_the_least_cost_between_the_steps():
@@ -226,9 +226,11 @@ def test_choice_is_the_least_cost_between_the_steps():
     labels = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1) * step_mm
     apart = offset[:, None, None, None] + labels[None] - (offset + truth)[:, None, None, None]
     costs = np.sum(apart**2, axis=-1).astype(np.float32)
-    d, v = choose(costs, offset, step_mm, offset, graph(places), stiffness=(1e-6, 1e-6))
+    d, v = choose(
+        costs, offset, step_mm, offset, graph(places, KeypointConfig()), stiffness=(1e-6, 1e-6)
+    )
     np.testing.assert_allclose(d, offset + truth, atol=2e-2)
-    web = graph(places)
+    web = graph(places, KeypointConfig())
     np.testing.assert_allclose(
         v, np.einsum("nk,nki->ni", web.weights, d[web.neighbours]), atol=1e-4
     )

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxreg.engine.lncc import NOISE_HU, linearised_lncc
 from jaxreg.ops.filters import image_gradient, standardise
 
 SPACING = np.array([1.0, 1.5, 2.5], np.float32)
@@ -17,9 +16,13 @@ def window(image, voxel, radius):
 
 def linearised(fixed, warped, *, radius=2):
     spacing = jnp.asarray(SPACING)
-    standard = standardise(jnp.asarray(fixed), radius=radius, noise=NOISE_HU)
+    standard, moved = (
+        standardise(jnp.asarray(image), radius=radius, noise=40.0) for image in (fixed, warped)
+    )
     slopes = image_gradient(standard, spacing=spacing)
-    return linearised_lncc(standard, slopes, jnp.asarray(warped), radius=radius, spacing_mm=spacing)
+    return linearised_lncc(
+        standard, slopes, moved, radius=radius, gain_floor=1e-3, spacing_mm=spacing
+    )
 
 
 def smooth_image(shift=0.0):

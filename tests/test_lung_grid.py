@@ -2,13 +2,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from jaxreg.config import LungGridConfig
 from jaxreg.geometry.lung_grid import (
     AIR_HU,
-    MARGIN_MM,
     labels_to_frame,
     lung_box,
     lung_frame,
-    pair_to_frame,
     points_to_frame,
     to_frame,
 )
@@ -64,12 +63,12 @@ def test_box_of_an_empty_mask_is_refused():
 def test_frame_covers_both_lungs_and_a_margin_after_prealignment():
     fixed = box_mask(np.diag([1.0, 2.0, 3.0, 1.0]))
     moving = Volume(fixed.data, shift(100.0, 0.0, 6.0) @ fixed.affine)
-    frame = lung_frame(fixed, moving, shift(100.0, 0.0, 0.0), shape=(20, 16, 24))
+    frame = lung_frame(fixed, moving, shift(100.0, 0.0, 0.0), config=LungGridConfig((20, 16, 24)))
     low = frame.world_from_voxel(np.array([-0.5, -0.5, -0.5]))
     high = frame.world_from_voxel(np.array(frame.shape) - 0.5)
     lower, upper = lung_box(fixed)
-    assert np.allclose(low, lower - MARGIN_MM)
-    assert np.allclose(high, upper + MARGIN_MM + np.array([0.0, 0.0, 6.0]))
+    assert np.allclose(low, lower - 12.0)
+    assert np.allclose(high, upper + 12.0 + np.array([0.0, 0.0, 6.0]))
 
 
 @pytest.mark.parametrize("affine", [np.diag([2.0, 2.0, 2.5, 1.0]), OBLIQUE])
@@ -80,7 +79,9 @@ def test_an_image_linear_in_the_world_keeps_its_values_on_the_frame(affine):
     world = grid @ affine[:3, :3].T + affine[:3, 3]
     image = Volume(world @ np.array([1.0, 2.0, -3.0]), affine)
     matrix = shift(1.5, -2.0, 0.5)  # frame world -> image world
-    frame = lung_frame(Volume(mask, affine), Volume(mask, affine), np.eye(4), shape=(23, 19, 21))
+    frame = lung_frame(
+        Volume(mask, affine), Volume(mask, affine), np.eye(4), config=LungGridConfig((23, 19, 21))
+    )
     got = to_frame(image, frame, matrix=matrix)
     index = np.stack(np.meshgrid(*(np.arange(n) for n in frame.shape), indexing="ij"), axis=-1)
     expected = (frame.world_from_voxel(index) + [1.5, -2.0, 0.5]) @ np.array([1.0, 2.0, -3.0])
@@ -90,7 +91,7 @@ def test_an_image_linear_in_the_world_keeps_its_values_on_the_frame(affine):
 def test_values_below_air_are_raised_and_outside_is_air():
     mask = box_mask(np.eye(4))
     image = Volume(np.full(mask.shape, -2000.0, np.float32), np.eye(4))
-    frame = lung_frame(mask, mask, np.eye(4), shape=(9, 8, 7))
+    frame = lung_frame(mask, mask, np.eye(4), config=LungGridConfig((17, 16, 18)))
     assert np.all(to_frame(image, frame) == AIR_HU)
 
 
@@ -98,21 +99,9 @@ def test_labels_and_points_agree_with_the_prealignment():
     mask = box_mask(OBLIQUE)
     matrix = shift(30.0, -20.0, 10.0)  # fixed world -> moving world
     moving = Volume(mask.data, matrix @ mask.affine)
-    frame = lung_frame(mask, moving, matrix, shape=(40, 42, 38))
+    frame = lung_frame(mask, moving, matrix, config=LungGridConfig((40, 42, 38)))
     labels = labels_to_frame(moving, frame, matrix=matrix)
     assert np.array_equal(labels, labels_to_frame(mask, frame))
     centre = moving.world_from_voxel(np.argwhere(moving.data > 0)).mean(axis=0)
     got = points_to_frame(centre[None], frame, matrix=matrix)[0]
     assert np.allclose(got, np.argwhere(labels > 0).mean(axis=0), atol=0.1)
-
-
-def test_a_pair_is_brought_to_the_frame_as_each_image_is_by_itself():
-    rng = np.random.default_rng(0)
-    mask = box_mask(OBLIQUE)
-    fixed, moving = (Volume(rng.normal(-500, 300, mask.shape), OBLIQUE) for _ in range(2))
-    matrix = shift(3.0, -2.0, 1.0)
-    frame = lung_frame(mask, mask, matrix, shape=(21, 18, 15))
-    got = pair_to_frame(fixed, moving, mask, frame, matrix)
-    assert np.array_equal(got[0], to_frame(fixed, frame))
-    assert np.array_equal(got[1], to_frame(moving, frame, matrix=matrix))
-    assert got[2].dtype == bool and np.array_equal(got[2], labels_to_frame(mask, frame) > 0)

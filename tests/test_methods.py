@@ -35,9 +35,12 @@ def test_networks_are_known_by_weights_and_settings():
     finer = NetworkConfig(grid=(32, 32, 32), levels=1, widths=(2, 2), convs=1)
     others = {"level_1": init_level(jax.random.key(1), config)}
     known = [
-        methods.registering("a", method="cascade", params=p, config=c).settings("1")
+        methods.registering("a", config=cascade(c), params=p).settings("1")
         for p, c in ((params, config), (params, finer), (others, config))
     ]
     assert all(one != other for one, other in itertools.combinations(known, 2))
-    settings = methods.registering("classical", method="classical").settings("1")
+    settings = (
+        methods.registering("classical", config=RegistrationConfig()).settings("1")["weights"]
+        is None
+    )
     assert settings["name"] == "classical" and settings["weights"] is None

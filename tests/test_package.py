@@ -60,7 +60,7 @@ def jaxreg(installed, workdir, *arguments):
 
 
 def test_the_installed_package_is_the_one_that_runs(installed, tmp_path):
-    code = "import jaxreg.network.weights as w; p, c = w.load_shipped(); print(w.__file__, *p)"
+    code = "import jaxreg.network.weights as w; p, c = w.load_named('lung'); print(w.__file__, *p)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -9,16 +9,26 @@ import scipy.stats
 import SimpleITK as sitk
 
 import jaxreg
-from jaxreg.config import NetworkConfig
+from jaxreg.config import (
+    METHODS,
+    CascadeConfig,
+    LungGridConfig,
+    NetworkConfig,
+    RegistrationConfig,
+    override,
+    registration_from_dict,
+)
 from jaxreg.geometry.volume import DisplacementField, Volume, resample
 from jaxreg.io.nifti import read_displacement, read_volume, write_volume
 from jaxreg.io.points import Landmarks, read_landmarks
 from jaxreg.network.cascade import init_level
 from jaxreg.phantom.pair import phantom_pair
-from jaxreg.pipeline.registration import METHODS, match_volumes, register, register_volumes
+from jaxreg.pipeline.keypoints import match_volumes
+from jaxreg.pipeline.registration import register, register_volumes
 
 CONFIG = NetworkConfig(grid=(16, 16, 16), levels=2, widths=(3, 5), convs=1)
 SHAPE = (19, 14, 17)
+NETWORKS = RegistrationConfig(network=CascadeConfig(architecture=CONFIG))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +105,9 @@ def landmark_error(result, pair):
 
 @pytest.fixture(scope="module")
 def classical(pair):
-    return register_volumes(pair.fixed, pair.moving, method="classical", uncertainty=True)
+    return register_volumes(
+        pair.fixed, pair.moving, config=RegistrationConfig(inverse_consistency=True)
+    )
 
 
 def test_every_method_without_weights_reduces_the_error(pair, classical):
@@ -111,11 +123,13 @@ def test_every_method_without_weights_reduces_the_error(pair, classical):
 
 def test_cascade_method_uses_the_params_given(pair, params):
     zero = jax.tree.map(jnp.zeros_like, params)
-    still = register_volumes(pair.fixed, pair.moving, method="cascade", params=zero, config=CONFIG)
+    still = register_volumes(
+        pair.fixed, pair.moving, method="cascade", params=zero, config=NETWORKS
+    )
     affine = register_volumes(pair.fixed, pair.moving, method="affine")
     assert np.allclose(still.displacement.data, affine.displacement.data, atol=1e-3)
     other = register_volumes(
-        pair.fixed, pair.moving, method="cascade", params=params, config=CONFIG
+        pair.fixed, pair.moving, method="cascade", params=params, config=NETWORKS
     )
     assert np.abs(other.displacement.data - affine.displacement.data).max() > 0.1
     assert other.summary["certificate"]["uncertified"] == 0
@@ -123,11 +137,11 @@ def test_cascade_method_uses_the_params_given(pair, params):
 
 def test_full_ends_where_classical_does(pair, classical, params):
     """Whatever the networks say: why classical, which needs no network, is the default."""
-    full = register_volumes(pair.fixed, pair.moving, params=params, config=CONFIG)
-    assert full.summary["method"] == "full"  # whoever gives weights wants them used
-    assert {"cascade", "refinement"} <= set(full.seconds)
+    full = register_volumes(pair.fixed, pair.moving, method="full", params=params, config=NETWORKS)
+    assert full.summary["method"] == "full"
+    assert {"cascade", "optimiser"} <= set(full.seconds)
     start = register_volumes(
-        pair.fixed, pair.moving, method="cascade", params=params, config=CONFIG
+        pair.fixed, pair.moving, method="cascade", params=params, config=NETWORKS
     )
     lungs = pair.fixed_labels.data > 0
 
@@ -143,31 +157,55 @@ def test_summary_says_what_was_done(classical):
     assert summary["method"] == "classical"
     assert summary["correlation_after"] > summary["correlation_before"]
     assert summary["certificate"]["uncertified"] == 0
-    assert set(summary["seconds"]) >= {"masks", "prealignment", "refinement", "certificate"}
+    assert set(summary["seconds"]) >= {"masks", "prealignment", "optimiser", "certificate"}
     assert set(summary["versions"]) == {"jaxreg", "jax", "python", "device"}
 
 
-def test_uncertainty_is_greater_where_the_error_is(pair, classical):
+def test_inverse_consistency_error_is_greater_where_the_error_is(pair, classical):
     error = np.linalg.norm(classical.displacement.data - pair.displacement.data, axis=-1)
     lungs = pair.fixed_labels.data > 0
-    doubt = classical.uncertainty.data[lungs]
-    assert np.median(doubt) < 2.0  # voxels of 5 mm
-    assert scipy.stats.spearmanr(doubt, error[lungs])[0] > 0.3
-    upper, lower = doubt > np.percentile(doubt, 90), doubt < np.percentile(doubt, 50)
+    residual = classical.inverse_consistency.data[lungs]
+    assert np.median(residual) < 2.0  # voxels of 5 mm
+    assert scipy.stats.spearmanr(residual, error[lungs])[0] > 0.3
+    upper = residual > np.percentile(residual, 90)
+    lower = residual < np.percentile(residual, 50)
     assert error[lungs][upper].mean() > 1.5 * error[lungs][lower].mean()
     lungs = classical.fixed_mask.data > 0
     told = classical.summary["inverse_consistency_mm"]
-    assert told["95"] == pytest.approx(np.percentile(classical.uncertainty.data[lungs], 95))
-    assert any("there and back" in line for line in classical.lines())
+    assert told["95"] == pytest.approx(np.percentile(classical.inverse_consistency.data[lungs], 95))
+    assert any("inverse-consistency error" in line for line in classical.lines())
 
 
 def test_the_way_back_of_a_linear_map_is_exact(pair, params):
     zero = jax.tree.map(jnp.zeros_like, params)
-    options = {"method": "cascade", "params": zero, "config": CONFIG}
-    result = register_volumes(pair.fixed, pair.moving, **options, uncertainty=True)
-    assert result.uncertainty is not None
-    assert result.uncertainty.data[pair.fixed_labels.data > 0].max() < 5e-3
-    assert register_volumes(pair.fixed, pair.moving, **options).uncertainty is None
+    config = override(NETWORKS, "optimiser.enabled=false")
+    config = override(override(config, "network.enabled=true"), "inverse_consistency=true")
+    result = register_volumes(pair.fixed, pair.moving, params=zero, config=config)
+    assert result.summary["method"] == "cascade"
+    assert result.inverse_consistency is not None
+    assert result.inverse_consistency.data[pair.fixed_labels.data > 0].max() < 5e-3
+    config = override(config, "inverse_consistency=false")
+    result = register_volumes(pair.fixed, pair.moving, params=zero, config=config)
+    assert result.inverse_consistency is None
+
+
+def test_the_summary_alone_reproduces_a_run(pair):
+    config = override(RegistrationConfig(), "grid.shape=[64, 56, 72]")
+    config = override(override(config, "optimiser.smoothness=0.5"), "optimiser.radius=3")
+    first = register_volumes(pair.fixed, pair.moving, config=config)
+    told = json.loads(json.dumps(first.summary))["config"]
+    again = register_volumes(pair.fixed, pair.moving, config=registration_from_dict(told))
+    assert np.array_equal(first.displacement.data, again.displacement.data)
+    other = register_volumes(
+        pair.fixed, pair.moving, config=override(config, "optimiser.smoothness=5")
+    )
+    assert np.abs(first.displacement.data - other.displacement.data).max() > 0.1
+
+
+def test_stages_are_told_while_they_run(pair):
+    stages = []
+    register_volumes(pair.fixed, pair.moving, method="affine", progress=stages.append)
+    assert stages == ["masks", "prealignment", "resampling", "certificate", "measures"]
 
 
 def test_inverse_brings_landmarks_back(pair, classical):
@@ -242,12 +280,12 @@ def test_saved_files_are_read_back(classical, tmp_path):
     names = {p.name for p in (tmp_path / "new" / "folder").iterdir()}
     assert names == {
         *("warped.nii.gz", "displacement.nii.gz", "jacobian.nii.gz", "report.png", "summary.json"),
-        "uncertainty.nii.gz",
+        "inverse_consistency.nii.gz",
     }
     field = read_displacement(tmp_path / "new" / "folder" / "displacement.nii.gz")
     assert np.allclose(field.data, classical.displacement.data, atol=1e-4)
-    doubt = read_volume(tmp_path / "new" / "folder" / "uncertainty.nii.gz")
-    assert np.allclose(doubt.data, classical.uncertainty.data, atol=1e-4)
+    error = read_volume(tmp_path / "new" / "folder" / "inverse_consistency.nii.gz")
+    assert np.allclose(error.data, classical.inverse_consistency.data, atol=1e-4)
     jacobian = read_volume(tmp_path / "new" / "folder" / "jacobian.nii.gz")
     assert np.allclose(jacobian.data, classical.jacobian_determinant().data, atol=1e-4)
 
@@ -283,8 +321,8 @@ def noise_ct(shape=(20, 22, 24)):
     [
         ({"method": "best"}, "method: expected one of initial, affine, .*, got 'best'"),
         (
-            {"method": "affine", "uncertainty": True},
-            "uncertainty: expected a method that deforms, got 'affine'",
+            {"method": "affine", "config": RegistrationConfig(inverse_consistency=True)},
+            "inverse_consistency: expected a method that deforms",
         ),
         ({"fixed": Volume(np.full((20, 22, 24), -700.0), np.eye(4))}, "fixed: expected a CT image"),
         ({"moving": Volume(noise_ct().data + 1000.0, np.eye(4))}, "moving: expected Hounsfield"),
@@ -304,9 +342,9 @@ def test_bad_input_is_refused_in_words(change, words):
         register_volumes(given.pop("fixed"), given.pop("moving"), **given)
 
 
-def test_keypoints_of_the_phantom_lie_where_its_truth_says(pair, monkeypatch):
-    monkeypatch.setattr("jaxreg.engine.keypoints.FRAME", (96, 80, 96))  # for speed
-    points = match_volumes(pair.fixed, pair.moving)
+def test_keypoints_of_the_phantom_lie_where_its_truth_says(pair):
+    config = RegistrationConfig(grid=LungGridConfig((96, 80, 96)))  # for speed
+    points = match_volumes(pair.fixed, pair.moving, config=config)
     assert len(points.fixed) > 300 and set(points.kind) == {"keypoint"}
     error = np.linalg.norm(pair.displacement.transform_points(points.fixed) - points.moving, axis=1)
     assert np.median(error) < 2.5, np.median(error)  # half a voxel
@@ -317,8 +355,8 @@ def test_images_without_a_common_place_are_refused(monkeypatch):
     image, mask = noise_ct(), cube()
     flat = Volume(np.where(mask.data > 0, -700.0, -1000.0), mask.affine)
     none = Landmarks(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0, str))
-    monkeypatch.setattr("jaxreg.pipeline.registration.find_keypoints_mm", lambda *_: none)
-    with pytest.raises(ValueError, match="expected lungs of one subject, got no place in them"):
+    monkeypatch.setattr("jaxreg.pipeline.keypoints.pair_keypoints", lambda *_, **__: none)
+    with pytest.raises(ValueError, match="expected lungs of one subject, got images in which"):
         match_volumes(image, flat, fixed_mask=mask, moving_mask=mask)
 
 

@@ -8,7 +8,7 @@ SHAPE = (9, 8, 7)
 AFFINE = np.diag([-2.0, 1.5, 3.0, 1.0])
 
 
-def shifted(uncertainty=None):
+def shifted(error=None):
     """An image whose moving one lies two voxels further along x, and the field that says so."""
     data = np.random.default_rng(0).normal(-600.0, 200.0, SHAPE).astype(np.float32)
     mask = np.zeros(SHAPE, np.uint8)
@@ -22,7 +22,7 @@ def shifted(uncertainty=None):
         Volume(mask, AFFINE),
         np.eye(4),
         {},
-        uncertainty,
+        inverse_consistency=error,
     )
 
 
@@ -37,7 +37,7 @@ def test_measures_of_a_known_shift():
     assert measures["inverse_consistency_mm"] == {}
 
 
-def test_uncertainty_is_measured_in_the_lungs_alone():
+def test_inverse_consistency_is_measured_in_the_lungs_alone():
     error = np.full(SHAPE, 9.0, np.float32)
     error[1:-3, 1:-1, 1:-1] = 0.5
     measures = shifted(Volume(error, AFFINE)).measures()

@@ -8,7 +8,7 @@ import pytest
 
 from jaxreg.config import NetworkConfig
 from jaxreg.network.cascade import init_level
-from jaxreg.network.weights import load_shipped, load_weights, save_weights
+from jaxreg.network.weights import _load_shipped, load_named, load_weights, save_weights
 from jaxreg.pipeline.registration import register
 
 CONFIG = NetworkConfig(grid=(8, 8, 8), levels=2, widths=(2, 3), convs=1)
@@ -69,11 +69,11 @@ def test_a_flipped_byte_is_noticed_or_harmless(tmp_path, params):
 
 def test_shipped_weights_serve_jitted_functions_of_any_shape():
     """Loading within a trace must not keep that trace's arrays."""
-    load_shipped.cache_clear()
+    _load_shipped.cache_clear()
     for shape in ((40, 33, 36), (34, 40, 32)):
         image = jax.ShapeDtypeStruct(shape, np.float32)
         assert jax.eval_shape(register, image, image).shape == (*shape, 3)
-    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(load_shipped()[0]))
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(load_named("lung")[0]))
 
 
 def _rewrite(path, **changes):

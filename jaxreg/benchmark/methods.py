@@ -12,7 +12,7 @@ import numpy as np
 from jaxreg.benchmark.cases import GroundTruth
 from jaxreg.benchmark.cost import measured
 from jaxreg.benchmark.scores import field_scores, initial_scores
-from jaxreg.config import NetworkConfig
+from jaxreg.config import RegistrationConfig
 from jaxreg.datasets.manifest import LoadedPair
 from jaxreg.geometry.volume import require_same_grid
 from jaxreg.io.images import find_displacement, read_displacement
@@ -65,20 +65,18 @@ def file_name(case: str) -> str:
 def registering(
     name: str,
     *,
-    method: str,
+    config: RegistrationConfig,
     params: Mapping[str, Any] | None = None,
-    config: NetworkConfig | None = None,
 ) -> Method:
     """A method of `jaxreg.pipeline.registration.register_volumes`.
 
     Args:
         name: in tables.
-        method: of METHODS.
-        params: weights of the networks, for methods that use them.
-        config: settings of the networks.
+        config: all settings.
+        params: of the networks, for settings that use them.
 
     Returns:
-        The method; its results depend on the weights and their settings.
+        The method; its results depend on the settings and the weights.
     """
 
     def run(case: str, ground_truth: GroundTruth) -> Outcome:
@@ -89,16 +87,14 @@ def registering(
                 pair.moving,
                 fixed_mask=pair.fixed_mask,
                 moving_mask=pair.moving_mask,
-                method=method,
-                params=params,
                 config=config,
+                params=params,
             )
         return _scored(ground_truth, pair, found, **dataclasses.asdict(cost))
 
     settings = {
-        "name": method,
+        "config": dataclasses.asdict(config),
         "weights": None if params is None else weights_digest(params),
-        "network": None if config is None else dataclasses.asdict(config),
     }
     return Method(name, run, lambda case: settings)
 

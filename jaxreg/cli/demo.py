@@ -7,6 +7,7 @@ import click
 from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
 from jaxreg.cli.files import prepare_folder
+from jaxreg.config import METHODS
 
 SEED = 20_000_000  # of the phantoms for tests, none of which was trained on
 
@@ -15,9 +16,7 @@ SEED = 20_000_000  # of the phantoms for tests, none of which was trained on
 @click.option(
     "--out", type=options.FILE, default=Path("demo"), show_default=True, help="Folder for results."
 )
-@click.option(
-    "--method", type=click.Choice(options.METHODS[1:]), default="classical", show_default=True
-)
+@click.option("--method", type=click.Choice(METHODS[1:]), default="classical", show_default=True)
 def command(out: Path, method: str) -> int:
     """Register a generated pair whose ground truth is known."""
     import numpy as np

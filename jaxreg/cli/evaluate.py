@@ -9,6 +9,7 @@ import click
 
 from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
+from jaxreg.config import METHODS
 
 DIRLAB = os.environ.get("JAXREG_DIRLAB", "data/dirlab4dct")
 DIRLAB_COPD = os.environ.get("JAXREG_DIRLAB_COPD", "data/dirlabcopd")
@@ -26,10 +27,10 @@ class _Named(click.ParamType):
             return value
         name, separator, path = value.partition("=")
         plain = name and all(c.isascii() and (c.isalnum() or c in "-_.~") for c in name)
-        if not (separator and path and plain and name not in options.METHODS):
+        if not (separator and path and plain and name not in METHODS):
             self.fail(
                 f"expected NAME=PATH with a name of letters, digits, '-', '_' and '.', none of "
-                f"{', '.join(options.METHODS)}, got '{value}'",
+                f"{', '.join(METHODS)}, got '{value}'",
                 param,
                 ctx,
             )
@@ -58,7 +59,7 @@ def _folder(name: str, default: str, text: str):
 @click.option(
     "--method",
     "names",
-    type=click.Choice(options.METHODS),
+    type=click.Choice(METHODS),
     multiple=True,
     help="One or several; default: initial classical.",
 )
@@ -164,19 +165,18 @@ def _data_sets(sources: dict[str, Any]) -> Iterator[Any]:
 def _methods(names, weights, networks, ablation, fields) -> Iterator[Any]:
     """Yields the methods in the order in which tables show them."""
     from jaxreg.benchmark import methods
-    from jaxreg.network.weights import load_shipped, load_weights
+    from jaxreg.config import CascadeConfig, RegistrationConfig, with_method
+    from jaxreg.network.weights import load_named
+
+    def registering(name, method, file):
+        params, network = load_named(file) if method in NETWORK_METHODS else (None, None)
+        config = RegistrationConfig(network=CascadeConfig(weights=str(file), architecture=network))
+        return methods.registering(name, config=with_method(config, method), params=params)
 
     for name in names:
-        if name == "initial":
-            yield methods.INITIAL
-        elif name in NETWORK_METHODS:
-            params, config = load_weights(weights) if weights else load_shipped()
-            yield methods.registering(name, method=name, params=params, config=config)
-        else:
-            yield methods.registering(name, method=name)
+        yield methods.INITIAL if name == "initial" else registering(name, name, weights or "lung")
     for name, path in (*networks, *(_variants(ablation) if ablation else ())):
-        params, config = load_weights(path)
-        yield methods.registering(name, method="cascade", params=params, config=config)
+        yield registering(name, "cascade", path)
     for name, folder in fields:
         yield methods.outside(name, folder)
 

@@ -40,7 +40,7 @@ def command(
         Exit status.
     """
     from jaxreg.io.points import write_landmarks
-    from jaxreg.pipeline.registration import match_volumes
+    from jaxreg.pipeline.keypoints import match_volumes
 
     if out.is_dir():
         raise ValueError(f"--out: expected a CSV file, got the folder {out}. Name a file.")
@@ -49,10 +49,13 @@ def command(
     with stages(quiet=quiet) as stage:
         stage("reading")
         images = read_pair(fixed, moving, fixed_mask, moving_mask, series)
-        stage("matching")
         began = time.perf_counter()
         points = match_volumes(
-            images[0], images[1], fixed_mask=images[2][0], moving_mask=images[2][1]
+            images[0],
+            images[1],
+            fixed_mask=images[2][0],
+            moving_mask=images[2][1],
+            progress=stage,
         )
         seconds = time.perf_counter() - began
     write_landmarks(out, points, space=space)

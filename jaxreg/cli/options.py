@@ -1,12 +1,20 @@
 """Options that commands share, and how a command may take several values in a row."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-METHODS = ("initial", "affine", "cascade", "classical", "full")
+from jaxreg.config import (
+    METHODS,
+    RegistrationConfig,
+    override,
+    read_registration_config,
+    with_method,
+)
+
 FILE = click.Path(path_type=Path)  # whether it exists is said by what reads it
 
 
@@ -25,6 +33,58 @@ def pair(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = add(command)
     return command
+
+
+def settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options from which `registration_config` makes the settings of a registration."""
+    for add in (
+        click.option(
+            "--set",
+            "assignments",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="One setting, such as optimiser.smoothness=0.5; may be repeated.",
+        ),
+        click.option("--config", type=FILE, help="Settings: a JSON file, or a summary.json."),
+        click.option(
+            "--inverse-consistency",
+            is_flag=True,
+            help="Register in the other direction too; writes the inverse-consistency error, mm.",
+        ),
+        click.option(
+            "--weights",
+            help="Name of weights that ship, or weights.npz of a training (default: lung).",
+        ),
+        click.option(
+            "--method",
+            type=click.Choice(METHODS),
+            help="classical: optimisation on the pair (default); cascade: networks alone; "
+            "full: both (default with --weights).",
+        ),
+    ):
+        command = add(command)
+    return command
+
+
+def registration_config(
+    method: str | None,
+    weights: str | None,
+    inverse_consistency: bool,
+    config: Path | None,
+    assignments: Sequence[str],
+) -> RegistrationConfig:
+    """Settings from the options of `settings`; single ones come last and win."""
+    chosen = read_registration_config(config) if config else RegistrationConfig()
+    if weights:
+        network = dataclasses.replace(chosen.network, weights=weights)
+        chosen = dataclasses.replace(chosen, network=network)
+    if method or weights:
+        chosen = with_method(chosen, method or "full")
+    if inverse_consistency:
+        chosen = dataclasses.replace(chosen, inverse_consistency=True)
+    for assignment in assignments:
+        chosen = override(chosen, assignment)
+    return chosen
 
 
 quiet = click.option("--quiet", is_flag=True, help="Show no progress.")

@@ -13,18 +13,7 @@ from jaxreg.cli.progress import stages
 @click.command("register")
 @options.pair
 @click.option("--out", type=options.FILE, required=True, help="Folder for the results.")
-@click.option(
-    "--method",
-    type=click.Choice(options.METHODS),
-    help="classical: optimisation on the pair (default); cascade: networks alone; "
-    "full: both (default with --weights).",
-)
-@click.option("--weights", type=options.FILE, help="weights.npz of a training; default: shipped.")
-@click.option(
-    "--uncertainty",
-    is_flag=True,
-    help="Register the other way too; writes the inverse-consistency error, mm.",
-)
+@options.settings
 @options.quiet
 def command(
     fixed: Path,
@@ -34,8 +23,10 @@ def command(
     series: str | None,
     out: Path,
     method: str | None,
-    weights: Path | None,
-    uncertainty: bool,
+    weights: str | None,
+    inverse_consistency: bool,
+    config: Path | None,
+    assignments: tuple[str, ...],
     quiet: bool,
 ) -> int:
     """Register two CT images of the lungs.
@@ -45,29 +36,26 @@ def command(
     Returns:
         Exit status.
     """
-    from jaxreg.network.weights import load_weights
     from jaxreg.pipeline.registration import register_volumes
 
     keep_compiled_programs()
     prepare_folder(out)
-    params, config = load_weights(weights) if weights else (None, None)
+    settings = options.registration_config(
+        method, weights, inverse_consistency, config, assignments
+    )
     with stages(quiet=quiet) as stage:
         stage("reading")
         images = read_pair(fixed, moving, fixed_mask, moving_mask, series)
-        stage("registering")
         result = register_volumes(
             images[0],
             images[1],
             fixed_mask=images[2][0],
             moving_mask=images[2][1],
-            method=method,
-            params=params,
-            config=config,
-            uncertainty=uncertainty,
+            config=settings,
+            progress=stage,
         )
         stage("writing")
         result.save(out)
     click.echo("\n".join(result.lines()))
-    files = "warped, displacement" + (", uncertainty" if uncertainty else "")
-    click.echo(f"written to {out}: {files} and jacobian (.nii.gz), report.png, summary.json")
+    click.echo(f"written to {out}: look at report.png")
     return 0

@@ -1,30 +1,32 @@
-"""Settings from and to text: Python files, JSON."""
+"""Settings from and to text: JSON, Python files, and single overrides."""
 
 import dataclasses
 import importlib.util
 import json
+import types
+import typing
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
+from jaxreg.config.registration import RegistrationConfig
 from jaxreg.config.training import Config, NetworkConfig
 
+Settings = TypeVar("Settings")
 
-def to_json(config: Config | NetworkConfig) -> str:
+
+def to_json(config: Any) -> str:
     """Settings as JSON text, keys in the order of the class."""
     return json.dumps(dataclasses.asdict(config), indent=2)
 
 
 def from_json(text: str) -> Config:
-    """Settings from JSON text.
+    """Settings of a training from JSON text.
 
     Raises:
         ValueError: the text is no JSON object, or a key or value is not a setting.
     """
-    try:
-        tree = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"config: expected JSON, got {text[:40]!r} ({error}).") from error
-    return _build(Config, tree, "config")
+    return _build(Config, _parsed(text, "config"), "config")
 
 
 def network_from_dict(tree: Mapping) -> NetworkConfig:
@@ -34,6 +36,60 @@ def network_from_dict(tree: Mapping) -> NetworkConfig:
         ValueError: a key or value is not a setting.
     """
     return _build(NetworkConfig, tree, "network")
+
+
+def registration_from_dict(tree: Mapping) -> RegistrationConfig:
+    """Settings of a registration from nested dictionaries; those that are absent are defaults.
+
+    Raises:
+        ValueError: a key or value is not a setting.
+    """
+    return _build(RegistrationConfig, tree, "config")
+
+
+def read_registration_config(path: str | Path) -> RegistrationConfig:
+    """Settings of a registration from a JSON file: settings alone, or a `summary.json`.
+
+    Raises:
+        ValueError: no such file, no JSON object, or a key or value is not a setting.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"config: expected a JSON file, got {path}, which is not a file.")
+    tree = _parsed(path.read_text(encoding="utf-8"), f"config {path}")
+    if isinstance(tree, Mapping) and "config" in tree:  # a summary.json
+        tree = tree["config"]
+    return _build(RegistrationConfig, tree, f"config {path}")
+
+
+def override(config: Settings, assignment: str) -> Settings:
+    """The settings with one of them changed, "optimiser.smoothness=0.5".
+
+    Args:
+        config: settings, with groups or without.
+        assignment: dotted name, "=", and a value in JSON; a value that is no JSON is a string.
+
+    Raises:
+        ValueError: no such setting, or no such value.
+    """
+    name, equals, text = assignment.partition("=")
+    if not equals:
+        raise ValueError(
+            f"set: expected KEY=VALUE, got {assignment!r}. Example: optimiser.radius=3"
+        )
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    tree = dataclasses.asdict(typing.cast(Any, config))
+    node, path = tree, name.strip().split(".")
+    for depth, key in enumerate(path[:-1], start=1):
+        if not isinstance(node.get(key), dict):
+            group = ".".join(path[:depth])
+            raise ValueError(f"set: unknown group {group!r}. Known keys: {', '.join(node)}.")
+        node = node[key]
+    node[path[-1]] = value
+    return _build(type(config), tree, "config")
 
 
 def load_config(path: str | Path) -> Config:
@@ -61,25 +117,54 @@ def load_config(path: str | Path) -> Config:
     return config
 
 
-def _build(kind, tree, name):
+def _parsed(text, name):
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{name}: expected JSON, got {text[:40]!r} ({error}).") from error
+
+
+def _build(kind: type[Settings], tree: Any, name: str) -> Settings:
+    """An object of a class of settings from nested dictionaries and lists."""
     if not isinstance(tree, Mapping):
         raise ValueError(f"{name}: expected a mapping of settings, got {tree!r}.")
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    unknown = sorted(set(tree) - set(fields))
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(tree) - set(hints))
     if unknown:
         raise ValueError(
-            f"{name}: unknown key {', '.join(map(repr, unknown))}. Known keys: {', '.join(fields)}."
+            f"{name}: unknown key {', '.join(map(repr, unknown))}. Known keys: {', '.join(hints)}."
         )
-    values = {}
-    for key, value in tree.items():
-        default = fields[key].default
-        if dataclasses.is_dataclass(default):
-            value = _build(type(default), value, f"{name}.{key}")
-        elif isinstance(value, list):
-            value = tuple(value)
-        elif isinstance(default, float) and isinstance(value, int):
-            value = float(value)
-        if not isinstance(value, type(default)):
-            raise ValueError(f"{name}.{key}: expected a value like {default!r}, got {value!r}.")
-        values[key] = value
-    return kind(**values)
+    values = {key: _value(hints[key], value, f"{name}.{key}") for key, value in tree.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:  # a setting without a default is absent
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    """A value of a type, from what JSON makes of it."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else _build(hint, value, name)
+    if origin in (types.UnionType, typing.Union):  # X | None
+        return None if value is None else _value(arguments[0], value, name)
+    if origin is tuple and isinstance(value, (list, tuple)):
+        same = arguments[-1] is Ellipsis
+        kinds = [arguments[0]] * len(value) if same else arguments
+        if len(kinds) == len(value):
+            items = zip(kinds, value, strict=True)
+            return tuple(_value(kind, item, name) for kind, item in items)
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    raise ValueError(f"{name}: expected {_wording(hint)}, got {value!r}.")
+
+
+def _wording(hint: Any) -> str:
+    if typing.get_origin(hint) is tuple:
+        kinds = typing.get_args(hint)
+        count = "" if kinds[-1] is Ellipsis else f"{len(kinds)} values, "
+        return f"a list ({count}each {_wording(kinds[0])})"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return words.get(hint, "a group of settings")

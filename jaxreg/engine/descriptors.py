@@ -14,21 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxreg.engine.lncc import NOISE_HU
+from jaxreg.config import KeypointConfig
 from jaxreg.ops.filters import box_mean, standardise
 from jaxreg.ops.interpolation import resize
-from jaxreg.ops.types import AnyArray, Image
-
-CLIP_HU = (-1000.0, 0.0)  # air to water
-NOISE_HU2 = 200.0  # squared difference of patches that noise alone makes
-WINDOW = 2  # radius of the standardisation, voxels
+from jaxreg.ops.types import AnyArray, Image, Number
 
 Channels = Float[AnyArray, "C X Y Z"]
 Descriptors = Sequence[Float[AnyArray, "_ _ _ _"]]  # of channels, coarsest resolution first
 
 
 @functools.partial(jax.jit, static_argnames="radius")
-def mind_ssc(image: Image, *, radius: int = 1) -> Float[AnyArray, "12 X Y Z"]:
+def mind_ssc(
+    image: Image, *, radius: int = 1, noise_hu2: Number = 200.0
+) -> Float[AnyArray, "12 X Y Z"]:
     """Self-similarity context of each voxel: exp(-(D_i - min D) / mean(D - min D)), 12 channels.
 
     D_i is the mean squared difference of the patches around two of the six next voxels, one pair
@@ -37,6 +35,7 @@ def mind_ssc(image: Image, *, radius: int = 1) -> Float[AnyArray, "12 X Y Z"]:
     Args:
         image: HU, (X, Y, Z); continued by its edge values.
         radius: of the patches, voxels.
+        noise_hu2: squared difference of patches that noise alone makes.
 
     Returns:
         Descriptors in [0, 1], (12, X, Y, Z).
@@ -54,22 +53,23 @@ def mind_ssc(image: Image, *, radius: int = 1) -> Float[AnyArray, "12 X Y Z"]:
     squares = jnp.stack([(moved(a) - moved(b)) ** 2 for a, b in pairs])
     distances = jax.vmap(functools.partial(box_mean, radius=radius))(squares)
     distances -= jnp.min(distances, axis=0, keepdims=True)
-    return jnp.exp(-distances / (jnp.mean(distances, axis=0, keepdims=True) + NOISE_HU2))
+    return jnp.exp(-distances / (jnp.mean(distances, axis=0, keepdims=True) + noise_hu2))
 
 
-@jax.jit
-def descriptors(image: Image) -> Descriptors:
+@functools.partial(jax.jit, static_argnames="config")
+def descriptors(image: Image, *, config: KeypointConfig) -> Descriptors:
     """What is compared at each resolution.
 
     Args:
         image: HU, (X, Y, Z).
+        config: settings.
 
     Returns:
         MIND-SSC at 1/4 (means of those at 1/2) and at 1/2 of the resolution, (12, x, y, z) each,
         and the standardised image, (1, X, Y, Z).
     """
-    image = jnp.clip(image, *CLIP_HU)
+    image = jnp.clip(image, *config.window_hu)
     shapes = [tuple(-(-n // factor) for n in image.shape) for factor in (4, 2)]
-    half = mind_ssc(resize(image, shapes[1]))
+    half = mind_ssc(resize(image, shapes[1]), noise_hu2=config.mind_noise_hu2)
     quarter = jax.vmap(lambda channel: resize(channel, shapes[0]))(half)
-    return [quarter, half, standardise(image, radius=WINDOW, noise=NOISE_HU)[None]]
+    return [quarter, half, standardise(image, radius=config.radius, noise=config.noise_hu)[None]]

@@ -1,8 +1,8 @@
-"""Refinement: registration of one pair by Gauss-Newton steps, coarse to fine.
+"""Instance optimisation: registration of one pair by Gauss-Newton steps, coarse to fine.
 
 Minimised over the displacement u in millimetres, level by level, h being the voxel size of u,
 
-    mean over the mask of (1 - LNCC^2) / 2  +  SMOOTHNESS h^2 / 2  mean of |Laplace u|^2
+    mean over the mask of (1 - LNCC^2) / 2  +  smoothness h^2 / 2  mean of |Laplace u|^2
 
 (curvature regularisation, Fischer and Modersitzki 2003, as in Ruehaak et al. 2017 and Hering et
 al. 2021, here with Gauss-Newton and LNCC instead of L-BFGS and NGF). The weight grows as h^2
@@ -12,7 +12,9 @@ stays a fixed number of voxels. The images of a level have voxels of h / 2. Each
     (A + S) v = b - S u,   A = mean of J J^T and b = mean of J r in each voxel of u, S smoothness,
 
 and y <- y o (id + v): the composition of small smooth steps stays one-to-one. Keypoints add springs
-to A and b. Internally fields are (3, X, Y, Z) in millimetres.
+to A and b. What is compared is a function of an image, `Features`: by default the standardised
+image, so that the sum of squares is that of LNCC. Internally fields are (3, X, Y, Z) in
+millimetres.
 """
 
 import functools
@@ -24,33 +26,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxreg.engine.lncc import NOISE_HU, linearised_lncc
-from jaxreg.engine.multigrid import Field, solve
+from jaxreg.config import OptimiserConfig
+from jaxreg.engine.features import Channels, Features, standardised_image
+from jaxreg.engine.lncc import linearised_lncc
+from jaxreg.engine.multigrid import Field, Matrices, solve
 from jaxreg.ops.deformation import compose, inside, warp
-from jaxreg.ops.filters import binomial, image_gradient, standardise
+from jaxreg.ops.filters import binomial, image_gradient
 from jaxreg.ops.interpolation import resize, sample
 from jaxreg.ops.pyramid import double, mean_2x2x2
 from jaxreg.ops.symmetric import IDENTITY, INDICES
 from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Points, Shape, Spacing
 
-CLIP_HU = (-1000.0, 0.0)  # air to water: lungs and their vessels, not bone or contrast
-COARSEST = 16  # voxels along the shortest axis of the first level, at least
-MULTIPLE = 8  # of each level's shape in voxels: halved once for u, twice in the solver
-RADIUS = 2  # of the LNCC window, voxels of a level
-SMOOTHNESS = 1.0  # weight of curvature
-DAMPING = 1e-6  # 1/mm^2, on the step: keeps it finite; more would hold the start far from the lungs
-CONTINUED = 0.1  # weight of curvature in `continue_outside`
-LONGEST_STEP = 0.8  # voxels of u's grid; below 1 neighbours cannot change places at once
-KEYPOINT_MM3 = 100.0  # a keypoint weighs as that much lung whose standardised slope is 1/mm
-MOST_STEPS = 15  # Gauss-Newton steps a level
-SMALLEST_STEP = 0.005  # voxels of u's grid, root mean square in the mask: converged
+MULTIPLE = 8  # of the shape of a level: halved once for u, twice in the solver
 
 
 class _Level(NamedTuple):
-    """One resolution: images, mask and the standardised fixed image with its slopes."""
+    """One resolution: features of the fixed image with their slopes, moving image, mask."""
 
-    fixed: Image
-    fixed_slopes: Field
+    fixed: Channels
+    fixed_slopes: Float[AnyArray, "C 3 X Y Z"]
     moving: Image
     mask: Image
     spacing_mm: Float[AnyArray, "3"]
@@ -71,6 +65,8 @@ def refine(
     spacing_mm: Spacing,
     initial: Displacement | None = None,
     keypoints: tuple[Points, Points] | None = None,
+    features: Features | None = None,
+    config: OptimiserConfig = OptimiserConfig(),
 ) -> Displacement:
     """Displacement that aligns a pair, by optimisation on the pair itself.
 
@@ -84,7 +80,11 @@ def refine(
         spacing_mm: voxel size along each axis, mm.
         initial: displacement to start from, voxels, (X, Y, Z, 3); zero if None.
         keypoints: points of the fixed image and those of the moving one to which they belong,
-            voxels of this grid, (N, 3) each; they pull with KEYPOINT_MM3.
+            voxels of this grid, (N, 3) each; they pull towards each other.
+        features: what is compared, a function from an image (X, Y, Z) in HU to channels
+            (C, X, Y, Z) of mean 0 and deviation about 1 in each window, called at every level; a
+            `jax.tree_util.Partial` where it has parameters. The standardised image if None.
+        config: settings, static under `jax.jit`.
 
     Returns:
         u in voxels, (X, Y, Z, 3).
@@ -99,28 +99,39 @@ def refine(
             f"{mask.shape}. Resample them to one grid."
         )
     spacing = jnp.asarray(spacing_mm, jnp.float32)
-    fixed, moving = (jnp.clip(jnp.asarray(image), *CLIP_HU) for image in (fixed, moving))
+    fixed, moving = (jnp.clip(jnp.asarray(image), *config.window_hu) for image in (fixed, moving))
     mask = (jnp.asarray(mask) > 0).astype(jnp.float32)
     u = None if initial is None else jnp.moveaxis(initial * spacing[None, None, None], -1, 0)
     points = (np.zeros((0, 3), np.float32),) * 2 if keypoints is None else keypoints
     pulls = _Pulls((points[0] + 0.5) * spacing[None], (points[1] - points[0]) * spacing[None])
-    for level_shape in level_shapes(shape):
+    if features is not None:
+        features = jax.tree_util.Partial(features)
+    for level_shape in level_shapes(shape, coarsest=config.coarsest):
         coarse = tuple(n // 2 for n in level_shape)
         u = jnp.zeros((3, *coarse)) if u is None else _resize_field(u, coarse)
-        u = _run_level(fixed, moving, mask, pulls, u, spacing, shape=level_shape)
+        u = _run_level(
+            fixed, moving, mask, pulls, u, spacing, features, shape=level_shape, config=config
+        )
     return _finish(u, spacing, shape=shape)
 
 
-def continue_outside(u: Displacement, mask: Mask, *, spacing_mm: Spacing) -> Displacement:
+def continue_outside(
+    u: Displacement,
+    mask: Mask,
+    *,
+    spacing_mm: Spacing,
+    config: OptimiserConfig = OptimiserConfig(),
+) -> Displacement:
     """The field of a mask, continued outside with little curvature.
 
-    Minimises mean of mask |w - u|^2 + CONTINUED h^4 |Laplace w|^2 over w, h being the voxel size:
-    what networks say far from the lungs may fold.
+    Minimises mean of mask |w - u|^2 + continuation h^4 |Laplace w|^2 over w, h being the voxel
+    size: what networks say far from the lungs may fold.
 
     Args:
         u: displacement in voxels, (X, Y, Z, 3).
         mask: where u counts, nonzero in the lungs of the fixed image, (X, Y, Z).
         spacing_mm: voxel size along each axis, mm.
+        config: settings.
 
     Returns:
         w in voxels, nearly u in the mask (smoothed over less than a voxel); 0 for an empty mask.
@@ -128,16 +139,23 @@ def continue_outside(u: Displacement, mask: Mask, *, spacing_mm: Spacing) -> Dis
     spacing = jnp.asarray(spacing_mm, jnp.float32)
     within = (jnp.asarray(mask) > 0).astype(jnp.float32)[None]
     known = within * jnp.moveaxis(u * spacing[None, None, None], -1, 0)
-    a = (within + DAMPING) * IDENTITY
-    weight = CONTINUED * jnp.prod(spacing) ** (4 / 3)
-    w = _solve(a, known, jnp.zeros_like(known), weight=weight, spacing_mm=spacing)
+    a = (within + config.damping) * IDENTITY
+    weight = config.continuation * jnp.prod(spacing) ** (4 / 3)
+    w = _solve(
+        a,
+        known,
+        jnp.zeros_like(known),
+        weight=weight,
+        spacing_mm=spacing,
+        steps=config.solver_steps,
+    )
     return jnp.moveaxis(w, 0, -1) / spacing[None, None, None]
 
 
-_solve = jax.jit(solve)
+_solve = jax.jit(solve, static_argnames="steps")
 
 
-def level_shapes(shape: Shape) -> list[Shape]:
+def level_shapes(shape: Shape, *, coarsest: int) -> list[Shape]:
     """Shapes of the levels, coarsest first, over one extent.
 
     Each is half of the next, rounded up to what the solver can halve; the finest is the images'
@@ -146,38 +164,43 @@ def level_shapes(shape: Shape) -> list[Shape]:
 
     Args:
         shape: of the images; their voxels should be nearly cubic.
+        coarsest: voxels along the shortest axis of the first level, at least.
 
     Returns:
         Shapes (X, Y, Z).
     """
-    count = 1 + max(0, math.floor(math.log2(min(shape) / COARSEST)))
+    count = 1 + max(0, math.floor(math.log2(min(shape) / coarsest)))
     return [
         tuple(MULTIPLE * math.ceil(n / (MULTIPLE * 2**level)) for n in shape)
         for level in reversed(range(count))
     ]
 
 
-@functools.partial(jax.jit, static_argnames="shape")
-def _run_level(fixed, moving, mask, pulls, u, spacing_mm, *, shape: Shape) -> Field:
+@functools.partial(jax.jit, static_argnames=("shape", "config"))
+def _run_level(
+    fixed, moving, mask, pulls, u, spacing_mm, features, *, shape: Shape, config: OptimiserConfig
+) -> Field:
     """Gauss-Newton on the grid `shape` until the steps are small."""
+    features = (
+        functools.partial(standardised_image, config=config) if features is None else features
+    )
     scale = jnp.array([old / new for old, new in zip(fixed.shape, shape, strict=True)])
     spacing_mm = spacing_mm * scale
-    standardised = standardise(binomial(resize(fixed, shape)), radius=RADIUS, noise=NOISE_HU)
-    slopes = image_gradient(standardised, spacing=spacing_mm)
-    level = _Level(
-        standardised, slopes, binomial(resize(moving, shape)), resize(mask, shape), spacing_mm
-    )
+    channels = features(binomial(resize(fixed, shape)))
+    slopes = jax.vmap(lambda channel: image_gradient(channel, spacing=spacing_mm))(channels)
+    moving, mask = binomial(resize(moving, shape)), resize(mask, shape)
+    level = _Level(channels, slopes, moving, mask, spacing_mm)
     weight = mean_2x2x2(level.mask)
-    tolerance = SMALLEST_STEP * 2 * jnp.prod(spacing_mm) ** (1 / 3)
+    tolerance = config.smallest_step * 2 * jnp.prod(spacing_mm) ** (1 / 3)
 
     def body(state):
         u, count, _ = state
-        v = _step(level, pulls, u)
+        v = _step(level, pulls, u, features, config)
         size = jnp.sqrt(jnp.sum(v**2 * weight[None]) / jnp.maximum(jnp.sum(weight), 1e-6))
         return _compose_small(u, v, 2 * spacing_mm), count + 1, size
 
     def unfinished(state):
-        return (state[1] < MOST_STEPS) & (state[2] > tolerance)
+        return (state[1] < config.most_steps) & (state[2] > tolerance)
 
     return jax.lax.while_loop(unfinished, body, (u, 0, jnp.float32(jnp.inf)))[0]
 
@@ -188,36 +211,52 @@ def _finish(u, spacing_mm, *, shape: Shape) -> Displacement:
     return _voxels_last(_resize_field(u, shape), spacing_mm)
 
 
-def _step(level: _Level, pulls: _Pulls, u: Field) -> Field:
-    """One Gauss-Newton step v in mm, at most LONGEST_STEP long."""
+def _step(level: _Level, pulls: _Pulls, u: Field, features: Features, config) -> Field:
+    """One Gauss-Newton step v in mm, no longer than `longest_step`."""
     spacing_mm = 2 * level.spacing_mm
     displaced = _voxels_last(double(u), level.spacing_mm)
-    warped = warp(level.moving, displaced)
-    residual, slopes = linearised_lncc(
-        level.fixed, level.fixed_slopes, warped, radius=RADIUS, spacing_mm=level.spacing_mm
-    )
-    weighted = slopes * (level.mask * inside(displaced, level.moving.shape))[None]
-    b = jnp.stack([mean_2x2x2(row * residual) for row in weighted])
-    a = jnp.stack([mean_2x2x2(weighted[i] * slopes[j]) for i, j in INDICES])
-    strength, force = _pull(pulls, u, spacing_mm)
-    a, b = a + (DAMPING + strength)[None] * IDENTITY, b + force
-    weight = SMOOTHNESS * jnp.prod(spacing_mm) ** (2 / 3)
-    v = solve(a, b, u, weight=weight, spacing_mm=spacing_mm)
+    warped = features(warp(level.moving, displaced))
+    seen = level.mask * inside(displaced, level.moving.shape)
+    a, b = _normal_equations(level, warped, seen, config)
+    strength, force = _pull(pulls, u, spacing_mm, config.keypoint_mm3)
+    a, b = a + (config.damping + strength)[None] * IDENTITY, b + force
+    weight = config.smoothness * jnp.prod(spacing_mm) ** (2 / 3)
+    v = solve(a, b, u, weight=weight, spacing_mm=spacing_mm, steps=config.solver_steps)
     length = jnp.sqrt(jnp.sum((v / spacing_mm[:, None, None, None]) ** 2, axis=0))
-    return v / jnp.maximum(1.0, length / LONGEST_STEP)[None]
+    return v / jnp.maximum(1.0, length / config.longest_step)[None]
 
 
-def _pull(pulls, u, spacing_mm):
+def _normal_equations(
+    level: _Level, warped: Channels, seen: Image, config
+) -> tuple[Matrices, Field]:
+    """A and b on the grid of u: means over its voxels, sums over the channels."""
+    a, b = [], []
+    for fixed, fixed_slopes, moved in zip(level.fixed, level.fixed_slopes, warped, strict=True):
+        residual, slopes = linearised_lncc(
+            fixed,
+            fixed_slopes,
+            moved,
+            radius=config.radius,
+            gain_floor=config.gain_floor,
+            spacing_mm=level.spacing_mm,
+        )
+        weighted = slopes * seen[None]
+        b.append(jnp.stack([mean_2x2x2(row * residual) for row in weighted]))
+        a.append(jnp.stack([mean_2x2x2(weighted[i] * slopes[j]) for i, j in INDICES]))
+    return functools.reduce(jnp.add, a), functools.reduce(jnp.add, b)
+
+
+def _pull(pulls, u, spacing_mm, keypoint_mm3):
     """Part of the keypoints in the system, in the voxel of u nearest to each.
 
-    The sum over points of KEYPOINT_MM3 |shift - u(place)|^2 / 2, in units of a voxel's volume.
+    The sum over points of keypoint_mm3 |shift - u(place)|^2 / 2, in units of a voxel's volume.
     """
     shape = u.shape[1:]
     places = pulls.places_mm / spacing_mm[None] - 0.5
     missing = pulls.shifts_mm - sample(jnp.moveaxis(u, 0, -1), places)
     nearest = jnp.round(places).astype(jnp.int32)
     x, y, z = (jnp.clip(nearest[:, axis], 0, n - 1) for axis, n in enumerate(shape))
-    weight = KEYPOINT_MM3 / jnp.prod(spacing_mm)
+    weight = keypoint_mm3 / jnp.prod(spacing_mm)
     strength = jnp.zeros(shape).at[x, y, z].add(weight)
     return strength, jnp.zeros_like(u).at[:, x, y, z].add(weight * missing.T)
 

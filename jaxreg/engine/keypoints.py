@@ -12,22 +12,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import ndimage
 
+from jaxreg.config import KeypointConfig
 from jaxreg.engine.descriptors import descriptors
 from jaxreg.engine.matching import match
-from jaxreg.geometry.grid import transform
-from jaxreg.geometry.lung_grid import FRAME, lung_frame, pair_to_frame
-from jaxreg.geometry.volume import Volume
-from jaxreg.io.points import Landmarks
 from jaxreg.ops import symmetric
 from jaxreg.ops.filters import binomial, image_gradient
 from jaxreg.ops.interpolation import sample
 from jaxreg.ops.types import AnyArray, Image, Mask, Spacing
-
-COUNT = 4096  # detected at most
-BLOCK_MM = 20.0  # edge of the blocks over which they spread
-FLAT_HU2 = 1.0  # per mm^2: less distinct than that is noise
-RIM = 2  # voxels inside of the mask's border without keypoints: the chest wall moves otherwise
-RETURN_MM = 2.0  # a match and its way back part by less
 
 
 @jax.jit
@@ -50,42 +41,50 @@ def distinctiveness(image: Image, spacing_mm: Float[AnyArray, "3"]) -> Image:
 
 
 @jax.jit
-def _peaks(distinct):
-    """Where no neighbour of the 26 is more distinct."""
+def _peaks(distinct, flat_hu2):
+    """Where no neighbour of the 26 is more distinctive."""
     window = (3, 3, 3)
     top = jax.lax.reduce_window(distinct, -jnp.inf, jax.lax.max, window, (1, 1, 1), "SAME")
-    return (distinct >= top) & (distinct > FLAT_HU2)
+    return (distinct >= top) & (distinct > flat_hu2)
 
 
-def detect(image: Image, mask: Mask, *, spacing_mm: Spacing) -> Int[np.ndarray, "N 3"]:
-    """The COUNT most distinct voxels, the best of each block first, then the second, and so on.
+def detect(
+    image: Image, mask: Mask, *, spacing_mm: Spacing, config: KeypointConfig = KeypointConfig()
+) -> Int[np.ndarray, "N 3"]:
+    """The most distinctive voxels, the best of each block first, then the second, and so on.
 
     Args:
         image: HU, (X, Y, Z).
-        mask: lungs, nonzero inside, (X, Y, Z); keypoints keep off its border by RIM.
+        mask: lungs, nonzero inside, (X, Y, Z); keypoints keep off its border.
         spacing_mm: voxel size, mm.
+        config: settings.
 
     Returns:
         Voxels in lexical order, (N, 3); N is 0 where nothing is distinct.
     """
     spacing = np.asarray(spacing_mm, np.float32)
     distinct = distinctiveness(jnp.asarray(image), jnp.asarray(spacing))
-    inner = ndimage.binary_erosion(np.asarray(mask) > 0, iterations=RIM)
-    places = np.argwhere(np.asarray(_peaks(distinct)) & inner)
+    inner = ndimage.binary_erosion(np.asarray(mask) > 0, iterations=config.rim)
+    places = np.argwhere(np.asarray(_peaks(distinct, config.flat_hu2)) & inner)
     values = np.asarray(distinct)[tuple(places.T)]
-    blocks = np.floor(places * spacing / BLOCK_MM).astype(int)
+    blocks = np.floor(places * spacing / config.block_mm).astype(int)
     order = np.lexsort((-values, *blocks.T))
     sorted_blocks = blocks[order]
     first = np.any(sorted_blocks != np.roll(sorted_blocks, 1, axis=0), axis=1)
     first[:1] = True
     index = np.arange(len(order))
     rank = index - np.maximum.accumulate(np.where(first, index, 0))
-    chosen = order[np.lexsort((-values[order], rank))[:COUNT]]
+    chosen = order[np.lexsort((-values[order], rank))[: config.count]]
     return places[np.sort(chosen)]
 
 
 def find_keypoints(
-    fixed: Image, moving: Image, mask: Mask, *, spacing_mm: Spacing
+    fixed: Image,
+    moving: Image,
+    mask: Mask,
+    *,
+    spacing_mm: Spacing,
+    config: KeypointConfig = KeypointConfig(),
 ) -> tuple[Float[np.ndarray, "N 3"], Float[np.ndarray, "N 3"]]:
     """Keypoints of a pair that lies on one grid.
 
@@ -94,43 +93,23 @@ def find_keypoints(
         moving: HU on the same grid, linearly prealigned.
         mask: lungs of the fixed image, nonzero inside, (X, Y, Z).
         spacing_mm: voxel size, mm.
+        config: settings.
 
     Returns:
         Points of the fixed image and those of the moving one to which they belong, voxels, (N, 3).
     """
     spacing = np.asarray(spacing_mm, np.float32)
-    points = detect(fixed, mask, spacing_mm=spacing).astype(np.float32)
+    points = detect(fixed, mask, spacing_mm=spacing, config=config).astype(np.float32)
     if len(points) == 0:
         return points, points
-    seen_fixed, seen_moving = descriptors(jnp.asarray(fixed)), descriptors(jnp.asarray(moving))
-    matched = match(seen_fixed, seen_moving, points, spacing_mm=spacing)
-    back = match(seen_moving, seen_fixed, matched, spacing_mm=spacing)
-    kept = np.linalg.norm((back - points) * spacing, axis=1) < RETURN_MM
-    distinct = distinctiveness(jnp.asarray(moving), jnp.asarray(spacing))
-    kept &= np.asarray(sample(distinct, matched)) > FLAT_HU2  # a flat image leads back as well
-    return points[kept], matched[kept]
-
-
-def find_keypoints_mm(
-    fixed: Volume, moving: Volume, fixed_mask: Volume, moving_mask: Volume, matrix: np.ndarray
-) -> Landmarks:
-    """Keypoints of two images in the world.
-
-    Args:
-        fixed: CT, HU.
-        moving: CT, HU, on any grid.
-        fixed_mask: lungs on the grid of `fixed`, nonzero inside.
-        moving_mask: lungs on the grid of `moving`.
-        matrix: (4, 4), prealignment, fixed world to moving world, RAS mm.
-
-    Returns:
-        Points of kind "keypoint", RAS mm; none where nothing is to be seen.
-    """
-    frame = lung_frame(fixed_mask, moving_mask, matrix, shape=FRAME)
-    pair_and_lungs = pair_to_frame(fixed, moving, fixed_mask, frame, matrix)
-    points, matched = find_keypoints(*pair_and_lungs, spacing_mm=frame.spacing_mm)
-    return Landmarks(
-        frame.world_from_voxel(points),
-        transform(matrix, frame.world_from_voxel(matched)),
-        np.full(len(points), "keypoint"),
+    seen_fixed, seen_moving = (
+        descriptors(jnp.asarray(image), config=config) for image in (fixed, moving)
     )
+    matched = match(seen_fixed, seen_moving, points, spacing_mm=spacing, config=config)
+    back = match(seen_moving, seen_fixed, matched, spacing_mm=spacing, config=config)
+    kept = np.linalg.norm((back - points) * spacing, axis=1) < config.return_mm
+    distinct = distinctiveness(jnp.asarray(moving), jnp.asarray(spacing))
+    kept &= (
+        np.asarray(sample(distinct, matched)) > config.flat_hu2
+    )  # a flat image leads back as well
+    return points[kept], matched[kept]

@@ -11,11 +11,8 @@ from typing import NamedTuple
 
 from jaxtyping import Float
 
-from jaxreg.ops.filters import box_mean, image_gradient, standardise
+from jaxreg.ops.filters import box_mean, image_gradient
 from jaxreg.ops.types import AnyArray, Image
-
-NOISE_HU = 40.0  # standard deviation of noise in CT of the lung: less contrast counts as none
-GAIN_FLOOR = 1e-3  # of the window's mean square, so that flat windows have gain 0
 
 
 class Linearised(NamedTuple):
@@ -36,6 +33,7 @@ def linearised_lncc(
     warped: Image,
     *,
     radius: int,
+    gain_floor: float,
     spacing_mm: Float[AnyArray, "3"],
 ) -> Linearised:
     """Residuals whose squares sum to 1 - LNCC^2, and their slopes for a step of the warp.
@@ -46,15 +44,15 @@ def linearised_lncc(
     Args:
         fixed: standardised, (X, Y, Z).
         fixed_slopes: its gradient, 1/mm, (3, X, Y, Z).
-        warped: HU, (X, Y, Z).
+        warped: standardised, (X, Y, Z).
         radius: of the window, voxels.
+        gain_floor: added to the mean square of a window, so that flat windows have gain 0.
         spacing_mm: of the grid, (3,).
 
     Returns:
         The first-order model.
     """
-    warped = standardise(warped, radius=radius, noise=NOISE_HU)
-    power = box_mean(warped**2, radius=radius) + GAIN_FLOOR
+    power = box_mean(warped**2, radius=radius) + gain_floor
     gain = box_mean(fixed * warped, radius=radius) / power
     slopes = 0.5 * gain[None] * (fixed_slopes + image_gradient(warped, spacing=spacing_mm))
     return Linearised(fixed - gain * warped, slopes)

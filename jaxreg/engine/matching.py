@@ -5,9 +5,9 @@ For a point x of the fixed image each displacement d of a lattice costs
     C(x, d) = mean over a patch p and the channels of |F(x + p) - M(x + d + p)|^2,
 
 F and M being the images' descriptors (`engine.descriptors`) at 1/4, 1/2 and 1/1 of the
-resolution. Coarsest first, the cost volumes are spread to neighbours,
+resolution. Coarsest first, the cost volumes are exchanged with the neighbours y of x,
 
-    B_x = (C_x + SPREAD mean over neighbours y of min_e B_y(e) + BEND |d - e|^2) / (1 + SPREAD),
+    B_x = (C_x + coupling mean over y of min_e B_y(e) + bending |d - e|^2) / (1 + coupling),
 
 a few rounds of min-sum that do not tell who a message came from. Then, at every resolution, each
 point takes the d that minimises
@@ -27,40 +27,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
+from jaxreg.config import KeypointConfig
 from jaxreg.engine.descriptors import Channels, Descriptors
 from jaxreg.ops.types import AnyArray, Points, Spacing
 
-NEIGHBOURS = 32  # points that a point is fitted to
-LINKED = 10  # of these, the nearest, which costs are spread to
-REACH_MM = 20.0  # standard deviation of the weights of the fit
-ROUNDS = 6  # of spreading costs
-SPREAD = 6.0
-BEND = 5e-4  # 1/mm^2
 SLAB = 64  # points whose costs are worked out at a time
 PADDING = 512  # numbers of points are filled up to a multiple of this: few programs to compile
 
-
-class Search(NamedTuple):
-    """How one resolution is searched.
-
-    Attributes:
-        radius: of the displacements about the one so far, voxels of the descriptors.
-        patch: radius of the patch, voxels of the descriptors.
-        stiffness: of the turns, 1/mm^2.
-    """
-
-    radius: tuple[int, int, int]
-    patch: int
-    stiffness: tuple[float, ...]
-
-
-# At 1/4, 1/2 and 1/1 of the resolution. On the frame of grown lungs the first reaches 50 mm along
-# the body and 25 mm across.
-SEARCHES = (
-    Search((4, 5, 9), 1, (1e-5, 1e-4, 1e-3)),
-    Search((3, 3, 3), 1, (3e-4, 1e-3, 3e-3)),
-    Search((2, 2, 2), 3, (3e-3, 1e-2, 3e-2)),
-)
 
 Costs = Float[AnyArray, "N P Q R"]
 Indices = Int[AnyArray, "N 3"]
@@ -73,23 +46,24 @@ class Graph(NamedTuple):
     weights: Float[AnyArray, "N K"]
 
 
-def graph(places_mm: Float[np.ndarray, "N 3"]) -> Graph:
+def graph(places_mm: Float[np.ndarray, "N 3"], config: KeypointConfig) -> Graph:
     """The nearest points of each point, and the weights a of its affine fit v = sum_j a_j d_j.
 
-    Weighted least squares over the neighbours, weights exp(-distance^2 / (2 REACH_MM^2)); slopes
+    Weighted least squares over the neighbours, weights exp(-distance^2 / (2 reach_mm^2)); slopes
     are damped so that the fit exists for any places.
 
     Args:
         places_mm: mm, (N, 3).
+        config: settings.
 
     Returns:
         The graph; the weights of a point sum to 1.
     """
-    count = min(NEIGHBOURS + 1, len(places_mm))
+    count = min(config.neighbours + 1, len(places_mm))
     found = KDTree(places_mm).query(places_mm, count)
     distance, neighbours = (np.reshape(array, (-1, count)) for array in found)
-    closeness = np.exp(-(distance**2) / (2 * REACH_MM**2))
-    offsets = (places_mm[neighbours] - places_mm[:, None]) / REACH_MM
+    closeness = np.exp(-(distance**2) / (2 * config.reach_mm**2))
+    offsets = (places_mm[neighbours] - places_mm[:, None]) / config.reach_mm
     design = np.concatenate([np.ones((*neighbours.shape, 1)), offsets], axis=-1)
     weighted = closeness[..., None] * design
     normal = np.einsum("nki,nkj->nij", weighted, design) + np.diag([0.0, 0.1, 0.1, 0.1])
@@ -100,7 +74,12 @@ def graph(places_mm: Float[np.ndarray, "N 3"]) -> Graph:
 
 
 def match(
-    fixed: Descriptors, moving: Descriptors, points: Points, *, spacing_mm: Spacing
+    fixed: Descriptors,
+    moving: Descriptors,
+    points: Points,
+    *,
+    spacing_mm: Spacing,
+    config: KeypointConfig = KeypointConfig(),
 ) -> Float[np.ndarray, "N 3"]:
     """Where points of the fixed image lie in the moving one.
 
@@ -109,17 +88,19 @@ def match(
         moving: those of the moving image on the same grid.
         points: voxels of the images, (N, 3); the nearest voxel is compared.
         spacing_mm: voxel size of the images.
+        config: settings.
 
     Returns:
         Voxels, between voxels too, (N, 3).
     """
     spacing, count = np.asarray(spacing_mm, np.float32), len(points)
     points = np.asarray(points, np.float32)
-    web = graph(points.astype(np.float64) * spacing)
+    web = graph(points.astype(np.float64) * spacing, config)
     filled = np.arange(-(-count // PADDING) * PADDING) % count
     web, points = Graph(web.neighbours[filled], web.weights[filled]), points[filled]
     d = v = np.zeros_like(points)
-    for first, f, m, search in zip((True, False, False), fixed, moving, SEARCHES, strict=True):
+    resolutions = zip(fixed, moving, config.searches, strict=True)
+    for number, (f, m, search) in enumerate(resolutions):
         size = np.array(f.shape[1:], np.float32)
         factor = fixed[-1].shape[1:] / size
         step_mm, last = (spacing * factor).astype(np.float32), size - 1
@@ -129,8 +110,9 @@ def match(
             f, m, centre.astype(np.int32), start.astype(np.int32),
             radius=search.radius, patch=search.patch,
         )  # fmt: skip
-        if first:
-            costs = spread(costs, web.neighbours[:, 1 : LINKED + 1], step_mm)
+        if number == 0:
+            linked = web.neighbours[:, 1 : config.linked + 1]
+            costs = exchange(costs, linked, step_mm, config=config)
         offset = ((start - centre) * step_mm).astype(np.float32)
         found = choose(costs, offset, step_mm, v, web, stiffness=search.stiffness)
         d, v = (np.asarray(field) for field in found)
@@ -178,25 +160,33 @@ def displacement_costs(
     return jax.lax.map(costs, (centre, start), batch_size=SLAB)
 
 
-@jax.jit
-def spread(costs: Costs, neighbours: Int[AnyArray, "N K"], step_mm: Float[AnyArray, "3"]) -> Costs:
-    """Costs B after ROUNDS of exchange with the neighbours, see the module docstring.
+@functools.partial(jax.jit, static_argnames="config")
+def exchange(
+    costs: Costs,
+    neighbours: Int[AnyArray, "N K"],
+    step_mm: Float[AnyArray, "3"],
+    *,
+    config: KeypointConfig,
+) -> Costs:
+    """Costs B after rounds of exchange with the neighbours, see the module docstring.
 
     Args:
         costs: C, of the same displacements for all points.
         neighbours: of each point, (N, K).
         step_mm: between displacements, mm.
+        config: settings.
 
     Returns:
         B, as `costs`.
     """
 
     def round_(_, belief):
-        message = _lower_envelope(belief, BEND * step_mm**2)
+        message = _lower_envelope(belief, config.bending * step_mm**2)
         message -= jnp.min(message, axis=(1, 2, 3), keepdims=True)
-        return (costs + SPREAD * jnp.mean(message[neighbours], axis=1)) / (1.0 + SPREAD)
+        mean = jnp.mean(message[neighbours], axis=1)
+        return (costs + config.coupling * mean) / (1.0 + config.coupling)
 
-    return jax.lax.fori_loop(0, ROUNDS, round_, costs)
+    return jax.lax.fori_loop(0, config.exchanges, round_, costs)
 
 
 def _lower_envelope(costs, bend):

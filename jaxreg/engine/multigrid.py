@@ -22,13 +22,18 @@ Field = Float[AnyArray, "3 X Y Z"]
 Matrices = Float[AnyArray, "6 X Y Z"]
 SpacingArray = Float[AnyArray, "3"]
 
-STEPS = 8  # of conjugate gradients on the finest grid
-STEPS_COARSE = 20  # on each coarser one
-STEPS_COARSEST = 50  # on the coarsest, which has nothing to start from
 COARSEST_VOXELS = 8  # no grid has fewer along an axis
 
 
-def solve(a: Matrices, b: Field, u: Field, *, weight: Scalar, spacing_mm: SpacingArray) -> Field:
+def solve(
+    a: Matrices,
+    b: Field,
+    u: Field,
+    *,
+    weight: Scalar,
+    spacing_mm: SpacingArray,
+    steps: tuple[int, int, int] = (8, 20, 50),
+) -> Field:
     """The step v of (A + S) v = b - S u, with S = weight (Laplace)^2, free at the border.
 
     Args:
@@ -37,21 +42,23 @@ def solve(a: Matrices, b: Field, u: Field, *, weight: Scalar, spacing_mm: Spacin
         u: the field so far, mm, (3, X, Y, Z).
         weight: of curvature, mm^2.
         spacing_mm: of the grid, mm, (3,).
+        steps: of conjugate gradients on this grid, on each coarser one, and on the coarsest, which
+            has nothing to start from.
 
     Returns:
         v, nearly (conjugate gradients end after a fixed number of steps), mm, (3, X, Y, Z).
     """
-    return _solve(a, b, u, weight, spacing_mm, steps=STEPS)
+    return _solve(a, b, u, weight, spacing_mm, steps, steps[0])
 
 
-def _solve(a, b, u, weight, spacing_mm, *, steps):
+def _solve(a, b, u, weight, spacing_mm, steps, count):
     shape = u.shape[1:]
     v = jnp.zeros_like(u)
     if all(n % 2 == 0 and n >= 2 * COARSEST_VOXELS for n in shape):
         coarse = (mean_2x2x2(a), mean_2x2x2(b), mean_2x2x2(u), weight, 2 * spacing_mm)
-        v = double(_solve(*coarse, steps=STEPS_COARSE))
+        v = double(_solve(*coarse, steps, steps[1]))
     else:
-        steps = STEPS_COARSEST
+        count = steps[2]
 
     links = _links(shape, spacing_mm)
 
@@ -74,7 +81,7 @@ def _solve(a, b, u, weight, spacing_mm, *, steps):
         return v, rest, z + new / (product + 1e-30) * direction, new
 
     start = (v, rest, direction, jnp.sum(rest * direction))
-    return jax.lax.fori_loop(0, steps, body, start)[0]
+    return jax.lax.fori_loop(0, count, body, start)[0]
 
 
 class _Links(NamedTuple):

@@ -22,50 +22,54 @@ import numpy as np
 from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
+from jaxreg.config import PrealignmentConfig
 from jaxreg.geometry.volume import Volume, transform
 from jaxreg.lungs.morphology import block_mean
 
-_LEVELS_MM = (10.0, 6.0, 4.0)  # voxel size, coarse to fine; coarser voxels stay as they are
-_MARGIN_MM = 10.0  # around the fixed lungs: chest wall, diaphragm and heart give the contrast
-_LOWEST_HU, _HIGHEST_HU = -1000.0, 200.0
-_POINTS = 25_000  # per level at most
 _ARM_MM = 100.0  # turns angles, logarithms of scales and shears into millimetres
-_LIMITS_MM = np.repeat([60.0, 80.0, 45.0, 25.0], 3)  # rotation, shift, scales, shears
-_REMNANT = 0.5  # logarithm of the ratio of volumes
-_OVERLAP_LOSS = 0.02  # Dice coefficient of the lungs that a stage may cost
 
 
 def prealign(
-    fixed: Volume, moving: Volume, fixed_mask: Volume, moving_mask: Volume
+    fixed: Volume,
+    moving: Volume,
+    fixed_mask: Volume,
+    moving_mask: Volume,
+    *,
+    config: PrealignmentConfig = PrealignmentConfig(),
 ) -> tuple[np.ndarray, str]:
     """Linear map from the fixed to the moving image, and the stage that gave it.
 
     The start is the best by NCC of "identity" (world coordinates as they are), "centroids" (lungs
     shifted onto each other) and "moments" (shifted and scaled to the same extents). From there
     "rigid" and then "affine" are fitted; a stage is kept only if it raises the NCC and costs no
-    overlap of the lungs. Beside the centroids a map shifts by at most 80 mm and turns by 34 degrees
-    along and about each axis, scales by 0.64 to 1.57, shears by 0.25, and never mirrors.
+    overlap of the lungs. Shift (beside that of the centroids), rotation, scales and shears stay
+    within the bounds of the settings, and a map never mirrors.
 
     Args:
         fixed: chest CT, HU.
         moving: chest CT, HU, on any grid.
         fixed_mask: lungs on the grid of `fixed`: 1 right and 2 left, or not 0 for both.
         moving_mask: lungs on the grid of `moving`; a lung that only one mask has is left out.
+        config: settings.
 
     Returns:
         (4, 4) float64, fixed world to moving world in RAS mm; and the name of the stage kept.
     """
-    fixed_lungs, moving_lungs = _common_lungs(fixed_mask, moving_mask)
-    centres, candidates = _starts(fixed_lungs, moving_lungs)
-    levels = [_level(fixed, moving, fixed_lungs, moving_lungs, mm) for mm in _LEVELS_MM]
+    fixed_lungs, moving_lungs = _common_lungs(fixed_mask, moving_mask, config.remnant)
+    limits_mm = _limits_mm(config)
+    centres, candidates = _starts(fixed_lungs, moving_lungs, config.spacings_mm[-1], limits_mm)
+    images = (fixed, moving, fixed_lungs, moving_lungs)
+    levels = [_level(*images, mm, config) for mm in config.spacings_mm]
     scores = {name: levels[0].ncc(_matrix(p, *centres)) for name, p in candidates.items()}
     stage = max(scores, key=lambda name: scores[name])
     best = candidates[stage]
     for name, free, used in (("rigid", 6, levels[:2]), ("affine", 12, levels)):
         parameters = best
         for level in used:
-            parameters = _fit(level, parameters, free, centres)
-        if _helps(levels[-1], _matrix(parameters, *centres), _matrix(best, *centres)):
+            parameters = _fit(level, parameters, free, centres, limits_mm)
+        if _helps(
+            levels[-1], _matrix(parameters, *centres), _matrix(best, *centres), config.overlap_loss
+        ):
             best, stage = parameters, name
     return _matrix(best, *centres), stage
 
@@ -120,7 +124,7 @@ class _Level:
         return float(2 * share[in_lung].sum() / max(in_lung.sum() + share.sum(), 1.0))
 
 
-def _common_lungs(fixed_mask: Volume, moving_mask: Volume) -> tuple[Volume, Volume]:
+def _common_lungs(fixed_mask: Volume, moving_mask: Volume, remnant: float) -> tuple[Volume, Volume]:
     """Boolean masks of the lungs to align.
 
     All of both masks, or the lung of one label, whichever makes the volumes more alike: a mask may
@@ -137,7 +141,7 @@ def _common_lungs(fixed_mask: Volume, moving_mask: Volume) -> tuple[Volume, Volu
     chances = [_pair(masks, np.union1d(first, second))]
     chances += [_pair(masks, np.array([label])) for label in np.intersect1d(first, second)]
     # With the same labels in both masks, only a lung cut to a remnant is worth leaving out.
-    bias = _REMNANT if np.array_equal(first, second) else 0.0
+    bias = remnant if np.array_equal(first, second) else 0.0
     costs = [abs(np.log(_volume_mm3(f) / _volume_mm3(m))) + bias for f, m in chances]
     costs[0] -= bias
     return chances[int(np.argmin(costs))]
@@ -153,11 +157,17 @@ def _volume_mm3(mask: Volume) -> float:
     return float(np.count_nonzero(mask.data) * abs(np.linalg.det(mask.affine[:3, :3])))
 
 
+def _limits_mm(config: PrealignmentConfig) -> np.ndarray:
+    """Bounds of the twelve parameters: rotation, shift, scales, shears."""
+    rotation, scale = _ARM_MM * config.largest_rotation_rad, _ARM_MM * config.largest_log_scale
+    return np.repeat([rotation, config.largest_shift_mm, scale, _ARM_MM * config.largest_shear], 3)
+
+
 def _starts(
-    fixed_lungs: Volume, moving_lungs: Volume
+    fixed_lungs: Volume, moving_lungs: Volume, spacing_mm: float, limits_mm: np.ndarray
 ) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
     """Centroids of the lungs, and parameters of the maps that need no fit."""
-    reduced = [_reduce(lungs, _LEVELS_MM[-1]) for lungs in (fixed_lungs, moving_lungs)]
+    reduced = [_reduce(lungs, spacing_mm) for lungs in (fixed_lungs, moving_lungs)]
     points = [transform(a, np.argwhere(lungs >= lungs.max() / 2)) for lungs, a in reduced]
     centres = (points[0].mean(0), points[1].mean(0))
     centroids, moments, identity = np.zeros((3, 12))
@@ -165,7 +175,7 @@ def _starts(
     moments[6:9] = _ARM_MM * np.log(extents_mm[1] / extents_mm[0])
     identity[3:6] = centres[0] - centres[1]
     starts = {"centroids": centroids, "moments": moments, "identity": identity}
-    return centres, {n: p for n, p in starts.items() if np.all(np.abs(p) < 0.9 * _LIMITS_MM)}
+    return centres, {n: p for n, p in starts.items() if np.all(np.abs(p) < 0.9 * limits_mm)}
 
 
 def _matrix(parameters: np.ndarray, fixed_centre: np.ndarray, moving_centre: np.ndarray):
@@ -180,17 +190,22 @@ def _matrix(parameters: np.ndarray, fixed_centre: np.ndarray, moving_centre: np.
 
 
 def _level(
-    fixed: Volume, moving: Volume, fixed_lungs: Volume, moving_lungs: Volume, spacing_mm: float
+    fixed: Volume,
+    moving: Volume,
+    fixed_lungs: Volume,
+    moving_lungs: Volume,
+    spacing_mm: float,
+    config: PrealignmentConfig,
 ) -> _Level:
     """Both images at about `spacing_mm`."""
-    values, affine = _reduce(fixed, spacing_mm)
+    values, affine = _reduce(fixed, spacing_mm, window_hu=config.window_hu)
     lung = _reduce(fixed_lungs, spacing_mm)[0] > 0.5
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     distance_mm = ndimage.distance_transform_edt(~lung, sampling=spacing)
-    chosen = np.argwhere(np.asarray(distance_mm) <= _MARGIN_MM)
-    chosen = chosen[:: 1 + len(chosen) // _POINTS]
+    chosen = np.argwhere(np.asarray(distance_mm) <= config.margin_mm)
+    chosen = chosen[:: 1 + len(chosen) // config.points]
     at = tuple(chosen.T)
-    image, moving_affine = _reduce(moving, spacing_mm)
+    image, moving_affine = _reduce(moving, spacing_mm, window_hu=config.window_hu)
     return _Level(
         points=np.vstack([transform(affine, chosen).T, np.ones(len(chosen))]),
         values=values[at].astype(np.float64),
@@ -202,10 +217,13 @@ def _level(
     )
 
 
-def _reduce(volume: Volume, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Block means at about `spacing_mm`, HU clipped, and the affine of the reduced grid."""
+def _reduce(
+    volume: Volume, spacing_mm: float, *, window_hu: tuple[float, float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Block means at about `spacing_mm`, values clipped, and the affine of the reduced grid."""
     factors = np.maximum(1, np.rint(spacing_mm / np.array(volume.spacing_mm))).astype(int)
-    image = np.clip(volume.data.astype(np.float32), _LOWEST_HU, _HIGHEST_HU)
+    image = volume.data.astype(np.float32)
+    image = image if window_hu is None else np.clip(image, *window_hu)
     blocks = np.diag([*factors, 1.0])
     blocks[:3, 3] = (factors - 1) / 2  # centre of the first block
     return block_mean(image, factors), volume.affine @ blocks
@@ -222,7 +240,11 @@ def _standardise(values: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _fit(
-    level: _Level, start: np.ndarray, free: int, centres: tuple[np.ndarray, np.ndarray]
+    level: _Level,
+    start: np.ndarray,
+    free: int,
+    centres: tuple[np.ndarray, np.ndarray],
+    limits_mm: np.ndarray,
 ) -> np.ndarray:
     """Parameters of highest NCC; only the first `free` of them move."""
 
@@ -238,13 +260,13 @@ def _fit(
         start[:free],
         jac=True,
         method="L-BFGS-B",
-        bounds=[(-limit, limit) for limit in _LIMITS_MM[:free]],
+        bounds=[(-limit, limit) for limit in limits_mm[:free]],
         options={"maxiter": 100, "ftol": 1e-6, "gtol": 1e-6},
     )
     return np.concatenate([solution.x, start[free:]])
 
 
-def _helps(level: _Level, new: np.ndarray, old: np.ndarray) -> bool:
+def _helps(level: _Level, new: np.ndarray, old: np.ndarray, overlap_loss: float) -> bool:
     """Whether a map has a higher NCC than another and about its overlap of the lungs."""
     gain = level.overlap(new) - level.overlap(old)
-    return bool(level.ncc(new) > level.ncc(old) and gain > -_OVERLAP_LOSS)
+    return bool(level.ncc(new) > level.ncc(old) and gain > -overlap_loss)

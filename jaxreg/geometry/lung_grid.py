@@ -5,17 +5,13 @@ brought over by the prealignment. Any orientation, size and field of view of the
 here, so that networks and refinement see lungs in one pose and one order of axes.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
+from jaxreg.config import LungGridConfig
 from jaxreg.geometry.grid import Grid, transform
 from jaxreg.geometry.volume import Volume, resample
-from jaxreg.ops.types import Shape
 
 AIR_HU = -1024.0  # least value of a CT; scanners pad the outside of their field of view below it
-FRAME = (192, 160, 192)  # on which a pair is refined: about 1.5 mm in a grown person's lungs
-MARGIN_MM = 12.0  # around the lungs, so that their surface has an outside to be compared with
 
 
 def lung_box(mask: Volume, *, matrix: np.ndarray | None = None) -> np.ndarray:
@@ -48,7 +44,7 @@ def lung_box(mask: Volume, *, matrix: np.ndarray | None = None) -> np.ndarray:
 
 
 def lung_frame(
-    fixed_mask: Volume, moving_mask: Volume, matrix: np.ndarray, *, shape: Shape
+    fixed_mask: Volume, moving_mask: Volume, matrix: np.ndarray, *, config: LungGridConfig
 ) -> Grid:
     """Frame around the lungs of both images.
 
@@ -56,18 +52,19 @@ def lung_frame(
         fixed_mask: lungs of the fixed image.
         moving_mask: lungs of the moving image.
         matrix: (4, 4), prealignment, fixed world to moving world, RAS mm.
-        shape: number of voxels; their size follows from the box.
+        config: number of voxels, whose size follows from the box, and margin of the box.
 
     Returns:
-        The grid of the frame: the box with a margin of `MARGIN_MM` on each side.
+        The grid of the frame: the box with a margin on each side.
     """
     boxes = [lung_box(fixed_mask), lung_box(moving_mask, matrix=np.linalg.inv(matrix))]
-    lower = np.min([box[0] for box in boxes], axis=0) - MARGIN_MM
-    upper = np.max([box[1] for box in boxes], axis=0) + MARGIN_MM
+    lower = np.min([box[0] for box in boxes], axis=0) - config.margin_mm
+    upper = np.max([box[1] for box in boxes], axis=0) + config.margin_mm
+    shape = config.shape
     spacing = (upper - lower) / np.array(shape)
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = lower + spacing / 2.0
-    return Grid((shape[0], shape[1], shape[2]), affine)
+    return Grid(shape, affine)
 
 
 def to_frame(image: Volume, frame: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:
@@ -88,28 +85,6 @@ def to_frame(image: Volume, frame: Grid, *, matrix: np.ndarray | None = None) ->
 def labels_to_frame(labels: Volume, frame: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:
     """Label map on the frame by nearest neighbour, 0 outside; arguments as `to_frame`."""
     return resample(labels, frame.affine, frame.shape, matrix=matrix, order=0, fill=0.0).data
-
-
-def pair_to_frame(
-    fixed: Volume, moving: Volume, fixed_mask: Volume, frame: Grid, matrix: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both images and the lungs on the frame, all at the same time.
-
-    Args:
-        fixed: HU.
-        moving: HU, on any grid.
-        fixed_mask: lungs of the fixed image, nonzero inside.
-        frame: where to.
-        matrix: (4, 4), prealignment, fixed world to moving world, RAS mm.
-
-    Returns:
-        Fixed and moving in HU, float32, and the lungs of the fixed image, bool; each (X, Y, Z).
-    """
-    with ThreadPoolExecutor() as pool:  # scipy holds no lock while it samples
-        here = pool.submit(to_frame, fixed, frame)
-        there = pool.submit(to_frame, moving, frame, matrix=matrix)
-        labels = pool.submit(labels_to_frame, fixed_mask, frame)
-        return here.result(), there.result(), labels.result() > 0
 
 
 def points_to_frame(

@@ -1,9 +1,11 @@
 """The lungs of both images of a pair: those given, checked, or found."""
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from jaxreg.config import LungConfig
 from jaxreg.geometry.volume import Volume, check_ct, require_same_grid
 from jaxreg.lungs.segmentation import lung_mask
 
@@ -14,6 +16,7 @@ def lungs_of_pair(
     *,
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
+    config: LungConfig = LungConfig(),
 ) -> tuple[Volume, Volume]:
     """Lungs of both images, each given or found, both images at the same time.
 
@@ -22,6 +25,7 @@ def lungs_of_pair(
         moving: the same, on its own grid.
         fixed_mask: lungs, nonzero inside, on the grid of `fixed`; found if None.
         moving_mask: the same for `moving`.
+        config: of the segmentation.
 
     Returns:
         Masks on the grids of `fixed` and `moving`: 1 patient's right and 2 left, or whatever labels
@@ -36,16 +40,17 @@ def lungs_of_pair(
     check_ct(moving, "moving")
     given = (fixed_mask, moving_mask)
     with ThreadPoolExecutor() as pool:
-        fixed_lungs, moving_lungs = pool.map(_lungs, (fixed, moving), given, ("fixed", "moving"))
+        find = functools.partial(_lungs, config=config)
+        fixed_lungs, moving_lungs = pool.map(find, (fixed, moving), given, ("fixed", "moving"))
     if any(mask is not None and _one_label(mask) for mask in given):
         fixed_lungs, moving_lungs = map(_either, (fixed_lungs, moving_lungs))
     return fixed_lungs, moving_lungs
 
 
-def _lungs(image: Volume, mask: Volume | None, name: str) -> Volume:
+def _lungs(image: Volume, mask: Volume | None, name: str, config: LungConfig) -> Volume:
     if mask is None:
         try:
-            return lung_mask(image)
+            return lung_mask(image, config=config)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     require_same_grid(image, mask, (name, f"{name}_mask"))

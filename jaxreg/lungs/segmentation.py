@@ -14,6 +14,7 @@ import nibabel.orientations
 import numpy as np
 from scipy import ndimage
 
+from jaxreg.config import LungConfig
 from jaxreg.geometry.volume import Volume
 from jaxreg.lungs.morphology import (
     EVERY,
@@ -28,19 +29,10 @@ from jaxreg.lungs.morphology import (
     spread,
 )
 
-_WORK_MM = 2.5  # voxel size of the reduced grid, where the volume is finer than that
-_VOID_HU = -1500.0  # below: padding outside the field of view
-_LUNG_HU = -450.0  # between lung (exhale -700) and soft tissue
-_BODY_HU = -300.0
-_GAS_HU = -970.0  # a component with a median below holds gas (outside air, bowel), not lung
-_CLOSING_MM = 6.5  # vessels, airways and nodules up to twice this width are closed
-_APART_MM = 60.0  # least distance of the centres of two lungs from right to left
-_TOUCH_MM = 20.0  # half the thickest bridge between two lungs
-_MINIMUM_ML = 20.0  # smallest component that can be a lung
 _RIGHT, _LEFT = 1, 2
 
 
-def lung_mask(volume: Volume) -> Volume:
+def lung_mask(volume: Volume, *, config: LungConfig = LungConfig()) -> Volume:
     """Labels of the lungs of a chest CT: 1 patient's right, 2 left, 0 elsewhere.
 
     Vessels, nodules and airways inside a lung belong to it; trachea and main bronchi do not.
@@ -48,6 +40,7 @@ def lung_mask(volume: Volume) -> Volume:
 
     Args:
         volume: chest CT in HU, (X, Y, Z), any orientation and spacing.
+        config: settings.
 
     Returns:
         Labels (X, Y, Z) uint8 on the grid of `volume`.
@@ -61,36 +54,39 @@ def lung_mask(volume: Volume) -> Volume:
     axis_order = np.argsort(to_ras[:, 0])
     spacing_mm = np.linalg.norm(volume.affine[:3, :3], axis=0)[axis_order]
 
-    factors = np.maximum(1, np.rint(_WORK_MM / spacing_mm)).astype(int)
-    void = block_mean((hu < _VOID_HU).astype(np.float32), factors) > 0
+    factors = np.maximum(1, np.rint(config.spacing_mm / spacing_mm)).astype(int)
+    void = block_mean((hu < config.void_hu).astype(np.float32), factors) > 0
     coarse = block_mean(np.clip(hu, -1024.0, 600.0), factors)
-    labels = _coarse_labels(coarse, void, spacing_mm * factors)
+    labels = _coarse_labels(coarse, void, spacing_mm * factors, config)
     if not labels.any():
         raise ValueError(
-            f"volume: expected a chest CT in HU with at least {_MINIMUM_ML:.0f} ml of aerated lung "
-            f"(-970 to -450 HU, enclosed by the body), got no such region in values from "
-            f"{hu.min():.0f} to {hu.max():.0f}. Convert the image to HU, or pass a lung mask."
+            f"volume: expected a chest CT in HU with at least {config.minimum_ml:.0f} ml of "
+            f"aerated lung ({config.gas_hu:.0f} to {config.lung_hu:.0f} HU, enclosed by the body), "
+            f"got no such region in values from {hu.min():.0f} to {hu.max():.0f}. Convert the "
+            "image to HU, or pass a lung mask."
         )
-    labels = _redraw_border(hu, coarse, labels, factors)
+    labels = _redraw_border(hu, coarse, labels, factors, config)
     labels = nibabel.orientations.apply_orientation(labels, from_ras)
     return Volume(data=np.ascontiguousarray(labels), affine=volume.affine)
 
 
-def _coarse_labels(hu: np.ndarray, void: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+def _coarse_labels(
+    hu: np.ndarray, void: np.ndarray, spacing_mm: np.ndarray, config: LungConfig
+) -> np.ndarray:
     """Labels on the reduced grid; zero everywhere where no lung is found."""
-    body = largest(ndimage.binary_opening(hu > _BODY_HU, ball(4.0, spacing_mm)))
-    air, enclosed = (hu < _LUNG_HU) & ~void, _enclosed(body)
-    airways = _airways(hu, air & enclosed, spacing_mm)
-    lungs = _aerated_components(hu, air & ~airways, enclosed, spacing_mm)
+    body = largest(ndimage.binary_opening(hu > config.body_hu, ball(4.0, spacing_mm)))
+    air, enclosed = (hu < config.lung_hu) & ~void, _enclosed(body)
+    airways = _airways(hu, air & enclosed, spacing_mm, config)
+    lungs = _aerated_components(hu, air & ~airways, enclosed, spacing_mm, config)
     labels = np.zeros(hu.shape, np.uint8)
     if not lungs.any():
         return labels
     box = bounding_box(lungs)
     midline = _midline(hu, body, spacing_mm) - box[0].start
     sides = np.zeros_like(labels)
-    sides[box] = _split_sides(lungs[box], midline, spacing_mm)
+    sides[box] = _split_sides(lungs[box], midline, spacing_mm, config)
     for side in (_RIGHT, _LEFT):
-        closed = close(sides == side, _CLOSING_MM, spacing_mm)
+        closed = close(sides == side, config.closing_mm, spacing_mm)
         labels[closed & (labels == 0) & ((sides == 0) | (sides == side)) & ~void] = side
     return labels
 
@@ -108,9 +104,11 @@ def _enclosed(body: np.ndarray) -> np.ndarray:
     return seen >= 3
 
 
-def _airways(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+def _airways(
+    hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray, config: LungConfig
+) -> np.ndarray:
     """Trachea and main bronchi with their walls, as far as they lie in `air`."""
-    seed = _trachea(hu, air, spacing_mm)
+    seed = _trachea(hu, air, spacing_mm, config)
     if not seed.any():
         return seed
     # Grow within a box around the trachea, under the highest threshold that does not leak.
@@ -120,36 +118,37 @@ def _airways(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndar
         first = extent[0] - int(below_mm / spacing_mm[axis])
         window.append(slice(max(first, 0), extent[-1] + 1 + int(above_mm / spacing_mm[axis])))
     window = tuple(window)
-    limit = seed.sum() + 60e3 / np.prod(spacing_mm)  # the bronchi hold less than 60 ml
+    limit = seed.sum() + 1e3 * config.airways_ml / np.prod(spacing_mm)
     airways = seed.copy()
-    for threshold in (-800.0, -850.0, -900.0, -925.0, -950.0, -975.0):
+    for threshold in config.airways_hu:
         components = labelled(air[window] & (hu[window] < threshold))
         names = np.unique(components[seed[window] & (components > 0)])
         grown = np.isin(components, names)
         if grown.sum() <= limit:
             airways[window] |= grown
             break
-    return ndimage.binary_dilation(airways, ball(3.0, spacing_mm)) & air
+    return ndimage.binary_dilation(airways, ball(config.airway_wall_mm, spacing_mm)) & air
 
 
-def _trachea(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+def _trachea(
+    hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray, config: LungConfig
+) -> np.ndarray:
     """The part of the trachea that tissue separates from the lungs in each axial slice.
 
-    A stack of compact cross-sections of 0.5 to 8 cm2, filled with gas, at least 20 mm long, that
-    ends above the middle of the air.
+    A stack of compact cross-sections, filled with gas, that ends above the middle of the air.
     """
     gas = air & (hu < -600.0)
     sections = labelled(gas, neighbours=IN_PLANE)
     counts = np.bincount(sections.ravel())
     areas = counts * spacing_mm[0] * spacing_mm[1]
     means = np.bincount(sections.ravel(), weights=hu.ravel()) / np.maximum(counts, 1)
-    keep = np.zeros(len(counts), bool)
+    keep, (least, greatest) = np.zeros(len(counts), bool), config.trachea_mm2
     for name, box in enumerate(ndimage.find_objects(sections), start=1):
         sides_mm = [(box[a].stop - box[a].start) * spacing_mm[a] for a in (0, 1)]
         compact = areas[name] > 0.5 * sides_mm[0] * sides_mm[1] and max(sides_mm) < 45.0
-        keep[name] = 50.0 < areas[name] < 800.0 and means[name] < -800.0 and compact
+        keep[name] = least < areas[name] < greatest and means[name] < -800.0 and compact
     stacks = labelled(keep[sections], neighbours=EVERY)
-    best, best_length = 0, 20.0
+    best, best_length = 0, config.trachea_length_mm
     middle = np.average(np.arange(air.shape[2]), weights=air.sum((0, 1)) + 1e-9)
     for name, box in enumerate(ndimage.find_objects(stacks), start=1):
         length = (box[2].stop - box[2].start) * spacing_mm[2]
@@ -160,7 +159,11 @@ def _trachea(hu: np.ndarray, air: np.ndarray, spacing_mm: np.ndarray) -> np.ndar
 
 
 def _aerated_components(
-    hu: np.ndarray, air: np.ndarray, enclosed: np.ndarray, spacing_mm: np.ndarray
+    hu: np.ndarray,
+    air: np.ndarray,
+    enclosed: np.ndarray,
+    spacing_mm: np.ndarray,
+    config: LungConfig,
 ) -> np.ndarray:
     """The components of `air` in the body that are large enough for a lung and hold tissue.
 
@@ -168,25 +171,27 @@ def _aerated_components(
     volume cuts a lung at a corner.
     """
     components = labelled(air)
-    names = _large(components, spacing_mm)
+    names = _large(components, spacing_mm, config)
     inside = _medians(hu, np.where(enclosed, components, 0), names)
     outside = _medians(hu, np.where(enclosed, 0, components), names)
     share = np.bincount(components[enclosed], minlength=components.max() + 1)[names]
     share = share / np.bincount(components.ravel())[names]
-    cut = names[(share > 0.1) & (inside > _GAS_HU) & (outside > _GAS_HU)]
+    cut = names[(share > 0.1) & (inside > config.gas_hu) & (outside > config.gas_hu)]
     air = air & (enclosed | np.isin(components, cut))
     components = labelled(air)
-    names = _large(components, spacing_mm)
+    names = _large(components, spacing_mm, config)
     small = np.bincount(components.ravel())[names] < 0.1 * np.count_nonzero(air)
-    gas = np.where(small, _GAS_HU + 50.0, _GAS_HU)  # tissue around a small one blurs into it
+    gas = np.where(
+        small, config.gas_hu + 50.0, config.gas_hu
+    )  # tissue around a small one blurs into it
     return np.isin(components, names[_medians(hu, components, names) > gas])
 
 
-def _large(components: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+def _large(components: np.ndarray, spacing_mm: np.ndarray, config: LungConfig) -> np.ndarray:
     """Names of the components that can be lungs by their volumes."""
     sizes_ml = np.bincount(components.ravel()) * np.prod(spacing_mm) / 1e3
     sizes_ml[0] = 0.0
-    return np.flatnonzero(sizes_ml > max(_MINIMUM_ML, 0.05 * sizes_ml.max()))
+    return np.flatnonzero(sizes_ml > max(config.minimum_ml, 0.05 * sizes_ml.max()))
 
 
 def _medians(image: np.ndarray, components: np.ndarray, names: np.ndarray) -> np.ndarray:
@@ -206,14 +211,16 @@ def _midline(hu: np.ndarray, body: np.ndarray, spacing_mm: np.ndarray) -> float:
     return float(np.argmax(ndimage.gaussian_filter1d(bone, 15.0 / spacing_mm[0], mode="constant")))
 
 
-def _split_sides(lungs: np.ndarray, midline: float, spacing_mm: np.ndarray) -> np.ndarray:
+def _split_sides(
+    lungs: np.ndarray, midline: float, spacing_mm: np.ndarray, config: LungConfig
+) -> np.ndarray:
     """Labels right and left of a mask of one or both lungs.
 
     Lungs that touch are parted by the least erosion that leaves two large pieces beside each other;
     every voxel then goes with the nearest piece. Without such pieces there is one lung, and each
     of its components lies right or left of `midline`.
     """
-    cores = _cores(lungs, spacing_mm)
+    cores = _cores(lungs, spacing_mm, config)
     pieces = next(cores)
     names = np.arange(1, pieces.max() + 1)
     across = _centres(pieces, names)
@@ -221,7 +228,7 @@ def _split_sides(lungs: np.ndarray, midline: float, spacing_mm: np.ndarray) -> n
         sizes = np.bincount(eroded.ravel())[1:]
         large = 1 + np.flatnonzero(sizes > 0.1 * sizes.sum())
         at = _centres(eroded, large)
-        if len(large) > 1 and np.ptp(at) * spacing_mm[0] > _APART_MM:
+        if len(large) > 1 and np.ptp(at) * spacing_mm[0] > config.separation_mm:
             pieces, names, across, midline = eroded, large, at, (at.min() + at.max()) / 2
             break
     side_of = np.zeros(pieces.max() + 1, np.uint8)
@@ -232,11 +239,11 @@ def _split_sides(lungs: np.ndarray, midline: float, spacing_mm: np.ndarray) -> n
     return np.where(lungs, spread(sides, spacing_mm), 0).astype(np.uint8)
 
 
-def _cores(lungs: np.ndarray, spacing_mm: np.ndarray) -> Iterator[np.ndarray]:
+def _cores(lungs: np.ndarray, spacing_mm: np.ndarray, config: LungConfig) -> Iterator[np.ndarray]:
     """Components of the lungs, then of what is left of them by ever more erosion."""
     yield labelled(lungs)
     depth_mm = distance_mm(np.pad(lungs, 1), spacing_mm)[1:-1, 1:-1, 1:-1]
-    for erosion_mm in np.arange(0.0, _TOUCH_MM, spacing_mm.min())[1:]:
+    for erosion_mm in np.arange(0.0, config.contact_mm, spacing_mm.min())[1:]:
         yield labelled(depth_mm > erosion_mm)
 
 
@@ -249,7 +256,11 @@ def _centres(components: np.ndarray, names: np.ndarray) -> np.ndarray:
 
 
 def _redraw_border(
-    hu: np.ndarray, coarse: np.ndarray, labels: np.ndarray, factors: np.ndarray
+    hu: np.ndarray,
+    coarse: np.ndarray,
+    labels: np.ndarray,
+    factors: np.ndarray,
+    config: LungConfig,
 ) -> np.ndarray:
     """Labels on the full grid: within a reduced voxel of the border the HU decide."""
     box = bounding_box(ndimage.binary_dilation(labels > 0))
@@ -259,7 +270,7 @@ def _redraw_border(
     )
     near, within = labels[box] > 0, hu[fine]
     core = ndimage.binary_erosion(near, EVERY, border_value=1).astype(bool)
-    solid = core | (near & (coarse[box] >= _LUNG_HU))  # closed vessels and nodules stay
+    solid = core | (near & (coarse[box] >= config.lung_hu))  # closed vessels and nodules stay
     grown = np.where(ndimage.binary_dilation(near), spread(labels[box], factors), 0)
 
     def upsample(image: np.ndarray) -> np.ndarray:
@@ -267,7 +278,7 @@ def _redraw_border(
             image = np.repeat(image, factor, axis)
         return image[tuple(slice(n) for n in within.shape)]
 
-    lung = (within < _LUNG_HU) & (within > _VOID_HU)
+    lung = (within < config.lung_hu) & (within > config.void_hu)
     redrawn = np.zeros(hu.shape, np.uint8)
     redrawn[fine] = upsample(grown.astype(np.uint8)) * (upsample(solid) | lung)
     return redrawn

@@ -22,7 +22,7 @@ from jaxreg.io.atomic import replacing
 from jaxreg.network.cascade import Params, init_level
 
 FORMAT_VERSION = 1
-SHIPPED = Path(__file__).parents[1] / "weights" / "lung.npz"
+SHIPPED = Path(__file__).parents[1] / "weights"
 _HEADER = "header"
 # What numpy and zipfile raise for damaged archives, depending on where the damage is.
 DAMAGED = (
@@ -97,10 +97,26 @@ def weights_digest(params: Params) -> str:
     return digest.hexdigest()[:12]
 
 
+def load_named(name: str | Path) -> tuple[dict[str, Any], NetworkConfig]:
+    """Parameters and network settings by the name of weights that ship, or by a path.
+
+    Raises:
+        ValueError: no weights of that name ship, or as `load_weights`.
+    """
+    shipped = {path.stem: path for path in SHIPPED.glob("*.npz")}
+    if str(name) in shipped:
+        return _load_shipped(shipped[str(name)])
+    if "/" in str(name) or str(name).endswith(".npz"):
+        return load_weights(name)
+    raise ValueError(
+        f"weights: expected {', '.join(sorted(shipped))} or the path of an .npz file, got "
+        f"{str(name)!r}. Choose one of these."
+    )
+
+
 @functools.cache
-def load_shipped() -> tuple[dict[str, Any], NetworkConfig]:
-    """Returns the parameters that ship with the package, and their network settings."""
-    return load_weights(SHIPPED)
+def _load_shipped(path: Path) -> tuple[dict[str, Any], NetworkConfig]:
+    return load_weights(path)
 
 
 def _read(path):

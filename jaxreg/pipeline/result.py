@@ -29,8 +29,8 @@ class Registration:
         fixed_mask: lungs of the fixed image, nonzero inside.
         prealignment: (4, 4), the linear part found first, fixed world to moving world, RAS mm.
         summary: settings, versions, seconds by stage, folds, similarity before and after.
-        uncertainty: inverse-consistency error |T_back(T(x)) - x| on the fixed grid, mm, if asked
-            for; T_back is the registration of the same pair the other way.
+        inverse_consistency: inverse-consistency error |T_back(T(x)) - x| on the fixed grid, mm, if
+            asked for; T_back is the registration of the same pair in the other direction.
     """
 
     fixed: Volume
@@ -39,7 +39,7 @@ class Registration:
     fixed_mask: Volume
     prealignment: np.ndarray
     summary: Mapping[str, Any]
-    uncertainty: Volume | None = None
+    inverse_consistency: Volume | None = None
 
     @property
     def seconds(self) -> Mapping[str, float]:
@@ -93,12 +93,12 @@ class Registration:
         Returns:
             Pearson's coefficient "correlation_before" and "correlation_after"; "folds_in_lungs", a
             share of voxels; percentiles by rank, "jacobian_percentiles" of the determinant and
-            "inverse_consistency_mm" of the uncertainty, empty where that was not asked for.
+            "inverse_consistency_mm" of that error, empty where it was not asked for.
         """
         lungs = self.fixed_mask.data > 0
         values = self.fixed.data[lungs]
         determinant = self.jacobian_determinant().data
-        error = self.uncertainty
+        error = self.inverse_consistency
         percentiles = {} if error is None else _percentiles(error.data[lungs], (50, 95, 99))
         return {
             "correlation_before": _correlation(values, self._unmoved.data[lungs]),
@@ -111,7 +111,7 @@ class Registration:
     def save(self, folder: str | Path) -> None:
         """Writes warped, displacement and jacobian (.nii.gz), report.png and summary.json.
 
-        And uncertainty.nii.gz, where it was asked for.
+        And inverse_consistency.nii.gz, where it was asked for.
         Each file is written beside its place and renamed, so none is ever half-written.
         """
         from jaxreg.figures.pair import pair_figure  # matplotlib: only where drawn
@@ -125,9 +125,9 @@ class Registration:
                 pool.submit(write_volume, folder / "warped.nii.gz", warped),
                 pool.submit(write_volume, folder / "jacobian.nii.gz", determinant),
             ]
-            if self.uncertainty is not None:
-                path = folder / "uncertainty.nii.gz"
-                files.append(pool.submit(write_volume, path, self.uncertainty))
+            if self.inverse_consistency is not None:
+                path = folder / "inverse_consistency.nii.gz"
+                files.append(pool.submit(write_volume, path, self.inverse_consistency))
             pair_figure(
                 folder / "report.png",
                 fixed=self.fixed,
@@ -154,10 +154,10 @@ class Registration:
             f"{sum(self.seconds.values()):.1f} s: "
             + ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items()),
         ]
-        if self.uncertainty is not None:
+        if self.inverse_consistency is not None:
             error = self.summary["inverse_consistency_mm"]
             words[2:2] = [
-                f"there and back in the lungs: {error['50']:.2f} mm off (median), "
+                f"inverse-consistency error in the lungs: {error['50']:.2f} mm (median), "
                 f"{error['95']:.2f} mm (95th percentile)"
             ]
         return tuple(words)

@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxreg.config import LungGridConfig, RegistrationConfig
 from jaxreg.datasets.manifest import read_manifest
-from jaxreg.engine.prealignment import prealign
-from jaxreg.geometry.lung_grid import labels_to_frame, lung_frame, points_to_frame, to_frame
-from jaxreg.geometry.volume import Volume, check_ct
-from jaxreg.lungs.segmentation import lung_mask
+from jaxreg.geometry.lung_grid import points_to_frame
+from jaxreg.geometry.volume import Volume
 from jaxreg.ops.pyramid import halve
 from jaxreg.ops.types import Shape
 from jaxreg.phantom.pair import phantom_pair
+from jaxreg.pipeline.align import align
 from jaxreg.training.losses import Example
 from jaxreg.training.prepared import entry_name, prepare_files
 
@@ -80,32 +80,28 @@ def prepare(
     Returns:
         The pair as arrays of the host; images are int16, label maps uint8.
     """
-    check_ct(fixed, "fixed")
-    check_ct(moving, "moving")
-    fixed_labels = lung_mask(fixed) if fixed_labels is None else fixed_labels
-    moving_labels = lung_mask(moving) if moving_labels is None else moving_labels
     for labels, name in ((fixed_labels, "fixed_labels"), (moving_labels, "moving_labels")):
-        if not 0 <= labels.data.min() <= labels.data.max() <= MOST_LABELS:
+        if labels and not 0 <= labels.data.min() <= labels.data.max() <= MOST_LABELS:
             raise ValueError(
                 f"{name}: expected labels from 0 to {MOST_LABELS}, got {labels.data.min()} to "
                 f"{labels.data.max()}. Renumber them, or leave them out to use the lungs."
             )
-    matrix, _ = prealign(fixed, moving, fixed_labels, moving_labels)
-    frame = lung_frame(fixed_labels, moving_labels, matrix, shape=grid)
+    config = RegistrationConfig(grid=LungGridConfig(shape=(grid[0], grid[1], grid[2])))
+    pair = align(fixed, moving, fixed_mask=fixed_labels, moving_mask=moving_labels, config=config)
     chosen = np.linspace(0, len(fixed_points) - 1, min(KEYPOINTS, len(fixed_points))).astype(int)
     count = len(chosen)
     keypoints = np.zeros((2, KEYPOINTS, 3), np.float32)
-    keypoints[0, :count] = points_to_frame(fixed_points[chosen], frame)
-    keypoints[1, :count] = points_to_frame(moving_points[chosen], frame, matrix=matrix)
+    keypoints[0, :count] = points_to_frame(fixed_points[chosen], pair.grid)
+    keypoints[1, :count] = points_to_frame(moving_points[chosen], pair.grid, matrix=pair.matrix)
     return Pair(
-        fixed=np.round(to_frame(fixed, frame)).astype(np.int16),
-        moving=np.round(to_frame(moving, frame, matrix=matrix)).astype(np.int16),
-        fixed_labels=labels_to_frame(fixed_labels, frame).astype(np.uint8),
-        moving_labels=labels_to_frame(moving_labels, frame, matrix=matrix).astype(np.uint8),
+        fixed=np.round(pair.fixed).astype(np.int16),
+        moving=np.round(pair.moving).astype(np.int16),
+        fixed_labels=pair.fixed_lungs.astype(np.uint8),
+        moving_labels=pair.moving_lungs.astype(np.uint8),
         fixed_keypoints=keypoints[0],
         moving_keypoints=keypoints[1],
         keypoint_weights=(np.arange(KEYPOINTS) < count).astype(np.float32),
-        spacing_mm=np.array(frame.spacing_mm, np.float32),
+        spacing_mm=np.array(pair.spacing_mm, np.float32),
     )
 
 

@@ -1,0 +1,105 @@
+"""A pair brought together: lungs, linear prealignment, both images on one grid around the lungs.
+
+Whatever orientation, size and field of view the files have ends here: every later stage sees the
+lungs in one pose, on one grid.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from jaxreg.config import RegistrationConfig
+from jaxreg.engine.prealignment import prealign
+from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.lung_grid import labels_to_frame, lung_frame, to_frame
+from jaxreg.geometry.volume import Volume
+from jaxreg.lungs.pair import lungs_of_pair
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AlignedPair:
+    """Two images on one grid around the lungs of both, axes along RAS.
+
+    Attributes:
+        fixed: HU, (X, Y, Z), float32.
+        moving: HU after the prealignment, (X, Y, Z), float32.
+        fixed_lungs: labels of the lungs, 0 outside, (X, Y, Z).
+        moving_lungs: the same of the moving image, after the prealignment.
+        grid: where the voxels lie in the world of the fixed image.
+        matrix: (4, 4), the prealignment, fixed world to moving world, RAS mm.
+        prealignment: the stage that gave the matrix, "none" where it took no part.
+        masks: lungs on the images' own grids, fixed and moving.
+    """
+
+    fixed: np.ndarray
+    moving: np.ndarray
+    fixed_lungs: np.ndarray
+    moving_lungs: np.ndarray
+    grid: Grid
+    matrix: np.ndarray
+    prealignment: str
+    masks: tuple[Volume, Volume]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size of the grid along each axis, mm."""
+        return self.grid.spacing_mm
+
+    def swapped(self) -> "AlignedPair":
+        """The pair for the registration in the other direction, on the same grid."""
+        return dataclasses.replace(
+            self,
+            fixed=self.moving,
+            moving=self.fixed,
+            fixed_lungs=self.moving_lungs,
+            moving_lungs=self.fixed_lungs,
+        )
+
+
+def align(
+    fixed: Volume,
+    moving: Volume,
+    *,
+    fixed_mask: Volume | None = None,
+    moving_mask: Volume | None = None,
+    config: RegistrationConfig = RegistrationConfig(),
+    progress: Callable[[str], None] = lambda stage: None,
+) -> AlignedPair:
+    """Lungs, prealignment and common grid of a pair, each worked out once.
+
+    Args:
+        fixed: CT in HU.
+        moving: CT in HU, on any grid.
+        fixed_mask: lungs or lobes, nonzero inside, on the grid of `fixed`; found if None.
+        moving_mask: the same for `moving`.
+        config: settings.
+        progress: called with the name of each stage when it begins.
+
+    Returns:
+        The pair.
+
+    Raises:
+        ValueError: an image is no CT in HU, a mask is empty or on another grid, or no lungs are
+            found.
+    """
+    progress("masks")
+    masks = lungs_of_pair(
+        fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, config=config.lungs
+    )
+    matrix, stage = np.eye(4), "none"
+    if config.prealignment.enabled:
+        progress("prealignment")
+        matrix, stage = prealign(fixed, moving, *masks, config=config.prealignment)
+    progress("resampling")
+    grid = lung_frame(*masks, matrix, config=config.grid)
+    with ThreadPoolExecutor() as pool:  # scipy holds no lock while it samples
+        tasks = (
+            pool.submit(to_frame, fixed, grid),
+            pool.submit(to_frame, moving, grid, matrix=matrix),
+            pool.submit(labels_to_frame, masks[0], grid),
+            pool.submit(labels_to_frame, masks[1], grid, matrix=matrix),
+        )
+        images = [task.result() for task in tasks]
+    return AlignedPair(*images, grid=grid, matrix=matrix, prealignment=stage, masks=masks)

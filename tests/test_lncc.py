@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from jaxreg.engine.lncc import linearised_lncc
 from jaxreg.ops.filters import image_gradient, standardise
 
 SPACING = np.array([1.0, 1.5, 2.5], np.float32)

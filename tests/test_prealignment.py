@@ -5,12 +5,14 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from thorax import LEFT, RIGHT, SHAPE, grid, thorax
 
+from jaxreg.config import PrealignmentConfig
 from jaxreg.engine import prealignment as affine
 from jaxreg.engine.prealignment import prealign
 from jaxreg.geometry.volume import Volume, transform
 from jaxreg.lungs.morphology import block_mean
 from jaxreg.lungs.segmentation import lung_mask
 
+CONFIG = PrealignmentConfig()
 PEERS_MM = {"a0001_m3": 3.11, "a0001_m4": 3.48, "cip64_m2": 2.27, "cip64_m5": 2.89}
 
 
@@ -136,7 +138,7 @@ def test_slope_of_the_ncc_is_its_derivative():
     moving, moving_labels = moved(TRUTHS["15 degrees"])
     masks = (Volume(labels > 0, fixed.affine), Volume(moving_labels.data > 0, moving.affine))
     smooth = [Volume(ndimage.gaussian_filter(v.data, 5.0), v.affine) for v in (fixed, moving)]
-    level = affine._level(*smooth, *masks, 10.0)
+    level = affine._level(*smooth, *masks, 10.0, CONFIG)
     matrix = linear(shift_mm=(2.3, -1.7, 3.1))
     _, slope = level.ncc_and_slope(matrix)
     changes = np.zeros((3, 4))
@@ -153,8 +155,10 @@ def test_slope_of_the_ncc_is_its_derivative():
 def failing_fit(broken, free_when_broken):
     fit = affine._fit
 
-    def fitted(level, start, free, centres):
-        return broken(start) if free in free_when_broken else fit(level, start, free, centres)
+    def fitted(level, start, free, centres, limits_mm):
+        if free in free_when_broken:
+            return broken(start)
+        return fit(level, start, free, centres, limits_mm)
 
     return fitted
 
@@ -179,20 +183,20 @@ def test_falls_back_to_the_last_stage_that_helped(monkeypatch):
 def test_a_stage_that_loses_overlap_is_refused(monkeypatch):
     fixed, labels = thorax()
     mask = Volume(labels > 0, fixed.affine)
-    level = affine._level(fixed, fixed, mask, mask, 10.0)
+    level = affine._level(fixed, fixed, mask, mask, 10.0, CONFIG)
     # a higher NCC bought with less overlap
     monkeypatch.setattr(affine._Level, "ncc", lambda self, matrix: matrix[0, 3])
     monkeypatch.setattr(affine._Level, "overlap", lambda self, matrix: 0.9 - matrix[1, 3])
     old = linear()
-    assert affine._helps(level, linear(shift_mm=(0.1, 0.01, 0.0)), old)
-    assert not affine._helps(level, linear(shift_mm=(0.1, 0.03, 0.0)), old)
-    assert not affine._helps(level, linear(shift_mm=(-0.1, 0.0, 0.0)), old)
+    assert affine._helps(level, linear(shift_mm=(0.1, 0.01, 0.0)), old, 0.02)
+    assert not affine._helps(level, linear(shift_mm=(0.1, 0.03, 0.0)), old, 0.02)
+    assert not affine._helps(level, linear(shift_mm=(-0.1, 0.0, 0.0)), old, 0.02)
 
 
 def test_overlap_is_the_dice_coefficient():
     fixed, labels = thorax()
     mask = Volume(labels > 0, fixed.affine)
-    level = affine._level(fixed, fixed, mask, mask, 4.0)
+    level = affine._level(fixed, fixed, mask, mask, 4.0, CONFIG)
     steps = 2
     shifted = np.roll(labels > 0, -steps, axis=0)
     expected = 2 * np.sum(shifted & (labels > 0)) / (2 * np.sum(labels > 0))

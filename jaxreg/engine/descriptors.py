@@ -23,7 +23,7 @@ Channels = Float[AnyArray, "C X Y Z"]
 Descriptors = Sequence[Float[AnyArray, "_ _ _ _"]]  # of channels, coarsest resolution first
 
 
-@functools.partial(jax.jit, static_argnames="radius")
+@functools.partial(jax.jit, static_argnames=("radius", "noise_hu2"))
 def mind_ssc(
     image: Image, *, radius: int = 1, noise_hu2: Number = 200.0
 ) -> Float[AnyArray, "12 X Y Z"]:

@@ -29,7 +29,7 @@ from jaxtyping import Float
 from jaxreg.config import OptimiserConfig
 from jaxreg.engine.features import Channels, Features, standardised_image
 from jaxreg.engine.lncc import linearised_lncc
-from jaxreg.engine.multigrid import Field, Matrices, solve
+from jaxreg.engine.multigrid import Field, solve
 from jaxreg.ops.deformation import compose, inside, warp
 from jaxreg.ops.filters import binomial, image_gradient
 from jaxreg.ops.interpolation import resize, sample
@@ -228,7 +228,7 @@ def _step(level: _Level, pulls: _Pulls, u: Field, features: Features, config) ->
 
 def _normal_equations(
     level: _Level, warped: Channels, seen: Image, config
-) -> tuple[Matrices, Field]:
+) -> tuple[Float[AnyArray, "6 x y z"], Float[AnyArray, "3 x y z"]]:
     """A and b on the grid of u: means over its voxels, sums over the channels."""
     a, b = [], []
     for fixed, fixed_slopes, moved in zip(level.fixed, level.fixed_slopes, warped, strict=True):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxreg.benchmark import methods
-from jaxreg.config import NetworkConfig
+from jaxreg.config import CascadeConfig, NetworkConfig, RegistrationConfig, override, with_method
 from jaxreg.network.cascade import init_level
 
 sitk = pytest.importorskip("SimpleITK")
@@ -29,6 +29,11 @@ def test_fields_are_known_by_their_content(tmp_path, ending):
     method.settings("3")  # missing: reported when it is read
 
 
+def cascade(network):
+    config = RegistrationConfig(network=CascadeConfig(architecture=network))
+    return with_method(config, "cascade")
+
+
 def test_networks_are_known_by_weights_and_settings():
     config = NetworkConfig(grid=(16, 16, 16), levels=1, widths=(2, 2), convs=1)
     params = {"level_1": init_level(jax.random.key(0), config)}
@@ -39,8 +44,7 @@ def test_networks_are_known_by_weights_and_settings():
         for p, c in ((params, config), (params, finer), (others, config))
     ]
     assert all(one != other for one, other in itertools.combinations(known, 2))
-    settings = (
-        methods.registering("classical", config=RegistrationConfig()).settings("1")["weights"]
-        is None
-    )
-    assert settings["name"] == "classical" and settings["weights"] is None
+    settings = methods.registering("classical", config=RegistrationConfig()).settings("1")
+    assert settings["weights"] is None and settings["config"]["optimiser"]["smoothness"] == 1.0
+    other = override(RegistrationConfig(), "optimiser.smoothness=2")
+    assert methods.registering("classical", config=other).settings("1") != settings

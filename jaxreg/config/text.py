@@ -69,6 +69,9 @@ def override(config: Settings, assignment: str) -> Settings:
         config: settings, with groups or without.
         assignment: dotted name, "=", and a value in JSON; a value that is no JSON is a string.
 
+    Returns:
+        Settings of the same class.
+
     Raises:
         ValueError: no such setting, or no such value.
     """

@@ -115,14 +115,14 @@ def test_folds_that_central_differences_miss_are_rejected_and_repaired(field):
     assert uncertified_cells(u).any()
     repaired, report = repair(u)
     assert not uncertified_cells(repaired).any()
-    assert report.cells == uncertified_cells(u).sum() and report.uncertified == 0
+    assert report.cells == uncertified_cells(u).sum()
 
 
 def test_repair_leaves_a_certified_field_bit_for_bit():
     u = noise((12, 11, 10), sigma=2.0, amplitude=0.5)
     repaired, report = repair(u)
     assert np.array_equal(repaired, u)
-    assert report == (0, 0, 0.0, 0)
+    assert report == (0, 0, 0.0)
 
 
 def test_repair_changes_only_the_neighbourhood_and_tells_by_how_many_mm():

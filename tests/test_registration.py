@@ -12,6 +12,7 @@ import jaxreg
 from jaxreg.config import (
     METHODS,
     CascadeConfig,
+    CertificateConfig,
     LungGridConfig,
     NetworkConfig,
     RegistrationConfig,
@@ -24,7 +25,7 @@ from jaxreg.io.points import Landmarks, read_landmarks
 from jaxreg.network.cascade import init_level
 from jaxreg.phantom.pair import phantom_pair
 from jaxreg.pipeline.keypoints import match_volumes
-from jaxreg.pipeline.registration import register, register_volumes
+from jaxreg.pipeline.registration import _certified, register, register_volumes
 
 CONFIG = NetworkConfig(grid=(16, 16, 16), levels=2, widths=(3, 5), convs=1)
 SHAPE = (19, 14, 17)
@@ -156,9 +157,35 @@ def test_summary_says_what_was_done(classical):
     summary = json.loads(json.dumps(classical.summary))  # plain numbers and words only
     assert summary["method"] == "classical"
     assert summary["correlation_after"] > summary["correlation_before"]
-    assert summary["certificate"]["uncertified"] == 0
+    certificate = summary["certificate"]
+    assert set(certificate) == {"cells", "voxels", "largest_change_mm", "uncertified", "smallest"}
+    assert certificate["uncertified"] == 0 and certificate["smallest"] >= 0.9e-3
     assert set(summary["seconds"]) >= {"masks", "prealignment", "optimiser", "certificate"}
     assert set(summary["versions"]) == {"jaxreg", "jax", "python", "device"}
+
+
+def test_the_certificate_is_that_of_the_field_that_is_written():
+    """A push of 2.4 mm in voxels of 2 mm folds the four cells on that side of it."""
+    affine, data = np.diag([2.0, 2.0, 2.0, 1.0]), np.zeros((8, 7, 6, 3), np.float32)
+    field = DisplacementField(data, affine)
+    same, found = _certified(field, CertificateConfig())
+    assert same is field
+    assert found == {
+        **{"cells": 0, "voxels": 0, "largest_change_mm": 0.0},
+        **{"uncertified": 0, "smallest": 1.0},
+    }
+    data = np.zeros_like(data)
+    data[3, 3, 3, 2] = 2.4
+    field = DisplacementField(data, affine)
+    same, found = _certified(field, CertificateConfig(enabled=False))
+    assert same is field and found["uncertified"] == 4 and found["smallest"] < 0
+    for margin in (1e-3, 0.2):
+        other, found = _certified(field, CertificateConfig(margin=margin))
+        change = np.linalg.norm(other.data - field.data, axis=-1)
+        assert found["cells"] >= 4 and found["uncertified"] == 0
+        assert found["smallest"] >= 0.9 * margin
+        assert found["voxels"] == np.count_nonzero(change > 1e-6)
+        assert found["largest_change_mm"] == pytest.approx(change.max(), rel=1e-5)
 
 
 def test_inverse_consistency_error_is_greater_where_the_error_is(pair, classical):

@@ -36,13 +36,11 @@ class Repair(NamedTuple):
         cells: that were not certified before.
         voxels: whose displacement was changed.
         largest_change_mm: length of the greatest change of a vector.
-        uncertified: cells not certified after; 0 always, stated for the records.
     """
 
     cells: int
     voxels: int
     largest_change_mm: float
-    uncertified: int
 
 
 def bernstein_coefficients(u: Displacement) -> Float[AnyArray, "27 X-1 Y-1 Z-1"]:
@@ -130,7 +128,7 @@ def repair(
     bad = uncertified_cells(u, margin=margin)
     cells = int(np.count_nonzero(bad))
     if cells == 0:
-        return u, Repair(0, 0, 0.0, 0)
+        return u, Repair(0, 0, 0.0)
     repaired = u.copy()
     for radius in _radii(u.shape, rounds):
         for box in _boxes(bad, radius):
@@ -143,7 +141,7 @@ def repair(
         repaired = mean + 0.5 * (repaired - mean)
         bad = uncertified_cells(repaired, margin=margin)
     change = np.linalg.norm((repaired - u) * np.asarray(spacing_mm, np.float32), axis=-1)
-    return repaired, Repair(cells, int(np.count_nonzero(change)), float(change.max()), 0)
+    return repaired, Repair(cells, int(np.count_nonzero(change)), float(change.max()))
 
 
 def _coefficients(u):

@@ -11,13 +11,20 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxreg.config import NetworkConfig, RegistrationConfig, method_name, with_method
+from jaxreg.config import (
+    CertificateConfig,
+    NetworkConfig,
+    RegistrationConfig,
+    method_name,
+    with_method,
+)
 from jaxreg.geometry.resampling import field_on_grid
 from jaxreg.geometry.volume import DisplacementField, Volume, resample
 from jaxreg.network.weights import load_named, weights_digest
-from jaxreg.ops.certificate import repair, uncertified_cells
+from jaxreg.ops.certificate import Repair, repair
 from jaxreg.ops.deformation import compose
 from jaxreg.ops.types import AnyArray, Displacement
+from jaxreg.ops.verification import verify
 from jaxreg.pipeline.align import AlignedPair, align
 from jaxreg.pipeline.result import Registration
 from jaxreg.pipeline.stages import cascade_stage, network_displacement, optimiser_stage
@@ -130,7 +137,8 @@ def register_volumes(
         clock("inverse consistency")
         error = _inverse_consistency(pair, u, config, networks, fixed)
     clock("certificate")
-    field, certificate = _certified(field_on_grid(u, pair.grid, fixed.grid, matrix=pair.matrix))
+    field = field_on_grid(u, pair.grid, fixed.grid, matrix=pair.matrix)
+    field, certificate = _certified(field, config.certificate)
     clock("measures")
     summary = _summary(fixed, moving, pair, config, networks, certificate)
     summary["masks"] = {
@@ -191,14 +199,22 @@ def _inverse_consistency(pair, u, config, networks, fixed: Volume) -> Volume:
     return resample(error, fixed.affine, fixed.shape)
 
 
-def _certified(field: DisplacementField) -> tuple[DisplacementField, dict[str, Any]]:
+def _certified(
+    field: DisplacementField, config: CertificateConfig
+) -> tuple[DisplacementField, dict[str, Any]]:
     """The field, repaired where a cell could fold; what was done, and what verification says."""
-    repaired, report = repair(field.to_voxels(), spacing_mm=field.spacing_mm)
-    uncertified = 0
-    if report.cells:
+    found, report = verify(field.to_voxels()), Repair(cells=0, voxels=0, largest_change_mm=0.0)
+    if config.enabled and not found.smallest >= config.margin:
+        repaired, report = repair(
+            field.to_voxels(),
+            spacing_mm=field.spacing_mm,
+            margin=config.margin,
+            rounds=config.rounds,
+        )
         field = DisplacementField.from_voxels(repaired, field.affine)
-        uncertified = int(np.count_nonzero(uncertified_cells(field.to_voxels())))
-    return field, report._asdict() | {"uncertified": uncertified}
+        found = verify(field.to_voxels())  # as it is written, in mm
+    verified = {"uncertified": found.uncertified, "smallest": found.smallest}
+    return field, report._asdict() | verified
 
 
 def _summary(fixed, moving, pair, config, networks, certificate) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from jaxreg.geometry.volume import Volume
 
 
 def prepare_folder(folder: Path) -> None:
@@ -23,20 +27,27 @@ def prepare_folder(folder: Path) -> None:
         )
 
 
+class InputPair(NamedTuple):
+    """The images that a command names, and their masks, None where it names none."""
+
+    fixed: "Volume"
+    moving: "Volume"
+    fixed_mask: "Volume | None"
+    moving_mask: "Volume | None"
+
+
 def read_pair(
     fixed: Path,
     moving: Path,
     fixed_mask: Path | None,
     moving_mask: Path | None,
     series: str | None,
-):
+) -> InputPair:
     """The images that a command names, and their masks, None where it names none.
 
     Masks come to the grids of their images. `series` is that of both DICOM folders, or of each,
     with a comma between.
 
-    Returns:
-        Fixed image, moving image, [mask of fixed, mask of moving].
     """
     from jaxreg.io.images import read_image, read_labels
 
@@ -49,4 +60,4 @@ def read_pair(
         read_labels(path, grid=image.grid) if path else None
         for path, image in zip((fixed_mask, moving_mask), images, strict=True)
     ]
-    return *images, masks
+    return InputPair(*images, *masks)

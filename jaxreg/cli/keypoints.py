@@ -51,10 +51,10 @@ def command(
         images = read_pair(fixed, moving, fixed_mask, moving_mask, series)
         began = time.perf_counter()
         points = match_volumes(
-            images[0],
-            images[1],
-            fixed_mask=images[2][0],
-            moving_mask=images[2][1],
+            images.fixed,
+            images.moving,
+            fixed_mask=images.fixed_mask,
+            moving_mask=images.moving_mask,
             progress=stage,
         )
         seconds = time.perf_counter() - began

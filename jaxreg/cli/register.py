@@ -47,10 +47,10 @@ def command(
         stage("reading")
         images = read_pair(fixed, moving, fixed_mask, moving_mask, series)
         result = register_volumes(
-            images[0],
-            images[1],
-            fixed_mask=images[2][0],
-            moving_mask=images[2][1],
+            images.fixed,
+            images.moving,
+            fixed_mask=images.fixed_mask,
+            moving_mask=images.moving_mask,
             config=settings,
             progress=stage,
         )

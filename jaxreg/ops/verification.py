@@ -12,6 +12,7 @@ Comput Phys 233). A cell whose least coefficient is positive is certified. The c
 hold: a cell may be free of folds and not be certified.
 """
 
+import functools
 import itertools
 import math
 from typing import NamedTuple
@@ -85,13 +86,14 @@ def _lower_bound(u: Displacement) -> Float[AnyArray, "X-1 Y-1 Z-1"]:
         for i, j, k in itertools.product(range(3), repeat=3)
     }
     for axis in range(3):
-        for node in (node for node in values if node[axis] == 1):
-            ends = [values[(*node[:axis], end, *node[axis + 1 :])] for end in (0, 2)]
-            values[node] = 2.0 * values[node] - 0.5 * (ends[0] + ends[1])
-    least = jnp.inf
-    for value in values.values():
-        least = jnp.minimum(least, value)
-    return least
+        for i, j, k in (node for node in values if node[axis] == 1):
+            others = [n for a, n in enumerate((i, j, k)) if a != axis]
+            ends = []
+            for end in (0, 2):
+                x_index, y_index, z_index = others[:axis] + [end] + others[axis:]
+                ends.append(values[x_index, y_index, z_index])
+            values[i, j, k] = 2.0 * values[i, j, k] - 0.5 * (ends[0] + ends[1])
+    return functools.reduce(jnp.minimum, values.values())
 
 
 def _slopes(u, axis):

@@ -28,5 +28,6 @@ from jaxreg.config.training import PER_LEVEL as PER_LEVEL
 from jaxreg.config.training import Config as Config
 from jaxreg.config.training import LossConfig as LossConfig
 from jaxreg.config.training import NetworkConfig as NetworkConfig
+from jaxreg.config.training import SyntheticConfig as SyntheticConfig
 from jaxreg.config.training import TrainingConfig as TrainingConfig
 from jaxreg.config.training import with_levels as with_levels

@@ -9,13 +9,20 @@ Shape = tuple[int, ...]  # (X, Y, Z)
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """The cascade: which grid it works on and how wide its U-Nets are.
+    """The cascade: which grid it works on, of what its levels are, and how wide they are.
 
     Attributes:
         grid: voxels (X, Y, Z) of the network grid, onto which the box of the lungs is resampled.
-        levels: L, number of U-Nets; level l works at 1/2^(l-1) of the grid, L is the coarsest.
-        widths: filters per resolution of each U-Net, finest first.
-        convs: 3x3x3 convolutions per resolution.
+        architecture: of a level; "unet" is the paper's, "least_squares" compares learned channels
+            in Gauss-Newton rounds (`jaxreg.network.least_squares`).
+        levels: L, number of levels; level l works at 1/2^(l-1) of the grid, L is the coarsest.
+        widths: filters per resolution of each U-Net, finest first; with least squares those of
+            each hidden layer.
+        convs: 3x3x3 convolutions per resolution of a U-Net.
+        rounds: of least squares, per level, finest first; one number holds for all.
+        channels: that are compared in them.
+        by_hand: how many of the finest levels compare the standardised image alone, by least
+            squares without a network.
         precision: "float32" or "bfloat16", of the convolutions only.
         window: lowest and highest HU that the networks tell apart.
         flow: rounds of local least-squares flow (`jaxreg.network.flow`) that each level starts
@@ -23,9 +30,13 @@ class NetworkConfig:
     """
 
     grid: Shape = (192, 160, 192)
+    architecture: str = "unet"
     levels: int = 3
     widths: tuple[int, ...] = (16, 32, 64, 128)
     convs: int = 2
+    rounds: tuple[int, ...] = (2,)
+    channels: int = 4
+    by_hand: int = 0
     precision: str = "float32"
     window: tuple[float, float] = (-1000.0, 500.0)
     flow: int = 0
@@ -35,6 +46,31 @@ class NetworkConfig:
         object.__setattr__(self, "grid", tuple(self.grid))
         object.__setattr__(self, "widths", tuple(self.widths))
         object.__setattr__(self, "window", tuple(self.window))
+        check(
+            self.architecture in ("unet", "least_squares"),
+            "architecture",
+            '"unet" or "least_squares"',
+            self.architecture,
+            "The paper's is the first.",
+        )
+        rounds = tuple(self.rounds)
+        object.__setattr__(self, "rounds", rounds * self.levels if len(rounds) == 1 else rounds)
+        check(
+            len(self.rounds) == self.levels and all(n >= 1 for n in self.rounds),
+            "rounds",
+            f"one number >= 1, or {self.levels}",
+            self.rounds,
+            "Use (2,).",
+        )
+        check(
+            self.by_hand == 0
+            or (self.architecture == "least_squares" and 0 < self.by_hand < self.levels),
+            "by_hand",
+            "0, or with least squares fewer than the levels",
+            self.by_hand,
+            "Use 0.",
+        )
+        check(self.channels >= 1, "channels", "at least 1", self.channels, "Use 4.")
         check(len(self.grid) == 3, "grid", "three sizes", self.grid, "Give (X, Y, Z).")
         check(self.levels >= 1, "levels", "at least 1", self.levels, "Use 3, as the paper.")
         check(
@@ -45,11 +81,12 @@ class NetworkConfig:
             "The paper's are (16, 32, 64, 128).",
         )
         check(self.convs >= 1, "convs", "at least 1", self.convs, "Use 2.")
-        smallest = 2 ** (len(self.widths) + self.levels - 2)
+        deepest = len(self.widths) - 1 if self.architecture == "unet" else 1
+        smallest = 2 ** (deepest + self.levels - 1)
         check(
             all(n >= smallest for n in self.grid),
             "grid",
-            f"at least {smallest} voxels an axis, two in the deepest layer of level {self.levels}",
+            f"at least {smallest} voxels an axis, for the deepest layer of level {self.levels}",
             self.grid,
             "Use a larger grid or fewer levels.",
         )
@@ -71,6 +108,99 @@ class NetworkConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SyntheticConfig:
+    """The stream of synthetic pairs: how anatomies, motion and scans vary.
+
+    Lengths of pairs are (least, most) unless said otherwise; fractions lie between 0 and 1.
+
+    Attributes:
+        keypoints: points a pair whose ground truth is told.
+        identical: fraction of pairs of one image with itself, which must not move.
+        residual_mm: root mean square of the motion in the lungs that no affine map explains,
+            uniform in its logarithm.
+        smooth: fraction of its power in the smooth part.
+        waves: voxels of half the network grid between control points of the other part's waves.
+        roughness: exponent of the size of a wave with its length; smaller is rougher.
+        steepest: most the Jacobian of the motion may reach in the lungs, so that nothing folds.
+        breath: sd of the growth along each axis that the lung density follows.
+        linear: sd of the entries of the affine map that prealignment leaves.
+        shift_mm: sd of its shift.
+        sliding: fraction of pairs whose lungs slide along the wall.
+        binning: fraction of pairs whose moving image shows a slab in another phase, as a 4DCT may.
+        size: most by which a person is larger or smaller along an axis.
+        margin_mm: between lungs and face of the grid.
+        turn: sd of the entries of the linear part of the change of anatomy.
+        anatomy_mm: largest root mean square of that change at its two sizes.
+        lesions: at most, each there with the probability `lesion`.
+        lesion: see above.
+        kernel: most smoothing or sharpening.
+        contrast: sd of the intensity scale about -1000 HU.
+        offset_hu: sd of the intensity shift.
+        noise_hu: largest sd of the noise on the network grid.
+        cut: probability that a field of view ends within the lungs' box at a face of the grid.
+        cut_depth: how far in at most, as a fraction of the grid.
+    """
+
+    keypoints: int = 2048
+    identical: float = 1 / 16
+    residual_mm: tuple[float, float] = (1.2, 11.0)
+    smooth: tuple[float, float] = (0.4, 0.85)
+    waves: tuple[int, ...] = (12, 7, 4, 2)
+    roughness: float = 0.8
+    steepest: float = 0.85
+    breath: float = 0.12
+    linear: float = 0.012
+    shift_mm: float = 1.0
+    sliding: float = 0.5
+    binning: float = 0.1
+    size: float = 0.15
+    margin_mm: tuple[float, float] = (4.0, 30.0)
+    turn: float = 0.04
+    anatomy_mm: tuple[float, float] = (8.0, 2.5)
+    lesions: int = 4
+    lesion: float = 0.25
+    kernel: float = 0.7
+    contrast: float = 0.04
+    offset_hu: float = 10.0
+    noise_hu: float = 45.0
+    cut: float = 0.1
+    cut_depth: float = 0.3
+
+    def __post_init__(self):
+        """Refuses probabilities outside [0, 1], ranges upside down and negative sizes."""
+        for name in ("residual_mm", "smooth", "margin_mm", "anatomy_mm"):
+            values = tuple(getattr(self, name))
+            object.__setattr__(self, name, values)
+            check(
+                len(values) == 2 and all(value >= 0 for value in values),
+                name,
+                "two numbers >= 0",
+                values,
+                f"The default is {getattr(SyntheticConfig, name)}.",
+            )
+        low, high = self.residual_mm
+        check(0 < low <= high, "residual_mm", "0 < least <= most", self.residual_mm, "Use (1, 10).")
+        object.__setattr__(self, "waves", tuple(self.waves))
+        check(
+            len(self.waves) >= 1 and all(n >= 1 for n in self.waves),
+            "waves",
+            "lengths of at least 1 voxel",
+            self.waves,
+            "Use (12, 7, 4, 2).",
+        )
+        fractions = ("identical", "sliding", "binning", "lesion", "cut", "cut_depth", "steepest")
+        for name in (*fractions, "size"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, name, "a number from 0 to 1", value, "Use a fraction.")
+        check(max(self.smooth) <= 1, "smooth", "fractions from 0 to 1", self.smooth, "Use (0, 1).")
+        for name in ("keypoints", "lesions"):
+            check(getattr(self, name) >= 1, name, "at least 1", getattr(self, name), "Use 4.")
+        sizes = ("breath", "linear", "shift_mm", "turn", "kernel", "contrast", "offset_hu")
+        for name in (*sizes, "noise_hu"):
+            check(getattr(self, name) >= 0, name, "a number >= 0", getattr(self, name), "Use 0.")
+
+
+@dataclasses.dataclass(frozen=True)
 class LossConfig:
     """Weights of the training loss; `jaxreg.training.losses.total` states how each term is scaled.
 
@@ -87,6 +217,8 @@ class LossConfig:
         edge_ratio: nu of the automatic epsilon.
         lncc: weight of the local correlation, VoxelMorph's similarity.
         diffusion: weight of the diffusion energy, VoxelMorph's smoothness.
+        distance: weight of the mean distance of the keypoints (mm), which outliers govern less
+            than the squared one.
     """
 
     similarity: float = 1.0
@@ -99,11 +231,12 @@ class LossConfig:
     edge_ratio: float = 1.0
     lncc: float = 0.0
     diffusion: float = 0.0
+    distance: float = 0.0
 
     def __post_init__(self):
         """Refuses negative weights and thresholds outside (0, 1)."""
         numbers = ("similarity", "smoothness", "masks", "volume", "edge", "edge_ratio")
-        for name in (*numbers, "lncc", "diffusion"):
+        for name in (*numbers, "lncc", "diffusion", "distance"):
             value = getattr(self, name)
             check(value >= 0, name, "a number >= 0", value, "0 switches the term off.")
         check(
@@ -181,11 +314,13 @@ class Config:
         network: `NetworkConfig`.
         loss: `LossConfig`.
         training: `TrainingConfig`.
+        synthetic: `SyntheticConfig`.
     """
 
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
+    synthetic: SyntheticConfig = SyntheticConfig()
 
     def __post_init__(self):
         """Refuses per-level settings that do not match the number of levels."""
@@ -221,4 +356,6 @@ def with_levels(config: Config, steps: tuple[int, ...]) -> Config:
     training = dataclasses.replace(
         config.training, steps=steps, batch=config.training.batch[:levels]
     )
-    return Config(dataclasses.replace(config.network, levels=levels), loss, training)
+    rounds = config.network.rounds[:levels]
+    network = dataclasses.replace(config.network, levels=levels, rounds=rounds)
+    return Config(network, loss, training, config.synthetic)

@@ -1,6 +1,7 @@
-"""The cascade of U-Nets, coarse to fine (Hering et al. 2021, Med Image Anal 72, 102139, fig. 2).
+"""The cascade of networks, coarse to fine (Hering et al. 2021, Med Image Anal 72, 102139, fig. 2).
 
-Level l works at 1/2^(l-1) of the network grid; L is the coarsest. The field found so far warps the
+The architecture "least_squares" is that of `jaxreg.network.least_squares`. In that of the paper,
+"unet", level l works at 1/2^(l-1) of the network grid; L is the coarsest. The field found so far warps the
 moving image on the network grid, both images are brought down to the level, and what the level's
 network adds is composed with that field. Parameters are {"level_1": tree, ..., "level_L": tree};
 all levels have trees of one structure, so a finer level may start as a copy of the coarser one.
@@ -17,10 +18,11 @@ from jaxtyping import Float
 
 from jaxreg.config import NetworkConfig
 from jaxreg.network.flow import local_flow
+from jaxreg.network.least_squares import feature_net, least_squares_cascade
 from jaxreg.network.unet import UNet
 from jaxreg.ops.deformation import compose, resize_displacement, warp
 from jaxreg.ops.pyramid import halve
-from jaxreg.ops.types import AnyArray, Displacement, Image
+from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Spacing
 
 Params = Mapping[str, Any]
 
@@ -36,6 +38,8 @@ def init_level(key: jax.Array, config: NetworkConfig) -> Params:
     Returns:
         Tree of float32 arrays.
     """
+    if config.architecture == "least_squares":
+        return feature_net(config).init(key, jnp.zeros((4, 4, 4)))["params"]
     smallest = 2 ** (len(config.widths) - 1)
     images = jnp.zeros((smallest, smallest, smallest, 2))
     flow = jnp.zeros((smallest, smallest, smallest, 3)) if config.flow else None
@@ -68,7 +72,13 @@ def level_displacement(
 
 
 def cascade(
-    params: Params, fixed: Image, moving: Float[AnyArray, "A B C"], config: NetworkConfig
+    params: Params,
+    fixed: Image,
+    moving: Float[AnyArray, "A B C"],
+    config: NetworkConfig,
+    *,
+    mask: Mask | None = None,
+    spacing_mm: Spacing = (1.0, 1.0, 1.0),
 ) -> Displacement:
     """Displacement found by the levels in `params`, on the network grid and in its voxels.
 
@@ -78,6 +88,8 @@ def cascade(
         fixed: HU on the network grid, (X, Y, Z), any size.
         moving: HU on the same grid.
         config: network settings.
+        mask: weight of each voxel of the fixed image in the least squares, its lungs; 1 if None.
+        spacing_mm: of the grid; the least squares are smooth by it.
 
     Returns:
         Displacement in voxels, (X, Y, Z, 3).
@@ -87,8 +99,14 @@ def cascade(
             f"fixed and moving: expected one grid, got shapes {fixed.shape} and {moving.shape}. "
             "Resample one to the grid of the other."
         )
+    levels = _levels(params, config)
+    if config.architecture == "least_squares":
+        mask = jnp.ones(fixed.shape) if mask is None else jnp.asarray(mask, jnp.float32)
+        images = (jnp.asarray(fixed), jnp.asarray(moving), mask)
+        spacing = jnp.asarray(spacing_mm, jnp.float32)
+        return least_squares_cascade(params, images, spacing, config, levels)
     u = None
-    for level in _levels(params, config):
+    for level in levels:
         warped = moving if u is None else warp(moving, u)
         coarse_fixed = fixed
         for _ in range(level - 1):
@@ -107,14 +125,14 @@ def _unet(config):
 
 
 def _levels(params, config):
-    """Levels in the order in which they run, coarsest first."""
+    """Levels in the order in which they run, coarsest first; those by hand have no parameters."""
     levels = list(range(config.levels, config.levels - len(params), -1))
     if not levels or sorted(params) != sorted(f"level_{level}" for level in levels):
         raise ValueError(
             f"params: expected the levels level_{config.levels} and down without a gap, got "
             f"{', '.join(sorted(params)) or 'none'}. Load the weights of this network's settings."
         )
-    return levels
+    return levels + list(range(config.by_hand, 0, -1)) * (levels[-1] == config.by_hand + 1)
 
 
 def _to_network_grid(

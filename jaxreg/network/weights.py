@@ -154,7 +154,7 @@ def _config_of(path, arrays):
 def _check_shapes(name, arrays, config):
     """Refuses arrays that are not those of the settings."""
     tree = jax.eval_shape(functools.partial(init_level, config=config), jax.random.key(0))
-    levels = {f"level_{level}": tree for level in range(1, config.levels + 1)}
+    levels = {f"level_{level}": tree for level in range(config.by_hand + 1, config.levels + 1)}
     leaves: dict[str, Any] = dict(flatten_dict(levels, sep="/"))
     expected = {path: leaf.shape for path, leaf in leaves.items()}
     for path in sorted(expected.keys() ^ arrays.keys()):

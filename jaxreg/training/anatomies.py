@@ -1,8 +1,8 @@
-"""Anatomies at rest, from which `jaxreg.training.synthetic` makes training pairs.
+"""Anatomies, from which `jaxreg.training.synthetic` makes training pairs.
 
-A still is one CT around the lungs with its lobes. Stills are prepared once, two a file: both states
-of a generated subject, or both images of a pair of a manifest. `load_bank` lays all of them side by
-side for the device.
+An anatomy is one CT around the lungs with its lobes. Anatomies are prepared once, two a file: both
+states of a generated subject, or both images of a pair of a manifest. `load_anatomies` lays all of
+them side by side for the device.
 """
 
 import functools
@@ -25,14 +25,14 @@ from jaxreg.ops.types import Shape
 from jaxreg.phantom.pair import phantom_stills
 from jaxreg.training.prepared import entry_name, prepare_files
 
-FINENESS = 4.0 / 3.0  # voxels of a still along an axis to one of the network grid
-MARGIN_MM = 36.0  # of a still around the lungs of a real image
+FINENESS = 4.0 / 3.0  # voxels of an anatomy along an axis to one of the network grid
+MARGIN_MM = 36.0  # of an anatomy around the lungs of a real image
 LOBES = 5
-# Of an image whose labels are 1 right and 2 left lung: names that change places in a mirror.
+# Of an image whose labels are 1 right and 2 left lung: labels that change in a mirror.
 LUNGS_AS_LOBES = {1: 3, 2: 5}
 
 
-class Still(NamedTuple):
+class Anatomy(NamedTuple):
     """One anatomy, or several with a leading axis.
 
     Attributes:
@@ -49,27 +49,27 @@ class Still(NamedTuple):
     spacing_mm: jax.Array | np.ndarray
 
 
-def still_shape(grid: Shape) -> Shape:
-    """Voxels of a still for a network grid."""
+def anatomy_shape(grid: Shape) -> Shape:
+    """Voxels of an anatomy for a network grid."""
     return tuple(round(FINENESS * n) for n in grid)
 
 
-def prepare_phantom_stills(folder: Path, seeds: Sequence[int], *, grid: Shape) -> list[Path]:
-    """Files of the stills of generated subjects; those that exist already are kept."""
-    shape = still_shape(grid)
+def prepare_phantom_anatomies(folder: Path, seeds: Sequence[int], *, grid: Shape) -> list[Path]:
+    """Files of the anatomies of generated subjects; those that exist already are kept."""
+    shape = anatomy_shape(grid)
 
     def make(seed):
-        return _stack([_still(*images) for images in phantom_stills(seed, shape=shape)])
+        return _stack([_anatomy(*images) for images in phantom_stills(seed, shape=shape)])
 
     makers = [(f"phantom_{seed}", functools.partial(make, seed)) for seed in seeds]
     return prepare_files(folder, makers, grid)
 
 
-def prepare_manifest_stills(folder: Path, manifest: Path, *, grid: Shape) -> list[Path]:
-    """Files of the stills of the images that a manifest lists; those that exist are kept.
+def prepare_manifest_anatomies(folder: Path, manifest: Path, *, grid: Shape) -> list[Path]:
+    """Files of the anatomies of the images that a manifest lists; those that exist are kept.
 
     Labels are those of the manifest, its masks, or lungs found automatically. Points are not used:
-    a still is given new motion.
+    an anatomy is given new motion.
 
     Raises:
         ValueError: the manifest is not right; the text lists all that is wrong.
@@ -81,49 +81,49 @@ def prepare_manifest_stills(folder: Path, manifest: Path, *, grid: Shape) -> lis
             (pair.fixed, pair.fixed_labels or pair.fixed_mask, "fixed"),
             (pair.moving, pair.moving_labels or pair.moving_mask, "moving"),
         )
-        return _stack([_real_still(*image, still_shape(grid)) for image in images])
+        return _stack([_real_anatomy(*image, anatomy_shape(grid)) for image in images])
 
     entries = read_manifest(manifest)
     makers = [(entry_name(entry), functools.partial(make, entry)) for entry in entries]
     return prepare_files(folder, makers, grid)
 
 
-def load_bank(paths: Sequence[Path], *, level: int) -> Still:
-    """All stills of the files for a level, on the device.
+def load_anatomies(paths: Sequence[Path], *, level: int) -> Anatomy:
+    """All anatomies of the files for a level, on the device.
 
-    Level 1 sees the stills as they are. For level l the images (not the labels) are brought down
+    Level 1 sees the anatomies as they are. For level l the images (not the labels) are brought down
     l - 2 times and smoothed once more, so that sampling them at the voxels of the level gives what
     the network grid gives when it is brought down to the level.
 
     Args:
-        paths: files of stills.
+        paths: files of anatomies.
         level: 1 (finest) to L.
 
     Returns:
-        Stills with a leading axis; hu float16, labels uint8.
+        Anatomies with a leading axis; hu float16, labels uint8.
     """
-    stills = []
+    anatomies = []
     for path in paths:
         with np.load(path) as arrays:
-            pair = Still(**{name: arrays[name] for name in Still._fields})
+            pair = Anatomy(**{name: arrays[name] for name in Anatomy._fields})
         for one in range(2):
-            still = _at_level(jax.tree.map(lambda a, i=one: a[i], pair), level)
-            stills.append(jax.device_get(still))
-    return jax.tree.map(jnp.asarray, _stack(stills))
+            anatomy = _at_level(jax.tree.map(lambda a, i=one: a[i], pair), level)
+            anatomies.append(jax.device_get(anatomy))
+    return jax.tree.map(jnp.asarray, _stack(anatomies))
 
 
 @functools.partial(jax.jit, static_argnames="level")
-def _at_level(still: Still, level: int) -> Still:
-    hu = jnp.asarray(still.hu, jnp.float32)
+def _at_level(anatomy: Anatomy, level: int) -> Anatomy:
+    hu = jnp.asarray(anatomy.hu, jnp.float32)
     for _ in range(level - 2):
         hu = halve(hu)
     hu = binomial(hu) if level > 1 else hu
-    return jax.tree.map(jnp.asarray, still._replace(hu=hu.astype(jnp.float16)))
+    return jax.tree.map(jnp.asarray, anatomy._replace(hu=hu.astype(jnp.float16)))
 
 
-def _still(image: Volume, labels: Volume) -> Still:
+def _anatomy(image: Volume, labels: Volume) -> Anatomy:
     inside = np.argwhere(labels.data > 0)
-    return Still(
+    return Anatomy(
         hu=np.clip(image.data, AIR_HU, 2000.0).astype(np.float16),
         labels=labels.data.astype(np.uint8),
         box=np.stack([inside.min(axis=0), inside.max(axis=0)]).astype(np.float32),
@@ -131,26 +131,26 @@ def _still(image: Volume, labels: Volume) -> Still:
     )
 
 
-def _real_still(image: Volume, labels: Volume | None, name: str, shape: Shape) -> Still:
-    """Still of an image of any grid: its lungs with a margin, axes along RAS."""
+def _real_anatomy(image: Volume, labels: Volume | None, name: str, shape: Shape) -> Anatomy:
+    """Anatomy of an image of any grid: its lungs with a margin, axes along RAS."""
     check_ct(image, name)
     labels = lung_mask(image) if labels is None else labels
     lower, upper = lung_box(labels) + np.array([[-MARGIN_MM], [MARGIN_MM]])
     affine = np.diag([*(upper - lower) / shape, 1.0])
     affine[:3, 3] = lower + np.diag(affine)[:3] / 2.0
     frame = Grid((shape[0], shape[1], shape[2]), affine)
-    names = labels_to_frame(labels, frame).astype(np.uint8)
-    if names.max() > LOBES:
+    lobes = labels_to_frame(labels, frame).astype(np.uint8)
+    if lobes.max() > LOBES:
         raise ValueError(
             f"{name}_labels: expected 1 to {LOBES} (RU RM RL LU LL), or 1 right and 2 left lung, "
-            f"got {names.max()}. Renumber them, or leave them out to use the lungs."
+            f"got {lobes.max()}. Renumber them, or leave them out to use the lungs."
         )
-    if names.max() <= 2:
-        lobes = np.zeros(LOBES + 1, np.uint8)
-        lobes[list(LUNGS_AS_LOBES)] = list(LUNGS_AS_LOBES.values())
-        names = lobes[names]
-    return _still(Volume(to_frame(image, frame), affine), Volume(names, affine))
+    if lobes.max() <= 2:
+        renumbered = np.zeros(LOBES + 1, np.uint8)
+        renumbered[list(LUNGS_AS_LOBES)] = list(LUNGS_AS_LOBES.values())
+        lobes = renumbered[lobes]
+    return _anatomy(Volume(to_frame(image, frame), affine), Volume(lobes, affine))
 
 
-def _stack(stills: Sequence[Still]) -> Still:
-    return jax.tree.map(lambda *arrays: np.stack(arrays), *stills)
+def _stack(anatomies: Sequence[Anatomy]) -> Anatomy:
+    return jax.tree.map(lambda *arrays: np.stack(arrays), *anatomies)

@@ -72,8 +72,16 @@ def displacement_at(
     """
     levels = {f"level_{c - level + 1}": coarser[f"level_{c}"] for c in _coarser(config, level)}
     levels = jax.lax.stop_gradient(levels) | {"level_1": params}
-    network = dataclasses.replace(config.network, levels=len(levels))
-    return cascade(levels, example.fixed, example.moving, network)
+    rounds = config.network.rounds[level - 1 :]
+    network = dataclasses.replace(config.network, levels=len(levels), rounds=rounds, by_hand=0)
+    return cascade(
+        levels,
+        example.fixed,
+        example.moving,
+        network,
+        mask=example.mask,
+        spacing_mm=example.spacing_mm,
+    )
 
 
 def _coarser(config: Config, level: int) -> range:

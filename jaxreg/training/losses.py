@@ -20,6 +20,7 @@ from jaxreg.ops.jacobian import jacobian_determinant
 from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Number, Points, Scalar, Spacing
 from jaxreg.training.baseline_losses import diffusion, lncc
 
+SMOOTH_MM = 0.1  # distances well below it count as squared
 SMALLEST_EDGE = 1e-2  # HU/mm; keeps 0/0 away where an image has no gradient at all
 
 
@@ -198,6 +199,25 @@ def keypoint(
     return masked_mean(jnp.sum(error_mm**2, axis=-1), weights)
 
 
+def keypoint_distance(
+    u: Displacement,
+    fixed: Points,
+    moving: Points,
+    weights: Float[AnyArray, "N"],
+    *,
+    spacing_mm: Spacing,
+) -> Scalar:
+    """Weighted mean distance of moving keypoints to y(fixed keypoints); arguments as `keypoint`.
+
+    Returns:
+        Mean of sqrt(d^2 + SMOOTH_MM^2) - SMOOTH_MM, d the distance, mm, ().
+    """
+    spacing = jnp.asarray(spacing_mm, u.dtype)
+    error_mm = (transform_points(u, fixed) - moving) * spacing[None]
+    distance = jnp.sqrt(jnp.sum(error_mm**2, axis=-1) + SMOOTH_MM**2) - SMOOTH_MM
+    return masked_mean(distance, weights)
+
+
 def terms(
     u: Displacement, example: Example, *, config: LossConfig, level: int
 ) -> dict[str, Scalar]:
@@ -233,6 +253,8 @@ def terms(
         values["lncc"] = lncc(warped, example.fixed)
     if config.diffusion:
         values["diffusion"] = diffusion(u, spacing_mm=spacing)
+    if config.distance:
+        values["distance"] = keypoint_distance(u, *points, spacing_mm=spacing)
     return values
 
 
@@ -250,6 +272,7 @@ def weights(config: LossConfig, *, level: int) -> dict[str, float]:
         "keypoints": config.keypoints[level - 1],
         "lncc": config.lncc,
         "diffusion": config.diffusion,
+        "distance": config.distance,
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaxreg.config import Config
 from jaxreg.network.weights import save_weights
-from jaxreg.training.anatomies import LOBES, prepare_manifest_stills, prepare_phantom_stills
+from jaxreg.training.anatomies import LOBES, prepare_manifest_anatomies, prepare_phantom_anatomies
 from jaxreg.training.loop import coarser_params, train_level
 from jaxreg.training.pairs import (
     VALIDATION_SEED,
@@ -14,7 +14,7 @@ from jaxreg.training.pairs import (
     prepare_manifest,
     prepare_phantoms,
 )
-from jaxreg.training.sources import Source, pairs_source, stream_source
+from jaxreg.training.sources import Source, pairs_source, stream_grid, stream_source
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def train(
     anatomies: Path | None = None,
     validation: Path | None = None,
 ) -> None:
-    """Trains levels of the cascade, coarsest first; after level 1 writes workdir/weights.npz.
+    """Trains levels of the cascade, coarsest first; after the finest writes workdir/weights.npz.
 
     A run that was stopped goes on from its latest checkpoint.
 
@@ -43,10 +43,10 @@ def train(
     Raises:
         ValueError: a level that the configuration does not have, or data that cannot be used.
     """
-    count = config.network.levels
-    levels = list(range(count, 0, -1)) if levels is None else list(levels)
-    if not 1 <= levels[-1] <= levels[0] <= count:
-        raise ValueError(f"--level: expected 1 to {count}, got {levels}.")
+    count, finest = config.network.levels, config.network.by_hand + 1
+    levels = list(range(count, finest - 1, -1)) if levels is None else list(levels)
+    if not finest <= levels[-1] <= levels[0] <= count:
+        raise ValueError(f"--level: expected {finest} to {count}, got {levels}.")
     source, held_out, labels = prepare_data(
         config, workdir, data=data, anatomies=anatomies, validation=validation
     )
@@ -54,9 +54,9 @@ def train(
         params = train_level(
             config, level, workdir=workdir, source=source, validation=held_out, labels=labels
         )
-        if level == 1:
-            coarser = coarser_params(config, 1, workdir=workdir)
-            save_weights(workdir / "weights.npz", {**coarser, "level_1": params}, config.network)
+        if level == finest:
+            tree = {**coarser_params(config, level, workdir=workdir), f"level_{level}": params}
+            save_weights(workdir / "weights.npz", tree, config.network)
             _LOG.info("wrote %s", workdir / "weights.npz")
 
 
@@ -74,14 +74,15 @@ def prepare_data(
         What to train on, the validation pairs by set, and the number of labels.
     """
     grid, counts = config.network.grid, config.training
-    pairs, stills = workdir / "pairs", workdir / "stills"
+    pairs, folder = workdir / "pairs", workdir / "anatomies"
     held_out = {}
     if validation:
         held_out["validation"] = prepare_manifest(pairs, validation, grid=grid)
     if data == "phantom":
-        files = prepare_phantom_stills(stills, range(counts.subjects), grid=grid)
+        fine = stream_grid(config)
+        files = prepare_phantom_anatomies(folder, range(counts.subjects), grid=fine)
         if anatomies:
-            files += prepare_manifest_stills(stills, anatomies, grid=grid)
+            files += prepare_manifest_anatomies(folder, anatomies, grid=fine)
         seeds = range(VALIDATION_SEED, VALIDATION_SEED + counts.validation_pairs)
         held_out["phantom"] = prepare_phantoms(pairs, seeds, grid=grid)
         return stream_source(config, files), held_out, LOBES

@@ -1,4 +1,4 @@
-"""Where the batches of a training come from: prepared pairs, or pairs drawn from stills.
+"""Where the batches of a training come from: prepared pairs, or synthetic ones.
 
 Both give the same batches again from (seed, level, step), so a training can be resumed.
 """
@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxreg.config import Config
-from jaxreg.training.anatomies import Still, load_bank
+from jaxreg.ops.types import Shape
+from jaxreg.training.anatomies import Anatomy, load_anatomies
 from jaxreg.training.losses import Example
 from jaxreg.training.pairs import batches
-from jaxreg.training.synthetic import draw
+from jaxreg.training.synthetic import draw, level_shape
 
 
 class Batches(Protocol):
@@ -65,31 +66,42 @@ def pairs_source(config: Config, paths: Sequence[Path], *, labels: int) -> Sourc
 
 
 def stream_source(config: Config, paths: Sequence[Path]) -> Source:
-    """New pairs at every step, drawn from the stills in the files."""
+    """New pairs at every step, made from the anatomies in the files."""
+    by_hand = config.network.by_hand  # levels that need no pairs: no anatomy is as fine
 
     def of_level(level):
         return Stream(
-            load_bank(paths, level=level),
+            load_anatomies(paths, level=level - by_hand),
             jax.random.fold_in(jax.random.key(config.training.seed), level),
-            functools.partial(draw, grid=config.network.grid, level=level),
+            functools.partial(
+                draw,
+                grid=stream_grid(config),
+                level=level - by_hand,
+                config=config.synthetic,
+            ),
             batch=config.training.batch[level - 1],
         )
 
     return Source([path.name for path in paths], of_level, augment=False)
 
 
+def stream_grid(config: Config) -> Shape:
+    """Grid of the finest level that learns."""
+    return level_shape(config.network.grid, config.network.by_hand + 1)
+
+
 class Stream:
     """Batches drawn while the step before is computed; batch n depends on the key and n alone."""
 
-    def __init__(self, bank: Still, key: jax.Array, draw: Callable[..., Example], *, batch: int):
-        """`draw` makes one pair from a key and the bank."""
-        self._bank, self._key, self._draw, self._batch = bank, key, draw, batch
+    def __init__(self, anatomies: Anatomy, key: jax.Array, draw: Callable[..., Example], *, batch: int):
+        """`draw` makes one pair from a key and the anatomies."""
+        self._anatomies, self._key, self._draw, self._batch = anatomies, key, draw, batch
         self._drawer = concurrent.futures.ThreadPoolExecutor(max_workers=1)
         self.set_state({"next": 0})
 
     def _make(self, number):
         keys = jax.random.split(jax.random.fold_in(self._key, number), self._batch)
-        examples = [self._draw(key, self._bank) for key in keys]
+        examples = [self._draw(key, self._anatomies) for key in keys]
         batch = jax.tree.map(lambda *arrays: jnp.stack(arrays), *examples)
         return jax.block_until_ready(batch)
 

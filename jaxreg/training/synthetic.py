@@ -1,14 +1,15 @@
-"""A new training pair for every step, drawn on the device: anatomy at rest, breath, scan.
+"""A new training pair for every step, made on the device: anatomy, respiratory motion, scan.
 
-From a still s (`jaxreg.training.anatomies`) with random smooth maps a, another anatomy, and psi, a
-breath, on the grid of a level:
+From an anatomy s (`jaxreg.training.anatomies`) with random smooth maps a, another shape of it, and
+psi, respiratory motion, on the grid of a level:
 
     fixed(x) = s(a(x)),    moving(q) = s(a(psi(q))),    psi(q) = q + v(q)
 
-so that the moving point q is the fixed point psi(q): the truth at voxels q is exact and nothing has
-to be inverted. v (`jaxreg.training.respiratory_motion`) is on the moving grid. Lung density
-follows their volume, lesions lie on the fixed grid and move with it, and each image gets its own
-kernel, contrast, noise and field of view.
+so that the moving point q is the fixed point psi(q): the ground truth at voxels q is exact and
+nothing has to be inverted. v (`jaxreg.training.respiratory_motion`) is on the moving grid. Lung
+density follows their volume, lesions lie on the fixed grid and move with it, and each image gets
+its own kernel, contrast, noise and field of view. In some pairs the wall moves less than the lungs, which
+slide along it, and in some a slab of the moving image shows another phase.
 """
 
 import functools
@@ -18,50 +19,41 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from jaxreg.config import SyntheticConfig
 from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.ops.deformation import identity_grid, target_points
 from jaxreg.ops.filters import binomial
 from jaxreg.ops.interpolation import sample, sample_nearest
-from jaxreg.ops.types import Image, Shape
-from jaxreg.training.anatomies import LOBES, Still
+from jaxreg.ops.types import Image, Mask, Shape
+from jaxreg.training.anatomies import LOBES, Anatomy
 from jaxreg.training.augmentation import MIRRORED
 from jaxreg.training.losses import Example
-from jaxreg.training.respiratory_motion import draw_breath, spread, waves
+from jaxreg.training.respiratory_motion import draw_motion, spread, waves
 
-KEYPOINTS = 2048
-IDENTICAL = 1 / 16  # share of pairs of one image with itself, which must not move
-SIZE = 0.15  # most by which a person is larger or smaller along an axis
-FRAME_MM = (4.0, 30.0)  # between lungs and face of the frame
-TURN = 0.04  # sd of the entries of the linear part of a
-ANATOMY_MM = (8.0, 2.5)  # largest root mean square of a at the first and second size
 ANATOMY_LATTICE = 24  # points along an axis between which a is linear
 ANATOMY_PARTS = (6, 12)  # control points along an axis at both sizes
-LESIONS = 4  # at most
-LESION = 0.25  # probability of each
 LESION_HU = (40.0, -500.0, -960.0)  # solid, ground glass, emphysema
-KERNEL = 0.7  # most smoothing or sharpening
-CONTRAST = 0.04  # sd of the intensity scale about -1000 HU
-OFFSET_HU = 10.0  # sd of the intensity shift
-NOISE_HU = 45.0  # largest sd of the noise on the network grid
-CUT = 0.1  # probability that a field of view ends within the lungs' box at a face of the frame
-CUT_DEPTH = 0.3  # how far in at most, as a share of the frame
+LESION_MM = (4.0, 48.0)  # radius
+WALL_HU = 40.0  # of what slides into the place of lung
+OTHER_PHASE = 0.6  # of the motion, in a slab of another phase
+SLAB = (0.04, 0.12)  # its thickness, as a fraction of the grid
 
 
-class Frame(NamedTuple):
-    """Box of a still that becomes the grid of a level.
+class Box(NamedTuple):
+    """Box of an anatomy that becomes the grid of a level.
 
     Attributes:
-        lower: place of the first voxel of the level in voxels of the still, (3,).
-        step: voxels of the still a voxel of the level, (3,).
-        mirror: whether left and right change places, ().
-        anatomy: control displacements of a on a coarse lattice, voxels of the still, (A, B, C, 3).
+        lower: where the first voxel of the level lies, in voxels of the anatomy, (3,).
+        step: voxels of the anatomy a voxel of the level, (3,).
+        mirror: whether left and right change sides, ().
+        change: control displacements of a on a coarse lattice, voxels of the anatomy, (A, B, C, 3).
         spacing_mm: millimetres a voxel of the level, (3,).
     """
 
     lower: jax.Array
     step: jax.Array
     mirror: jax.Array
-    anatomy: jax.Array
+    change: jax.Array
     spacing_mm: jax.Array
 
 
@@ -72,160 +64,207 @@ def level_shape(grid: Shape, level: int) -> Shape:
     return grid
 
 
-def draw(key: PRNGKeyArray, bank: Still, *, grid: Shape, level: int) -> Example:
-    """A pair drawn at random.
+def draw(
+    key: PRNGKeyArray, anatomies: Anatomy, *, grid: Shape, level: int, config: SyntheticConfig
+) -> Example:
+    """A synthetic pair, drawn at random.
 
     Args:
-        key: random key; at every level the same anatomy and breath come from it.
-        bank: stills with a leading axis, of `load_bank` for this level.
+        key: random key; at every level the same anatomy and motion come from it.
+        anatomies: with a leading axis, of `load_anatomies` for this level.
         grid: network grid.
         level: on whose grid the pair is, 1 (finest) to L.
+        config: settings of the stream.
 
     Returns:
-        The pair; its keypoints are moving voxels and where they are in the fixed image.
+        The pair; its keypoints are moving voxels and where they are in the fixed image. Those that
+        an image does not show have the weight 0.
     """
-    keys = jax.random.split(key, 8)
+    keys = jax.random.split(key, 9)
     shape = level_shape(grid, level)
-    still = _pick(keys[0], bank)
-    frame = _draw_frame(keys[1], still, shape=shape)
-    lungs = _lungs(still, frame, shape=shape, coarse=tuple(-(-n // 4) for n in grid))
-    breath = draw_breath(keys[2], lungs, frame.spacing_mm, shape, grid=grid, level=level)
-    fixed, fixed_lobes = _sample_still(still, frame, jnp.zeros_like(breath.v), level=level)
-    moving, moving_lobes = _sample_still(still, frame, breath.v, level=level)
-    lesions = _draw_lesions(keys[3], frame.spacing_mm, shape=shape)
-    fixed = _paint(lesions, fixed, fixed_lobes, jnp.zeros_like(breath.v), jnp.ones(shape))
-    moving = _paint(lesions, moving, moving_lobes, breath.v, breath.volume)
-    fixed = _scan(keys[4], fixed, level=level)
-    moving = _scan(keys[5], moving, level=level)
-    return _example(keys[6], fixed, moving, fixed_lobes, moving_lobes, breath.v, frame.spacing_mm)
+    anatomy = _pick(keys[0], anatomies)
+    box = _draw_box(keys[1], anatomy, shape=shape, config=config)
+    lungs = _lungs(anatomy, box, shape=shape, coarse=tuple(-(-n // 4) for n in grid))
+    settings = {"grid": grid, "level": level, "config": config}
+    motion = draw_motion(keys[2], lungs, box.spacing_mm, shape, **settings)
+    unmoved = jnp.zeros_like(motion.v)
+    slab = _draw_slab(keys[7], shape=shape, config=config)
+    fixed, fixed_lobes = _sample_anatomy(anatomy, box, unmoved, level=level)
+    shown = motion.v * (1.0 - (1.0 - OTHER_PHASE) * slab)[None, None, :, None]
+    wall = _draw_wall(keys[8], config)
+    moving, moving_lobes = _sample_sliding(anatomy, box, shown, wall, level=level)
+    lesions = _draw_lesions(keys[3], box.spacing_mm, shape=shape, config=config)
+    fixed = _paint(lesions, fixed, fixed_lobes, unmoved, jnp.ones(shape))
+    moving = _paint(lesions, moving, moving_lobes, shown, motion.volume)
+    fixed, fixed_seen = _scan(keys[4], fixed, level=level, config=config)
+    moving, moving_seen = _scan(keys[5], moving, level=level, config=config)
+    seen = (fixed_seen, moving_seen & (slab == 0.0)[None, None])
+    images, lobes = (fixed, moving), (fixed_lobes, moving_lobes)
+    return _example(keys[6], images, lobes, seen, motion.v, box.spacing_mm, config=config)
 
 
 @jax.jit
-def _pick(key, bank) -> Still:
-    number = jax.random.randint(key, (), 0, bank.hu.shape[0])
-    still = jax.tree.map(lambda a: a[number], bank)
-    return still._replace(hu=jnp.asarray(still.hu, jnp.float32))
+def _pick(key, anatomies) -> Anatomy:
+    index = jax.random.randint(key, (), 0, anatomies.hu.shape[0])
+    anatomy = jax.tree.map(lambda a: a[index], anatomies)
+    return anatomy._replace(hu=jnp.asarray(anatomy.hu, jnp.float32))
 
 
-@functools.partial(jax.jit, static_argnames="shape")
-def _draw_frame(key, still, *, shape):
+@functools.partial(jax.jit, static_argnames=("shape", "config"))
+def _draw_box(key, anatomy, *, shape, config):
     keys = jax.random.split(key, 5)
-    margin = jax.random.uniform(keys[0], (2, 3), minval=FRAME_MM[0], maxval=FRAME_MM[1])
-    lower = still.box[0] - margin[0] / still.spacing_mm
-    step = (still.box[1] + margin[1] / still.spacing_mm - lower) / jnp.array(shape)
-    size = 1.0 + SIZE * jax.random.uniform(keys[1], (3,), minval=-1.0)
+    least, most = config.margin_mm
+    margin = jax.random.uniform(keys[0], (2, 3), minval=least, maxval=most)
+    lower = anatomy.box[0] - margin[0] / anatomy.spacing_mm
+    step = (anatomy.box[1] + margin[1] / anatomy.spacing_mm - lower) / jnp.array(shape)
+    size = 1.0 + config.size * jax.random.uniform(keys[1], (3,), minval=-1.0)
     lattice = (ANATOMY_LATTICE,) * 3
-    place = identity_grid(lattice) / _row(jnp.array(lattice) - 1.0) - 0.5  # -1/2 to 1/2
-    extent_mm = jnp.array(shape) * step * still.spacing_mm
-    anatomy = (place * _row(extent_mm)) @ (TURN * jax.random.normal(keys[2], (3, 3)))
-    for sub, parts, most in zip(jax.random.split(keys[3]), ANATOMY_PARTS, ANATOMY_MM, strict=True):
-        anatomy += waves(sub, (parts,) * 3, lattice, most)
-    return Frame(
+    relative = identity_grid(lattice) / _row(jnp.array(lattice) - 1.0) - 0.5  # -1/2 to 1/2
+    extent_mm = jnp.array(shape) * step * anatomy.spacing_mm
+    change = (relative * _row(extent_mm)) @ (config.turn * jax.random.normal(keys[2], (3, 3)))
+    sizes = zip(jax.random.split(keys[3]), ANATOMY_PARTS, config.anatomy_mm, strict=True)
+    for sub, parts, most in sizes:
+        change += waves(sub, (parts,) * 3, lattice, most)
+    return Box(
         lower=lower + 0.5 * step,
         step=step,
         mirror=jax.random.bernoulli(keys[4]),
-        anatomy=anatomy / _row(still.spacing_mm),
-        spacing_mm=step * still.spacing_mm * size,
+        change=change / _row(anatomy.spacing_mm),
+        spacing_mm=step * anatomy.spacing_mm * size,
     )
 
 
-def _place(frame, points, shape):
-    """Voxels of the still, a(p), of points of the level (X, Y, Z, 3)."""
-    ratio = jnp.array([m / n for m, n in zip(frame.anatomy.shape, shape, strict=False)])
-    change = sample(frame.anatomy, (points + 0.5) * _row(ratio) - 0.5)
+@functools.partial(jax.jit, static_argnames=("shape", "config"))
+def _draw_slab(key, *, shape, config):
+    """1 in the slices of the moving image that show another phase, 0 elsewhere, (Z,)."""
+    keys = jax.random.split(key, 3)
+    z = (jnp.arange(shape[2]) + 0.5) / shape[2]
+    first = jax.random.uniform(keys[0])
+    thickness = jax.random.uniform(keys[1], minval=SLAB[0], maxval=SLAB[1])
+    there = jax.random.bernoulli(keys[2], config.binning)
+    return (there & (z > first) & (z < first + thickness)).astype(jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _draw_wall(key, config):
+    """Motion of the wall as a fraction of that of the lungs beside it."""
+    key_slides, key_fraction = jax.random.split(key)
+    slides = jax.random.bernoulli(key_slides, config.sliding)
+    return jnp.where(slides, jax.random.uniform(key_fraction), 1.0)
+
+
+def _position(box, points, shape):
+    """Voxels of the anatomy, a(p), of points of the level (X, Y, Z, 3)."""
+    ratio = jnp.array([m / n for m, n in zip(box.change.shape, shape, strict=False)])
+    change = sample(box.change, (points + 0.5) * _row(ratio) - 0.5)
     left = points[..., 0]
-    x = jnp.where(frame.mirror, shape[0] - 1.0 - left, left)
+    x = jnp.where(box.mirror, shape[0] - 1.0 - left, left)
     points = jnp.concatenate([x[..., None], points[..., 1:]], axis=-1)
-    return _row(frame.lower) + points * _row(frame.step) + change
+    return _row(box.lower) + points * _row(box.step) + change
 
 
-def _lobes(still, frame, place):
-    """Label at voxels of the still, the nearest; names changed where the still is mirrored."""
-    names = sample_nearest(still.labels, place)
-    mirrored = jnp.array((0, *MIRRORED[LOBES]), names.dtype)[names]
-    return jnp.where(frame.mirror, mirrored, names)
+def _lobes(anatomy, box, position):
+    """Label at voxels of the anatomy, the nearest; changed where the anatomy is mirrored."""
+    labels = sample_nearest(anatomy.labels, position)
+    mirrored = jnp.array((0, *MIRRORED[LOBES]), labels.dtype)[labels]
+    return jnp.where(box.mirror, mirrored, labels)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "coarse"))
-def _lungs(still, frame, *, shape, coarse):
-    """Where the lungs are on a coarse grid over the frame."""
-    return _lobes(still, frame, _place(frame, spread(identity_grid(coarse), shape), shape)) > 0
+def _lungs(anatomy, box, *, shape, coarse):
+    """Where the lungs are on a coarse grid over the box."""
+    points = spread(identity_grid(coarse), shape)
+    return _lobes(anatomy, box, _position(box, points, shape)) > 0
 
 
 @functools.partial(jax.jit, static_argnames="level")
-def _sample_still(still, frame, v, *, level):
+def _sample_anatomy(anatomy, box, v, *, level):
     """Image and lobes at a(x + v(x))."""
-    place = _place(frame, target_points(v), v.shape[:3])
-    scale = 2.0 ** max(level - 2, 0)  # labels stay on the fine grid of the still
-    return sample(still.hu, (place + 0.5) / scale - 0.5), _lobes(still, frame, place)
+    position = _position(box, target_points(v), v.shape[:3])
+    scale = 2.0 ** max(level - 2, 0)  # labels stay on the fine grid of the anatomy
+    image = sample(anatomy.hu, (position + 0.5) / scale - 0.5)
+    return image, _lobes(anatomy, box, position)
 
 
-@functools.partial(jax.jit, static_argnames="shape")
-def _draw_lesions(key, spacing_mm, *, shape):
+@functools.partial(jax.jit, static_argnames="level")
+def _sample_sliding(anatomy, box, v, wall, *, level):
+    """The same where the wall moves by a fraction of v; what lung leaves open is wall."""
+    image, lobes = _sample_anatomy(anatomy, box, v, level=level)
+    outside, lobes_outside = _sample_anatomy(anatomy, box, wall * v, level=level)
+    outside = jnp.where(lobes_outside > 0, WALL_HU, outside)
+    return jnp.where((lobes > 0) | (wall == 1.0), image, outside), lobes
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "config"))
+def _draw_lesions(key, spacing_mm, *, shape, config):
     """Centres and radii in voxels of the level, HU and strength, each with a leading axis."""
-    keys = jax.random.split(key, 5)
-    size = jnp.array(shape, jnp.float32)
-    centres = jax.random.uniform(keys[0], (LESIONS, 3)) * size[None]
-    radii_mm = 4.0 * 12.0 ** jax.random.uniform(keys[1], (LESIONS, 1))  # 4 to 48 mm
-    radii_mm *= jax.random.uniform(keys[2], (LESIONS, 3), minval=0.7, maxval=1.4)
-    hu = jax.random.choice(keys[3], jnp.array(LESION_HU), (LESIONS,))
-    strength = jax.random.uniform(keys[4], (LESIONS,), minval=-1.0, maxval=LESION / (1 - LESION))
-    return centres, radii_mm / spacing_mm[None], hu, jnp.clip(8.0 * strength, 0.0, 1.0)
+    keys = jax.random.split(key, 6)
+    count, size = config.lesions, jnp.array(shape, jnp.float32)
+    centres = jax.random.uniform(keys[0], (count, 3)) * size[None]
+    least, most = LESION_MM
+    radii_mm = least * (most / least) ** jax.random.uniform(keys[1], (count, 1))
+    radii_mm *= jax.random.uniform(keys[2], (count, 3), minval=0.7, maxval=1.4)
+    hu = jax.random.choice(keys[3], jnp.array(LESION_HU), (count,))
+    there = jax.random.bernoulli(keys[4], config.lesion, (count,))
+    strength = there * jax.random.uniform(keys[5], (count,), minval=0.3)
+    return centres, radii_mm / spacing_mm[None], hu, strength
 
 
 @jax.jit
-def _paint(lesions, image, names, v, volume):
+def _paint(lesions, image, lobes, v, volume):
     """The image with lesions, which keep to the lungs, then of less density where these grew."""
     points = target_points(v)
     for centre, radius, hu, strength in zip(*lesions, strict=True):
         distance = jnp.sqrt(jnp.sum(((points - _row(centre)) / _row(radius)) ** 2, axis=-1) + 1e-6)
-        inside = jnp.clip((1.1 - distance) / 0.2, 0.0, 1.0) * (names > 0)
+        inside = jnp.clip((1.1 - distance) / 0.2, 0.0, 1.0) * (lobes > 0)
         image = image + strength * inside * (hu - image)
-    air = jnp.clip((-300.0 - image) / 300.0, 0.0, 1.0) * (names > 0)
+    air = jnp.clip((-300.0 - image) / 300.0, 0.0, 1.0) * (lobes > 0)
     return (image + 1000.0) * (1.0 + air * (volume - 1.0)) - 1000.0
 
 
-@functools.partial(jax.jit, static_argnames="level")
-def _scan(key, image, *, level) -> Image:
-    """The image as one scanner shows it: kernel, contrast, noise, field of view."""
+@functools.partial(jax.jit, static_argnames=("level", "config"))
+def _scan(key, image, *, level, config) -> tuple[Image, Mask]:
+    """The image as one scanner shows it (kernel, contrast, noise), and its field of view."""
     keys = jax.random.split(key, 7)
-    sharpen = KERNEL * jax.random.uniform(keys[0], minval=-1.0) / level
-    scale = 1.0 + CONTRAST * jax.random.normal(keys[1])
-    offset = OFFSET_HU * jax.random.normal(keys[2])
+    sharpen = config.kernel * jax.random.uniform(keys[0], minval=-1.0) / level
+    scale = 1.0 + config.contrast * jax.random.normal(keys[1])
+    offset = config.offset_hu * jax.random.normal(keys[2])
     image = (image + sharpen * (image - binomial(image)) + 1000.0) * scale - 1000.0 + offset
     # independent noise falls with each halving, that of a soft kernel by less
-    most = NOISE_HU * 0.35 ** (level - 1) * jax.random.uniform(keys[3])
-    noise = jax.random.normal(keys[4], image.shape)
-    image = image + most * noise
-    cut = jax.random.bernoulli(keys[5], CUT, (2, 3)) * CUT_DEPTH
+    most = config.noise_hu * 0.35 ** (level - 1) * jax.random.uniform(keys[3])
+    image = image + most * jax.random.normal(keys[4], image.shape)
+    cut = jax.random.bernoulli(keys[5], config.cut, (2, 3)) * config.cut_depth
     # the far end of the margin is often outside of the field of view as well
     depth = jax.random.uniform(keys[6], (2, 3)) * jnp.maximum(cut, 0.06) - 0.03
+    seen = jnp.ones(image.shape, bool)
     for axis, n in enumerate(image.shape):
-        place = (jnp.arange(n) + 0.5) / n
-        seen = (place > depth[0, axis]) & (place < 1.0 - depth[1, axis])
-        image = jnp.where(jnp.expand_dims(seen, [a for a in range(3) if a != axis]), image, AIR_HU)
-    return jnp.maximum(image, AIR_HU)
+        relative = (jnp.arange(n) + 0.5) / n
+        here = (relative > depth[0, axis]) & (relative < 1.0 - depth[1, axis])
+        seen &= jnp.expand_dims(here, [a for a in range(3) if a != axis])
+    return jnp.where(seen, jnp.maximum(image, AIR_HU), AIR_HU), seen
 
 
-@jax.jit
-def _example(key, fixed, moving, fixed_lobes, moving_lobes, v, spacing_mm) -> Example:
+@functools.partial(jax.jit, static_argnames="config")
+def _example(key, images, lobes, seen, v, spacing_mm, *, config) -> Example:
     """The pair with keypoints at voxels of the moving lungs; sometimes an image and itself."""
     key_same, key_points = jax.random.split(key)
-    same = jax.random.bernoulli(key_same, IDENTICAL)
-    moving = jnp.where(same, fixed, moving)
-    moving_lobes = jnp.where(same, fixed_lobes, moving_lobes)
-    q, found = _draw_voxels(key_points, moving_lobes > 0)
+    same = jax.random.bernoulli(key_same, config.identical)
+    fixed, moving = images[0], jnp.where(same, *images)
+    moving_lobes = jnp.where(same, *lobes)
+    q, found = _draw_voxels(key_points, moving_lobes > 0, config.keypoints)
     p = q + sample(jnp.where(same, 0.0, v), q)
-    within = jnp.all((p >= 0.0) & (p <= jnp.array(fixed.shape)[None] - 1.0), axis=-1)
+    last = jnp.array(fixed.shape)[None] - 1.0
+    shown = found & jnp.all((p >= 0.0) & (p <= last), axis=-1)
+    shown &= sample_nearest(seen[0], p) & sample_nearest(jnp.where(same, *seen), q)
     return Example(
         fixed=fixed,
         moving=moving,
-        mask=(fixed_lobes > 0).astype(jnp.float32),
-        fixed_labels=_shares(fixed_lobes),
-        moving_labels=_shares(moving_lobes),
+        mask=(lobes[0] > 0).astype(jnp.float32),
+        fixed_labels=_one_hot(lobes[0]),
+        moving_labels=_one_hot(moving_lobes),
         fixed_keypoints=p,
         moving_keypoints=q,
-        keypoint_weights=(within & found).astype(jnp.float32),
+        keypoint_weights=shown.astype(jnp.float32),
         spacing_mm=spacing_mm,
     )
 
@@ -234,15 +273,14 @@ def _row(vector):
     return vector[None, None, None]
 
 
-def _shares(names):
-    return (names[..., None] == _row(jnp.arange(1, LOBES + 1))).astype(jnp.float32)
+def _one_hot(lobes):
+    return (lobes[..., None] == _row(jnp.arange(1, LOBES + 1))).astype(jnp.float32)
 
 
-def _draw_voxels(key, mask):
+def _draw_voxels(key, mask, number):
     """Voxels (N, 3) of the mask drawn with replacement, and whether there is any."""
     count = jnp.cumsum(mask.reshape(-1).astype(jnp.int32))
-    rank = jax.random.randint(key, (KEYPOINTS,), 0, jnp.maximum(count[-1], 1))
+    rank = jax.random.randint(key, (number,), 0, jnp.maximum(count[-1], 1))
     index = jnp.minimum(jnp.searchsorted(count, rank, side="right"), mask.size - 1)
-    return jnp.stack(jnp.unravel_index(index, mask.shape), axis=-1).astype(jnp.float32), count[
-        -1
-    ] > 0
+    points = jnp.stack(jnp.unravel_index(index, mask.shape), axis=-1).astype(jnp.float32)
+    return points, count[-1] > 0

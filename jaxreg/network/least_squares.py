@@ -1,0 +1,193 @@
+"""The cascade of least squares: learned channels and confidences in Gauss-Newton rounds.
+
+Each level compares channels of both images (`jaxreg.network.features`) in a fixed number of rounds
+and is differentiable in reverse mode. Minimised over a small displacement v of the warped image, h being the voxel size of v,
+
+    mean over voxels and channels of w_k (f_k - m_k - grad . v)^2 / 2
+        + h^2 / 2 mean of |Laplace (u + v)|^2,
+
+the model of `jaxreg.engine.gauss_newton` with its solver, for any number of channels. Fields are
+(3, X, Y, Z) in millimetres on half of the images' grid.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from jaxreg.config import NetworkConfig
+from jaxreg.engine.multigrid import Field, Matrices, solve
+from jaxreg.network.features import Channels, FeatureNet, hand_made
+from jaxreg.ops import symmetric
+from jaxreg.ops.deformation import compose, inside, target_points
+from jaxreg.ops.filters import image_gradient
+from jaxreg.ops.interpolation import resize, sample
+from jaxreg.ops.pyramid import double, mean_2x2x2
+from jaxreg.ops.types import AnyArray, Displacement, Image, Shape
+
+DAMPING = 1e-6  # 1/mm^2, on the step: keeps it finite where no channel says anything
+LONGEST_STEP = 0.8  # voxels of u's grid; below 1 neighbours cannot change places at once
+_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+
+Vector = Float[AnyArray, "3"]
+
+
+def feature_net(config: NetworkConfig) -> FeatureNet:
+    """The network of a level."""
+    return FeatureNet(config.widths, config.channels, config.window, config.precision)
+
+
+def least_squares_cascade(
+    params: Mapping[str, Any],
+    images: tuple[Image, Image, Image],
+    spacing_mm: Vector,
+    config: NetworkConfig,
+    levels: Sequence[int],
+) -> Displacement:
+    """Displacement found by the levels, on the grid of the images and in its voxels.
+
+    Args:
+        params: {"level_l": tree} of the levels that are learned.
+        images: fixed and moving in HU, and the weight of each voxel of the fixed one (its lungs);
+            (X, Y, Z) each.
+        spacing_mm: of the images; only the ratios count.
+        config: network settings.
+        levels: to run, in this order.
+
+    Returns:
+        Displacement in voxels, (X, Y, Z, 3).
+    """
+    shape = images[0].shape
+    spacing_mm = spacing_mm / jnp.prod(spacing_mm) ** (1 / 3)
+    extent_mm = spacing_mm * jnp.array(shape)
+    pyramid = [tuple(resize(image, _even(shape, 1)) for image in images)]
+    for level in range(2, max(levels) + 1):
+        pyramid.append(tuple(resize(image, _even(shape, level)) for image in pyramid[-1]))
+    u = jnp.zeros((3, 1, 1, 1))
+    for level in levels:
+        *pair, mask = pyramid[level - 1]
+        level_mm = extent_mm / jnp.array(mask.shape)
+        u = _resize_field(u, tuple(n // 2 for n in mask.shape))
+        compared = _channels(params.get(f"level_{level}"), jnp.stack(pair), config)
+        count = config.rounds[level - 1]
+        u = _rounds(*compared, mask, u, spacing_mm=level_mm, count=count)
+    return voxels_last(_resize_field(u, shape), spacing_mm)
+
+
+def _channels(tree, pair, config) -> tuple[Channels, Channels]:
+    """Channels of both images of a level; without parameters the hand-made one."""
+
+    def of_one(image):
+        if tree is None:
+            return hand_made(image, window=config.window)
+        return feature_net(config).apply({"params": tree}, image)
+
+    both = jax.lax.map(of_one, pair)  # one program for the two of them
+    fixed, moving = (jax.tree.map(lambda a, i=i: a[i], both) for i in range(2))
+    return cast(Channels, fixed), cast(Channels, moving)
+
+
+def _rounds(fixed, moving, mask, u, *, spacing_mm, count):
+    """The field after `count` rounds; one program for all of them."""
+
+    def body(u, _):
+        return improve(fixed, moving, mask, u, spacing_mm=spacing_mm), None
+
+    return jax.lax.scan(body, u, length=count)[0]
+
+
+def _even(shape: Shape, level: int) -> Shape:
+    """Voxels of a level: even, so that the field can have half of them."""
+    return tuple(2 * -(-n // 2**level) for n in shape)
+
+
+def _resize_field(u, shape):
+    """Field on another grid over the same extent; millimetres stay."""
+    return jax.vmap(lambda component: resize(component, shape))(u)
+
+
+def improve(
+    fixed: Channels, moving: Channels, mask: Image, u: Field, *, spacing_mm: Vector
+) -> Field:
+    """The field after one more round.
+
+    Args:
+        fixed: channels of the fixed image, (X, Y, Z, C), X, Y and Z even.
+        moving: channels of the moving image, same grid.
+        mask: weight of each voxel, (X, Y, Z).
+        u: field so far, mm, on half of that grid, (3, X/2, Y/2, Z/2).
+        spacing_mm: of the images, (3,).
+
+    Returns:
+        The field, composed with a step of at most LONGEST_STEP, mm.
+    """
+    coarse_mm = 2.0 * spacing_mm
+    displaced = voxels_last(double(u), spacing_mm)
+    both = jnp.concatenate(moving, axis=-1)
+    warped = Channels(*jnp.split(sample(both, target_points(displaced)), 2, axis=-1))
+    seen = mask * jax.lax.stop_gradient(inside(displaced, mask.shape))
+    a, b = _normal_equations(fixed, warped, seen, spacing_mm)
+    weight = jnp.prod(coarse_mm) ** (2 / 3)
+    v = solve_differentiable(a + DAMPING * symmetric.IDENTITY, b, u, weight, coarse_mm)
+    length = jnp.sqrt(jnp.sum((v / coarse_mm[:, None, None, None]) ** 2, axis=0) + 1e-12)
+    v = v / jnp.maximum(1.0, length / LONGEST_STEP)[None]
+    outer, inner = (voxels_last(field, coarse_mm) for field in (u, v))
+    return millimetres_first(compose(outer, inner), coarse_mm)
+
+
+def _normal_equations(fixed, warped, seen, spacing_mm):
+    """A and b of the step on half of the grid: mean of w J J^T and of w J r in each voxel."""
+
+    def add(total, one):  # one channel after the other: a program and the memory of one
+        f, m, logits = one
+        weight, residual, middle = seen * jnp.exp(logits), f - m, 0.5 * (f + m)
+        slopes = image_gradient(middle, spacing=spacing_mm)
+        products = jnp.concatenate([symmetric.outer(slopes), slopes * residual[None]])
+        return total + mean_2x2x2(weight[None] * products), None
+
+    half = tuple(n // 2 for n in seen.shape)
+    parts = (fixed.values, warped.values, fixed.logits + warped.logits)
+    first = tuple(jnp.moveaxis(part, -1, 0) for part in parts)
+    total = jax.lax.scan(add, jnp.zeros((9, *half)), first)[0]
+    return total[:6], total[6:]
+
+
+@jax.custom_vjp
+def solve_differentiable(
+    a: Matrices, b: Field, u: Field, weight: Float[AnyArray, ""], spacing_mm: Vector
+) -> Field:
+    """`jaxreg.engine.multigrid.solve` with the derivative of the exact solution.
+
+    v = (A + S)^-1 (b - S u), so with g the derivative by v and z = (A + S)^-1 g, that by b is z,
+    that by A is -z v^T, and that by u is -S z = A z - g: one more solution instead of the memory
+    of all iterations. `weight` and `spacing_mm` are constants.
+    """
+    return solve(a, b, u, weight=weight, spacing_mm=spacing_mm)
+
+
+def _solve_forward(a, b, u, weight, spacing_mm):
+    v = solve(a, b, u, weight=weight, spacing_mm=spacing_mm)
+    return v, (a, v, weight, spacing_mm)
+
+
+def _solve_backward(kept, g):
+    a, v, weight, spacing_mm = kept
+    z = solve(a, g, jnp.zeros_like(g), weight=weight, spacing_mm=spacing_mm)
+    products = [z[i] * v[j] if i == j else z[i] * v[j] + z[j] * v[i] for i, j in _PAIRS]
+    az = symmetric.multiply(a, z)
+    return -jnp.stack(products), z, az - g, jnp.zeros_like(weight), jnp.zeros_like(spacing_mm)
+
+
+solve_differentiable.defvjp(_solve_forward, _solve_backward)
+
+
+def voxels_last(field: Field, spacing_mm: Vector) -> Displacement:
+    """A field in millimetres, components first, as a displacement in voxels, components last."""
+    return jnp.moveaxis(field, 0, -1) / spacing_mm[None, None, None]
+
+
+def millimetres_first(u: Displacement, spacing_mm: Vector) -> Field:
+    """The inverse of `voxels_last`."""
+    return jnp.moveaxis(u * spacing_mm[None, None, None], -1, 0)

@@ -28,13 +28,13 @@ config = Config(
         distance=1.0,
     ),
     training=TrainingConfig(
-        steps=(0, 0, 160, 320),
-        batch=(1, 1, 1, 4),
+        steps=(0, 0, 150, 200),
+        batch=(1, 1, 1, 2),
         subjects=72,
         learning_rate=2e-3,
         warmup=20,
         decay=0.02,
-        log_every=20,
-        checkpoint_every=80,
+        log_every=10,
+        checkpoint_every=50,
     ),
 )

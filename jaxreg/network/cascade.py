@@ -1,10 +1,10 @@
 """The cascade of networks, coarse to fine (Hering et al. 2021, Med Image Anal 72, 102139, fig. 2).
 
 The architecture "least_squares" is that of `jaxreg.network.least_squares`. In that of the paper,
-"unet", level l works at 1/2^(l-1) of the network grid; L is the coarsest. The field found so far warps the
-moving image on the network grid, both images are brought down to the level, and what the level's
-network adds is composed with that field. Parameters are {"level_1": tree, ..., "level_L": tree};
-all levels have trees of one structure, so a finer level may start as a copy of the coarser one.
+"unet", level l works at 1/2^(l-1) of the network grid; L is the coarsest. The field found so far
+warps the moving image on the network grid, both images are brought down to the level, and what the
+level's network adds is composed with that field. Parameters are {"level_1": tree, ..., "level_L":
+tree}; all levels have trees of one structure, so a finer level may start as a copy of the coarser.
 Images are in HU, displacements in voxels; conventions stand in `jaxreg.ops.deformation`.
 """
 

@@ -1,7 +1,8 @@
 """The cascade of least squares: learned channels and confidences in Gauss-Newton rounds.
 
 Each level compares channels of both images (`jaxreg.network.features`) in a fixed number of rounds
-and is differentiable in reverse mode. Minimised over a small displacement v of the warped image, h being the voxel size of v,
+and is differentiable in reverse mode. A round minimises over a small displacement v of the warped
+image, h being the voxel size of v,
 
     mean over voxels and channels of w_k (f_k - m_k - grad . v)^2 / 2
         + h^2 / 2 mean of |Laplace (u + v)|^2,

@@ -1,4 +1,4 @@
-"""Random residual motion for `jaxreg.training.synthetic`: v with psi(q) = q + v(q), moving to fixed.
+"""Random residual motion for `jaxreg.training.synthetic`: psi(q) = q + v(q), moving to fixed.
 
 What respiration leaves after prealignment has a smooth part, here a cubic polynomial and measured
 cranio-caudal profiles, larger at the base and at the back, and a part of random waves of several

@@ -93,7 +93,9 @@ def stream_grid(config: Config) -> Shape:
 class Stream:
     """Batches drawn while the step before is computed; batch n depends on the key and n alone."""
 
-    def __init__(self, anatomies: Anatomy, key: jax.Array, draw: Callable[..., Example], *, batch: int):
+    def __init__(
+        self, anatomies: Anatomy, key: jax.Array, draw: Callable[..., Example], *, batch: int
+    ):
         """`draw` makes one pair from a key and the anatomies."""
         self._anatomies, self._key, self._draw, self._batch = anatomies, key, draw, batch
         self._drawer = concurrent.futures.ThreadPoolExecutor(max_workers=1)

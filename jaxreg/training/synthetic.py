@@ -8,8 +8,8 @@ psi, respiratory motion, on the grid of a level:
 so that the moving point q is the fixed point psi(q): the ground truth at voxels q is exact and
 nothing has to be inverted. v (`jaxreg.training.respiratory_motion`) is on the moving grid. Lung
 density follows their volume, lesions lie on the fixed grid and move with it, and each image gets
-its own kernel, contrast, noise and field of view. In some pairs the wall moves less than the lungs, which
-slide along it, and in some a slab of the moving image shows another phase.
+its own kernel, contrast, noise and field of view. In some pairs the wall moves less than the
+lungs, which slide along it, and in some a slab of the moving image shows another phase.
 """
 
 import functools

@@ -1,0 +1,197 @@
+"""The cascade of least squares: hand-made at the start, gradients, odd grids, hard inputs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from jaxreg.config import NetworkConfig
+from jaxreg.network.cascade import cascade, init_level
+from jaxreg.network.features import Channels, hand_made
+from jaxreg.network.least_squares import feature_net, improve, solve_differentiable
+from jaxreg.ops import symmetric
+
+CONFIG = NetworkConfig(
+    grid=(24, 16, 20),
+    architecture="least_squares",
+    levels=2,
+    widths=(4,),
+    channels=3,
+    window=(-1000.0, 0.0),
+)
+SPACING = (3.0, 4.0, 2.5)
+run = jax.jit(cascade, static_argnums=3)
+
+
+def smooth_noise(seed, shape, size=1.5):
+    noise = np.random.default_rng(seed).normal(size=shape)
+    return scipy.ndimage.gaussian_filter(noise, size, mode="nearest")
+
+
+def moved_pair(seed, shape=CONFIG.grid):
+    """An image and its shift by a smooth field of up to about a voxel and a half."""
+    texture = smooth_noise(seed, shape)
+    fixed = 300.0 * texture / texture.std() - 500.0
+    places = np.stack(np.indices(shape)).astype(float)
+    bumps = np.stack([smooth_noise(seed + 10 * axis + 1, shape, 6.0) for axis in range(3)])
+    motion = 1.5 * bumps / np.abs(bumps).max()
+    moving = scipy.ndimage.map_coordinates(fixed, places + motion, order=1, mode="nearest")
+    return fixed.astype(np.float32), moving.astype(np.float32)
+
+
+def levels(key, config=CONFIG):
+    learned = range(config.by_hand + 1, config.levels + 1)
+    return {f"level_{n}": init_level(jax.random.fold_in(key, n), config) for n in learned}
+
+
+def perturbed(tree, seed=0, size=0.05):
+    """The same with every entry moved, so that the correction and the confidences act."""
+    leaves, structure = jax.tree.flatten(tree)
+    rng = np.random.default_rng(seed)
+    moved = [leaf + size * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
+    return jax.tree.unflatten(structure, moved)
+
+
+def test_a_head_of_zeros_leaves_the_hand_made_channel(key):
+    fixed, _ = moved_pair(0)
+    tree = dict(init_level(key, CONFIG))
+    tree["head"] = jax.tree.map(jnp.zeros_like, tree["head"])
+    found = feature_net(CONFIG).apply({"params": tree}, fixed)
+    expected = hand_made(fixed, window=CONFIG.window)
+    np.testing.assert_array_equal(found.values[..., :1], expected.values)
+    np.testing.assert_array_equal(found.values[..., 1:], 0.0)
+    np.testing.assert_array_equal(found.logits, 0.0)
+
+
+def test_untrained_levels_move_as_hand_made_ones(key):
+    """Levels with heads of zeros against levels without networks, the finest of both by hand."""
+    fixed, moving = moved_pair(1)
+    by_hand = dataclasses.replace(CONFIG, by_hand=1)
+    params = jax.tree.map(jnp.zeros_like, levels(key))
+    zeroed = run(params, fixed, moving, CONFIG, spacing_mm=SPACING)
+    coarse = {"level_2": params["level_2"]}
+    expected = run(coarse, fixed, moving, by_hand, spacing_mm=SPACING)
+    np.testing.assert_allclose(zeroed, expected, atol=1e-5)
+    assert np.abs(expected).max() > 0.2
+
+
+def test_it_finds_motion(key):
+    fixed, moving = moved_pair(2, (48, 40, 44))
+    config = dataclasses.replace(CONFIG, grid=(48, 40, 44))
+    u = run(levels(key, config), fixed, moving, config, spacing_mm=SPACING)
+    points = np.indices(fixed.shape) + np.moveaxis(np.asarray(u), -1, 0)
+    warped = scipy.ndimage.map_coordinates(moving, points, order=1, mode="nearest")
+    inner = (slice(6, -6),) * 3
+    before, after = (np.abs(fixed - image)[inner].mean() for image in (moving, warped))
+    assert after < 0.35 * before
+
+
+@pytest.mark.parametrize("name", ["a", "b", "u"])
+def test_gradient_of_the_solution_by_finite_differences(key, name):
+    shape, rng = (6, 8, 4), np.random.default_rng(3)
+    slopes = rng.normal(size=(2, 3, *shape)).astype(np.float32)
+    inputs = {
+        "a": sum(symmetric.outer(s) for s in slopes) + 0.5 * symmetric.IDENTITY,
+        "b": jnp.asarray(rng.normal(size=(3, *shape)), jnp.float32),
+        "u": jnp.asarray(rng.normal(size=(3, *shape)), jnp.float32),
+    }
+    target = rng.normal(size=(3, *shape)).astype(np.float32)
+    direction = rng.normal(size=inputs[name].shape).astype(np.float32)
+
+    def loss(value):
+        parts = inputs | {name: value}
+        weight, spacing = jnp.float32(4.0), jnp.array([2.0, 1.5, 3.0])
+        v = solve_differentiable(parts["a"], parts["b"], parts["u"], weight, spacing)
+        return jnp.sum(target * v)
+
+    found = jnp.sum(jax.grad(loss)(inputs[name]) * direction)
+    step = 2e-3
+    ends = [loss(inputs[name] + sign * step * direction) for sign in (1, -1)]
+    np.testing.assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=0.02, atol=0.02)
+
+
+def test_gradient_through_a_round_by_finite_differences(key):
+    """With respect to the parameters, through channels, normal equations and solution."""
+    fixed, moving = moved_pair(4, (12, 8, 10))
+    tree = perturbed(init_level(key, CONFIG))
+    direction = perturbed(jax.tree.map(jnp.zeros_like, tree), seed=1)
+    net = feature_net(CONFIG)
+    target = np.random.default_rng(5).normal(size=(3, 6, 4, 5)).astype(np.float32)
+
+    @jax.jit
+    def loss(tree):
+        channels = [net.apply({"params": tree}, image) for image in (fixed, moving)]
+        start = jnp.zeros((3, 6, 4, 5))
+        u = improve(*channels, jnp.ones((12, 8, 10)), start, spacing_mm=jnp.array(SPACING))
+        return jnp.sum(target * u)
+
+    gradient = jax.jit(jax.grad(loss))(tree)
+    products = jax.tree.map(lambda g, d: jnp.sum(g * d), gradient, direction)
+    found = sum(jax.tree.leaves(products))
+    step = 0.02
+    ends = [
+        loss(jax.tree.map(lambda a, d, s=sign: a + s * step * d, tree, direction))
+        for sign in (1, -1)
+    ]
+    np.testing.assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=0.05)
+
+
+@pytest.mark.parametrize("shape", [(24, 16, 20), (23, 17, 19)])
+def test_any_shape_and_spacing(key, shape):
+    fixed, moving = moved_pair(6, shape)
+    u = run(levels(key), fixed, moving, CONFIG, spacing_mm=SPACING)
+    assert u.shape == (*shape, 3) and bool(jnp.isfinite(u).all())
+    assert float(jnp.abs(u).max()) > 0.2
+    scaled = run(levels(key), fixed, moving, CONFIG, spacing_mm=tuple(10 * s for s in SPACING))
+    np.testing.assert_allclose(scaled, u, atol=1e-3)  # only the ratios of the spacing count
+    other = run(levels(key), fixed, moving, CONFIG, spacing_mm=(3.0, 4.0, 10.0))
+    assert float(jnp.abs(other - u).max()) > 1e-2
+
+
+def test_identical_images_do_not_move(key):
+    fixed, _ = moved_pair(7)
+    params = perturbed(levels(key))
+    np.testing.assert_array_equal(run(params, fixed, fixed, CONFIG), 0.0)
+
+
+@pytest.mark.parametrize("case", ["flat", "one flat", "no lungs", "far outside"])
+def test_hard_inputs_give_finite_fields_and_gradients(key, case):
+    fixed, moving = moved_pair(8)
+    mask = np.ones(CONFIG.grid, np.float32)
+    if case == "flat":
+        fixed = moving = np.full(CONFIG.grid, -800.0, np.float32)
+    elif case == "one flat":
+        moving = np.full(CONFIG.grid, -800.0, np.float32)
+    elif case == "no lungs":
+        mask = np.zeros(CONFIG.grid, np.float32)
+    else:
+        moving = np.full(CONFIG.grid, 3000.0, np.float32)
+
+    def loss(params):
+        u = cascade(params, fixed, moving, CONFIG, mask=mask)
+        return jnp.sum(u**2), u
+
+    (_, u), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(perturbed(levels(key)))
+    assert bool(jnp.isfinite(u).all())
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
+    if case in ("flat", "no lungs"):
+        np.testing.assert_array_equal(u, 0.0)
+
+
+def test_what_lies_outside_of_the_mask_does_not_count(key):
+    fixed, moving = moved_pair(9)
+    mask = np.zeros(CONFIG.grid, np.float32)
+    mask[4:-4, 4:-4, 4:-4] = 1.0
+    channels = [hand_made(image, window=CONFIG.window) for image in (fixed, moving)]
+    start, spacing = jnp.zeros((3, 12, 8, 10)), jnp.array(SPACING)
+    found = improve(*channels, mask, start, spacing_mm=spacing)
+    garbled = Channels(channels[0].values + 5.0 * (mask[..., None] == 0), channels[0].logits)
+    # the slopes of the middle reach one voxel beyond the mask
+    inner = scipy.ndimage.binary_erosion(mask).astype(np.float32)
+    first = improve(*channels, inner, start, spacing_mm=spacing)
+    second = improve(garbled, channels[1], inner, start, spacing_mm=spacing)
+    np.testing.assert_allclose(first, second, atol=1e-4)
+    assert float(jnp.abs(found).max()) > 0.1

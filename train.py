@@ -1,4 +1,4 @@
-"""Trains the cascade: `python train.py --level 1..3 --config small`, the same as `jaxreg train`."""
+"""Trains the cascade: `python train.py --config cascade`, the same as `jaxreg train`."""
 
 import sys
 

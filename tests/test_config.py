@@ -10,6 +10,7 @@ from jaxreg.config import (
     Config,
     LossConfig,
     NetworkConfig,
+    SyntheticConfig,
     TrainingConfig,
     from_json,
     load_config,
@@ -104,7 +105,21 @@ def test_misspelt_keyword_is_refused():
             {"window": (0.0, -1.0)},
             "window: expected two HU, the lower first, got (0.0",
         ),
-        (NetworkConfig, {"flow": -1}, "flow: expected at least 0, got -1. Use 0, as the paper, or"),
+        (NetworkConfig, {"channels": 0}, "channels: expected at least 1, got 0. Use 4."),
+        (NetworkConfig, {"rounds": (2, 2)}, "rounds: expected one number >= 1, or 3, got (2, 2)."),
+        (NetworkConfig, {"by_hand": 1}, "by_hand: expected 0, or with least squares fewer than"),
+        (NetworkConfig, {"architecture": "vit"}, 'architecture: expected "unet" or "least_squar'),
+        (SyntheticConfig, {"identical": 1.5}, "identical: expected a number from 0 to 1, got 1.5."),
+        (
+            SyntheticConfig,
+            {"residual_mm": (5.0, 1.0)},
+            "residual_mm: expected 0 < least <= most, g",
+        ),
+        (SyntheticConfig, {"smooth": (0.1, 1.2)}, "smooth: expected fractions from 0 to 1, got"),
+        (SyntheticConfig, {"waves": ()}, "waves: expected lengths of at least 1 voxel, got ()."),
+        (SyntheticConfig, {"lesions": 0}, "lesions: expected at least 1, got 0. Use 4."),
+        (SyntheticConfig, {"noise_hu": -1.0}, "noise_hu: expected a number >= 0, got -1.0. Use 0."),
+        (LossConfig, {"distance": -1.0}, "distance: expected a number >= 0, got -1.0. 0 switches"),
         (LossConfig, {"lncc": -1.0}, "lncc: expected a number >= 0, got -1.0. 0 switches the term"),
         (LossConfig, {"smoothness": -1.0}, "smoothness: expected a number >= 0, got -1.0. 0 swit"),
         (LossConfig, {"keypoints": (1.0, -1.0, 0.0)}, "keypoints: expected numbers >= 0, got (1.0"),
@@ -188,23 +203,23 @@ def test_fewer_levels_keep_the_finest():
 
 @pytest.mark.parametrize("name", config_names())
 def test_every_config_that_ships_loads(name):
-    levels = {"ablation/L1": 1, "ablation/L2": 2, "voxelmorph": 1}
+    levels = {"ablation/L1": 1, "ablation/L2": 2, "voxelmorph": 1, "cascade": 4}
     assert load_config(config_path(name)).network.levels == levels.get(name, 3)
 
 
-@pytest.mark.parametrize("name", ["small", "small.py", "configs/small.py"])
+@pytest.mark.parametrize("name", ["cascade", "cascade.py", "configs/cascade.py"])
 def test_a_config_is_found_by_its_name_or_as_a_file(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    assert load_config(config_path(name)).network.flow == 2
-    own = tmp_path / "configs" / "small.py"
+    assert load_config(config_path(name)).network.architecture == "least_squares"
+    own = tmp_path / "configs" / "cascade.py"
     own.parent.mkdir()
     own.write_text("from jaxreg.config import Config\nconfig = Config()\n", encoding="utf-8")
-    assert config_path("configs/small.py") == Path("configs/small.py")  # the user's file is first
+    assert config_path("configs/cascade.py") == Path("configs/cascade.py")  # the user's is first
 
 
 @pytest.mark.parametrize("name", ["smal", "ablation", "__init__", "../config/text.py"])
 def test_a_config_that_does_not_exist_is_named_with_those_that_do(name):
-    words = f"--config: expected a Python file or one of ablation/L1, .*small.*, got '{name}'"
+    words = f"--config: expected a Python file or one of ablation/L1, .*cascade.*, got '{name}'"
     with pytest.raises(ValueError, match=words):
         config_path(name)
 
@@ -215,7 +230,6 @@ def test_a_config_that_does_not_exist_is_named_with_those_that_do(name):
         ("beta0", {"loss.masks"}),
         ("gamma0", {"loss.volume"}),
         ("delta0", {"loss.keypoints"}),
-        ("flow0", {"network.flow"}),
     ],
 )
 def test_ablations_change_one_setting(name, changed):
@@ -223,3 +237,39 @@ def test_ablations_change_one_setting(name, changed):
     one, other = (dataclasses.asdict(config) for config in configs)
     differ = {f"{g}.{k}" for g in one for k in one[g] if one[g][k] != other[g][k]}
     assert differ == changed
+
+
+def test_the_paper_is_what_the_paper_says():
+    """Hering et al. 2021, sections 3.1 to 3.4 and 4.3."""
+    config = load_config(config_path("paper"))
+    network, loss, training = config.network, config.loss, config.training
+    assert (network.grid, network.levels) == ((192, 160, 192), 3)
+    assert (network.architecture, network.widths) == ("unet", (16, 32, 64, 128))
+    assert (loss.similarity, loss.smoothness, loss.masks, loss.volume) == (1.0, 10.0, 1.0, 0.01)
+    assert (loss.lncc, loss.diffusion, loss.distance) == (0.0, 0.0, 0.0)
+    assert loss.keypoints[2] == 0.0 < loss.keypoints[1] == loss.keypoints[0]
+    assert loss.volume_threshold == (0.05, 0.1, 0.2)
+    # <f, g>_e is the sum over three axes of f_j g_j + eps^2 with eps = 1
+    assert loss.edge**2 == pytest.approx(3.0)
+    assert training.steps == (25 * 750,) * 3 and training.batch == (1, 1, 1)
+    assert (training.learning_rate, training.warmup, training.decay) == (1e-3, 0, 1.0)
+    assert not training.augment
+
+
+@pytest.mark.parametrize(("levels", "thresholds"), [(1, (0.05,)), (2, (0.05, 0.1))])
+def test_fewer_levels_of_the_paper_keep_the_thresholds_of_their_levels(levels, thresholds):
+    config = with_levels(load_config(config_path("paper")), (10,) * levels)
+    assert config.loss.volume_threshold == thresholds
+    assert all(weight > 0.0 for weight in config.loss.keypoints)
+    assert not config.training.augment
+
+
+def test_the_small_paper_differs_in_grid_and_data_alone():
+    paper, small = (
+        dataclasses.asdict(load_config(config_path(n))) for n in ("paper", "paper_small")
+    )
+    assert small["loss"] == paper["loss"]
+    differ = {k for k, v in small["network"].items() if paper["network"][k] != v}
+    assert differ == {"grid"}
+    differ = {k for k, v in small["training"].items() if paper["training"][k] != v}
+    assert differ == {"subjects", "detected", "log_every", "checkpoint_every"}

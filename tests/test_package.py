@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from training_pairs import write_pairs, write_stills
+from training_pairs import write_anatomies, write_pairs
 
 from jaxreg.io.nifti import write_volume
 from jaxreg.phantom.pair import phantom_pair
@@ -76,7 +76,7 @@ def test_the_installed_package_is_the_one_that_runs(installed, tmp_path):
 def test_the_installed_package_trains_evaluates_and_registers(installed, tmp_path):
     """All three by `python -m jaxreg` in a folder of its own; the data to train on is prepared."""
     run = tmp_path / "runs" / "smoke"
-    write_stills(run / "stills", range(2))
+    write_anatomies(run / "anatomies", range(2))
     write_pairs(run / "pairs", [10_000_000])
     jaxreg(installed, tmp_path, "train", "--level", "1..3", "--config", "smoke")
     assert (run / "weights.npz").is_file()

@@ -1,19 +1,20 @@
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training_pairs import GRID, write_stills
+import scipy.ndimage
+from training_pairs import GRID, write_anatomies
 
-from jaxreg.config import Config, NetworkConfig, TrainingConfig
-from jaxreg.ops.interpolation import sample
-from jaxreg.training import respiratory_motion as breathing
-from jaxreg.training import synthetic as stream
-from jaxreg.training.anatomies import LOBES, load_bank
+from jaxreg.config import Config, NetworkConfig, SyntheticConfig, TrainingConfig
+from jaxreg.ops.interpolation import sample, sample_nearest
+from jaxreg.training.anatomies import LOBES, load_anatomies
+from jaxreg.training.respiratory_motion import draw_motion
 from jaxreg.training.sources import stream_source
 from jaxreg.training.synthetic import draw, level_shape
 
+SYNTHETIC = SyntheticConfig()
 CONFIG = Config(
     network=NetworkConfig(grid=GRID, levels=3, widths=(4, 8), convs=1),
     training=TrainingConfig(steps=(4, 4, 4), batch=(1, 2, 2), subjects=2),
@@ -22,14 +23,19 @@ CONFIG = Config(
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
-    return write_stills(tmp_path_factory.mktemp("stills"), range(2))
+    return write_anatomies(tmp_path_factory.mktemp("anatomies"), range(2))
 
 
 @pytest.fixture(scope="module")
 def drawn(paths):
     """Eight pairs at level 1."""
-    bank = load_bank(paths, level=1)
-    return [draw(jax.random.key(seed), bank, grid=GRID, level=1) for seed in range(8)]
+    return [make(seed, paths, level=1) for seed in range(8)]
+
+
+def make(seed, paths, *, level, config=SYNTHETIC):
+    """A pair of the tiny anatomies."""
+    anatomies = load_anatomies(paths, level=level)
+    return draw(jax.random.key(seed), anatomies, grid=GRID, level=level, config=config)
 
 
 def motion_mm(example):
@@ -43,7 +49,7 @@ def identical(example):
 
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_shapes_and_values(paths, level):
-    example = draw(jax.random.key(3), load_bank(paths, level=level), grid=GRID, level=level)
+    example = make(3, paths, level=level)
     shape = tuple(n // 2 ** (level - 1) for n in GRID)
     assert level_shape(GRID, level) == shape == example.fixed.shape == example.moving.shape
     assert example.fixed_labels.shape == (*shape, LOBES)
@@ -68,7 +74,7 @@ def test_the_truth_aligns_the_images(drawn):
     assert np.mean(true < unmoved) > 0.7
 
 
-def test_the_motion_is_of_a_breath(drawn):
+def test_the_motion_is_of_millimetres(drawn):
     lengths = []
     for example in drawn:
         motion = motion_mm(example)
@@ -76,40 +82,110 @@ def test_the_motion_is_of_a_breath(drawn):
     assert 0.5 < np.median(lengths) < 8.0  # prealignment has taken its share
 
 
-def test_the_same_anatomy_and_breath_come_at_every_level(paths):
+def test_the_same_anatomy_and_motion_come_at_every_level(paths):
     points = []
     for level in (1, 2):
-        bank = load_bank(paths, level=level)
-        example = draw(jax.random.key(5), bank, grid=GRID, level=level)
-        points.append(motion_mm(example).mean(axis=0))
+        points.append(motion_mm(make(5, paths, level=level)).mean(axis=0))
     assert np.linalg.norm(points[0] - points[1]) < 0.3 + 0.1 * np.linalg.norm(points[0])
 
 
-def test_some_pairs_are_an_image_and_itself(paths, monkeypatch):
-    monkeypatch.setattr(stream, "IDENTICAL", 1.0)
-    jax.clear_caches()  # the constant is compiled in
-    example = draw(jax.random.key(0), load_bank(paths, level=3), grid=GRID, level=3)
-    jax.clear_caches()
+def test_some_pairs_are_an_image_and_itself(paths):
+    example = make(0, paths, level=3, config=dataclasses.replace(SYNTHETIC, identical=1.0))
     assert identical(example)
     np.testing.assert_array_equal(example.fixed_keypoints, example.moving_keypoints)
 
 
-def test_motion_does_not_fold_in_the_lungs_and_has_no_affine_part():
+def draw_alone(seed, config):
+    """Motion on the grid of level 1 in a box of lungs, mm, (N, 3), and where, (N, 3)."""
     lungs = jnp.zeros((8, 8, 8), bool).at[1:7, 2:6, 1:7].set(True)
     spacing = jnp.array([9.0, 8.0, 10.0])
-    inside = jax.image.resize(lungs.astype(jnp.float32), (16, 16, 16), "linear")
-    step = functools.partial(breathing.draw_breath, grid=GRID, level=1)
-    for seed in range(4):
-        breath = step(jax.random.key(seed), lungs, spacing, GRID)
-        volume = np.asarray(breath.volume)[8:24, 10:22, 8:24]
-        assert volume.min() > 0.1 and volume.max() < 5.0
-        v = np.asarray(breath.v)[1::2, 1::2, 1::2] * np.asarray(spacing)
-        x = np.stack(np.indices((16, 16, 16)), axis=-1) - 7.5
-        rows = np.concatenate([x, np.ones((16, 16, 16, 1))], axis=-1).reshape(-1, 4)
-        weight = np.asarray(inside).reshape(-1, 1)
-        fit = np.linalg.lstsq(weight * rows, weight * v.reshape(-1, 3), rcond=None)[0]
-        assert np.abs(fit[:3] / 18.0).max() < 6 * breathing.REST_LINEAR
-        assert np.abs(fit[3]).max() < 6 * breathing.REST_MM
+    motion = draw_motion(
+        jax.random.key(seed), lungs, spacing, GRID, grid=GRID, level=1, config=config
+    )
+    inner = (slice(8, 24), slice(10, 22), slice(8, 24))
+    assert 0.15 < np.asarray(motion.volume)[inner].min() <= np.asarray(motion.volume).max() < 5.0
+    places = np.stack(np.indices(GRID), axis=-1) * np.asarray(spacing)
+    return (np.asarray(motion.v) * np.asarray(spacing))[inner].reshape(-1, 3), places[
+        inner
+    ].reshape(-1, 3)
+
+
+def left_by(degree, motion, places):
+    """Root mean square of what no polynomial of that degree explains."""
+    relative = (places - places.mean(axis=0)) / np.ptp(places, axis=0)
+    powers = [p for p in np.ndindex(4, 4, 4) if sum(p) <= degree]
+    columns = np.stack([np.prod(relative**p, axis=1) for p in powers], axis=1)
+    rest = motion - columns @ np.linalg.lstsq(columns, motion, rcond=None)[0]
+    return np.sqrt((rest**2).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_motion_has_the_size_and_smoothness_asked_for(seed):
+    free = dataclasses.replace(SYNTHETIC, residual_mm=(3.0, 3.0), steepest=1.0)
+    explained = []
+    for smooth in (0.3, 0.9):
+        motion, places = draw_alone(seed, dataclasses.replace(free, smooth=(smooth, smooth)))
+        residual = left_by(1, motion, places)
+        assert 1.5 < residual < 4.5  # in a part of the lungs' box
+        explained.append(1.0 - (left_by(3, motion, places) / residual) ** 2)
+    assert explained[0] < explained[1] and explained[1] > 0.6
+
+
+def test_the_affine_part_is_that_of_the_settings():
+    exact = dataclasses.replace(SYNTHETIC, linear=0.0, shift_mm=0.0, residual_mm=(1.0, 1.0))
+    motion, places = draw_alone(0, exact)
+    assert np.linalg.norm(motion.mean(axis=0)) < 1.0
+    moved, _ = draw_alone(0, dataclasses.replace(exact, shift_mm=50.0))
+    assert np.linalg.norm((moved - motion).mean(axis=0)) > 5.0
+    assert np.ptp(moved - motion, axis=0).max() < 1e-2
+
+
+def test_steep_motion_is_made_smaller():
+    steep = dataclasses.replace(SYNTHETIC, residual_mm=(60.0, 60.0), smooth=(0.0, 0.0))
+    sizes = [
+        left_by(1, *draw_alone(1, dataclasses.replace(steep, steepest=most))) for most in (0.2, 0.8)
+    ]
+    np.testing.assert_allclose(sizes[1] / sizes[0], 4.0, rtol=0.05)
+
+
+def test_lungs_slide_along_the_wall(paths):
+    """The ground truth and the lungs stay; what is outside of them differs."""
+    plain, sliding = (
+        make(4, paths, level=1, config=dataclasses.replace(SYNTHETIC, sliding=p, binning=0.0))
+        for p in (0.0, 1.0)
+    )
+    np.testing.assert_array_equal(plain.fixed, sliding.fixed)
+    np.testing.assert_array_equal(plain.fixed_keypoints, sliding.fixed_keypoints)
+    lungs = np.asarray(plain.moving_labels).sum(axis=-1) > 0
+    deep = scipy.ndimage.binary_erosion(lungs, iterations=2)
+    change = np.abs(np.asarray(plain.moving - sliding.moving))
+    assert change[deep].max() < 1e-2 < change[~lungs].max()
+
+
+def test_points_that_an_image_does_not_show_have_no_weight(paths):
+    whole, cut = (
+        make(6, paths, level=1, config=dataclasses.replace(SYNTHETIC, cut=p)) for p in (0.0, 1.0)
+    )
+    assert float(cut.keypoint_weights.sum()) < 0.9 * float(whole.keypoint_weights.sum())
+    kept = np.asarray(cut.keypoint_weights) > 0
+    assert kept.any()
+    for image, points in ((cut.fixed, cut.fixed_keypoints), (cut.moving, cut.moving_keypoints)):
+        values = np.asarray(sample_nearest(image, points))
+        assert (values[kept] == -1024.0).mean() < 0.05  # air by chance
+
+
+def test_a_slab_of_another_phase_changes_only_the_moving_image(paths):
+    plain, binned = (
+        make(5, paths, level=1, config=dataclasses.replace(SYNTHETIC, binning=p))
+        for p in (0.0, 1.0)
+    )
+    np.testing.assert_array_equal(plain.fixed, binned.fixed)
+    changed = np.abs(np.asarray(plain.moving - binned.moving)).max(axis=(0, 1)) > 1.0
+    slices = np.flatnonzero(changed)
+    assert 1 <= len(slices) <= 6 and np.ptp(slices) == len(slices) - 1
+    lost = np.asarray(plain.keypoint_weights > binned.keypoint_weights)
+    layers = np.asarray(plain.moving_keypoints)[lost][:, 2]
+    assert lost.any() and set(layers) <= set(slices.astype(float))
 
 
 def test_batches_depend_on_their_number_alone(paths):

@@ -1,19 +1,21 @@
-"""The truth of a drawn pair takes the moving image to the fixed one: axes, signs and units."""
+"""Ground truth of synthetic pairs aligns moving with fixed images: axes, signs and units."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training_pairs import write_stills
+from training_pairs import write_anatomies
 
+from jaxreg.config import SyntheticConfig
 from jaxreg.ops.deformation import target_points, transform_points, warp
 from jaxreg.ops.interpolation import sample
-from jaxreg.training import synthetic as stream
-from jaxreg.training.anatomies import load_bank
+from jaxreg.training import synthetic
+from jaxreg.training.anatomies import load_anatomies
 
 GRID = (44, 30, 36)
-SCANNER = ("KERNEL", "CONTRAST", "OFFSET_HU", "NOISE_HU", "CUT", "IDENTICAL")
-EDGE = 3  # voxels at the faces of the frame that a field of view may leave out
+OFF = ("kernel", "contrast", "offset_hu", "noise_hu", "cut", "identical", "sliding", "binning")
+CONFIG = SyntheticConfig(**dict.fromkeys(OFF, 0.0), lesion=0.0)
+EDGE = 3  # voxels at the faces of the grid that a field of view may leave out
 
 
 @jax.jit
@@ -25,22 +27,20 @@ def inverse(v):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """Pairs as a perfect scanner sees them, lungs of one density, and their u, fixed to moving."""
-    bank = load_bank(write_stills(tmp_path_factory.mktemp("stills"), range(2)), level=1)
+    files = write_anatomies(tmp_path_factory.mktemp("anatomies"), range(2))
+    anatomies = load_anatomies(files, level=1)
     motions = []
 
-    def draw_breath(*arguments, **options):
-        breath = drawer(*arguments, **options)
-        motions.append(breath.v)
-        return breath._replace(volume=jnp.ones_like(breath.volume))
+    def draw_motion(*arguments, **options):
+        motion = drawer(*arguments, **options)
+        motions.append(motion.v)
+        return motion._replace(volume=jnp.ones_like(motion.volume))
 
-    drawer = stream.draw_breath
-    jax.clear_caches()  # the constants are compiled in
+    drawer = synthetic.draw_motion
+    settings = {"grid": GRID, "level": 1, "config": CONFIG}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "draw_breath", draw_breath)
-        for name in SCANNER:
-            patch.setattr(stream, name, 0.0)
-        pairs = [stream.draw(jax.random.key(i), bank, grid=GRID, level=1) for i in range(4)]
-    jax.clear_caches()
+        patch.setattr(synthetic, "draw_motion", draw_motion)
+        pairs = [synthetic.draw(jax.random.key(i), anatomies, **settings) for i in range(4)]
     fields = []
     for v in motions:  # v is on the moving grid
         u = inverse(v)

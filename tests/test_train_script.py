@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_pairs import write_pairs, write_stills
+from training_pairs import write_anatomies, write_pairs
 
 from jaxreg.config import load_config
 from jaxreg.configs import config_path
@@ -39,7 +39,7 @@ def command(tmp_path, workdir, *more):
 
 def prepare(tmp_path, workdir, steps=8):
     (tmp_path / "config.py").write_text(CONFIG.format(steps=steps), encoding="utf-8")
-    write_stills(workdir / "stills", range(2))
+    write_anatomies(workdir / "anatomies", range(2))
     write_pairs(workdir / "pairs", [10_000_000])
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import scipy.ndimage
 
-from jaxreg.training.anatomies import Still, still_shape
+from jaxreg.training.anatomies import Anatomy, anatomy_shape
 from jaxreg.training.pairs import KEYPOINTS, Pair
 from jaxreg.training.prepared import prepare_files
 
@@ -30,9 +30,9 @@ def blob_pair(seed):
     )
 
 
-def blob_stills(seed):
-    """Two stills of smooth noise with five lobes of one box each, as a file holds them."""
-    shape = still_shape(GRID)
+def blob_anatomies(seed):
+    """Two anatomies of smooth noise with five lobes of one box each, as a file holds them."""
+    shape = anatomy_shape(GRID)
     rng = np.random.default_rng(seed)
     texture = scipy.ndimage.gaussian_filter(rng.normal(size=(2, *shape)), [0, 2, 2, 2])
     labels = np.zeros((2, *shape), np.uint8)
@@ -42,12 +42,12 @@ def blob_stills(seed):
     inside = np.argwhere(labels[0] > 0)
     box = np.stack([inside.min(axis=0), inside.max(axis=0)]).astype(np.float32)
     spacing = np.array([6.0, 5.0, 6.5], np.float32)
-    return Still(hu.astype(np.float16), labels, np.stack([box] * 2), np.stack([spacing] * 2))
+    return Anatomy(hu.astype(np.float16), labels, np.stack([box] * 2), np.stack([spacing] * 2))
 
 
-def write_stills(folder, seeds):
-    """Writes stills as a training would, and returns their paths."""
-    makers = [(f"phantom_{seed}", lambda s=seed: blob_stills(s)) for seed in seeds]
+def write_anatomies(folder, seeds):
+    """Writes anatomies as a training would, and returns their paths."""
+    makers = [(f"phantom_{seed}", lambda s=seed: blob_anatomies(s)) for seed in seeds]
     return prepare_files(folder, makers, GRID)
 
 

@@ -30,7 +30,7 @@ class _Levels(click.ParamType):
 @click.option(
     "--config",
     "config_name",
-    default="small",
+    default="cascade",
     show_default=True,
     help="A Python file, or the name of a configuration that ships.",
 )

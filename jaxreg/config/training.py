@@ -25,8 +25,6 @@ class NetworkConfig:
             squares without a network.
         precision: "float32" or "bfloat16", of the convolutions only.
         window: lowest and highest HU that the networks tell apart.
-        flow: rounds of local least-squares flow (`jaxreg.network.flow`) that each level starts
-            from; 0, as the paper, leaves everything to the network.
     """
 
     grid: Shape = (192, 160, 192)
@@ -39,7 +37,6 @@ class NetworkConfig:
     by_hand: int = 0
     precision: str = "float32"
     window: tuple[float, float] = (-1000.0, 500.0)
-    flow: int = 0
 
     def __post_init__(self):
         """Refuses what no network can be built from; lists become tuples, which jit can compare."""
@@ -97,7 +94,6 @@ class NetworkConfig:
             self.precision,
             "Only convolutions are affected.",
         )
-        check(self.flow >= 0, "flow", "at least 0", self.flow, "Use 0, as the paper, or 2.")
         check(
             len(self.window) == 2 and self.window[0] < self.window[1],
             "window",
@@ -266,11 +262,14 @@ class TrainingConfig:
         batch: pairs a step, per level.
         learning_rate: of Adam, at its highest.
         warmup: steps in which it rises from 0.
-        decay: share of it that is left at the end of the level (cosine); 1 keeps it, as the paper.
+        decay: fraction of it that is left at the end of the level (cosine); 1, as the paper, keeps
+            it.
         seed: of the initial weights, the order of pairs and all that is drawn.
         subjects: generated subjects that new pairs are made from, where the data is the phantom.
         validation_pairs: generated pairs kept apart.
-        augment: whether the pairs of a manifest are changed at random on the device.
+        augment: whether prepared pairs are changed at random on the device.
+        detected: whether the pairs of generated subjects are prepared once, with keypoints that
+            the detector finds in them, rather than made anew at every step with exact ones.
         log_every: steps between lines of the log.
         checkpoint_every: steps between checkpoints.
     """
@@ -284,6 +283,7 @@ class TrainingConfig:
     subjects: int = 64
     validation_pairs: int = 4
     augment: bool = True
+    detected: bool = False
     log_every: int = 20
     checkpoint_every: int = 200
 

@@ -1,6 +1,6 @@
 """Training configurations that ship: each file here sets `config = Config(...)`.
 
-`jaxreg train --config small` takes the one of that name, `--config ablation/L1` one in a folder.
+`jaxreg train --config cascade` takes the one of that name, `--config ablation/L1` one in a folder.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ _FOLDER = Path(__file__).parent
 
 
 def config_names() -> tuple[str, ...]:
-    """Names of the configurations that ship, such as "small" and "ablation/L1"."""
+    """Names of the configurations that ship, such as "cascade" and "ablation/L1"."""
     files = (path.relative_to(_FOLDER) for path in _FOLDER.rglob("*.py") if path.stem != "__init__")
     return tuple(sorted(path.with_suffix("").as_posix() for path in files))
 
@@ -19,7 +19,7 @@ def config_path(name: str) -> Path:
 
     Args:
         name: path of a Python file, or a name of `config_names`, which may be written as a path
-            in the folder of the configurations ("configs/small.py").
+            in the folder of the configurations ("configs/cascade.py").
 
     Returns:
         Path for `jaxreg.config.load_config`.

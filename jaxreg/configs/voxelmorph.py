@@ -4,13 +4,13 @@
 
 Its loss (local correlation in 9x9x9 voxels and diffusion, here of mm per mm with a weight of 1 that
 has not been tuned) and the widths of its encoder, in our U-Net (instance norm, pooling), on the
-grid and the pairs of `jaxreg.configs.small`.
+grid of `jaxreg.configs.paper_small`, on synthetic pairs.
 """
 
 import dataclasses
 
 from jaxreg.config import Config, LossConfig, NetworkConfig
-from jaxreg.configs.small import config as base
+from jaxreg.configs.paper_small import config as base
 
 config = Config(
     network=NetworkConfig(
@@ -18,7 +18,7 @@ config = Config(
         levels=1,
         widths=(16, 32, 32, 32),
         convs=1,
-        window=base.network.window,
+        window=(-1000.0, 0.0),
     ),
     loss=LossConfig(
         similarity=0.0,
@@ -30,5 +30,7 @@ config = Config(
         lncc=1.0,
         diffusion=1.0,
     ),
-    training=dataclasses.replace(base.training, steps=(4000,), batch=(1,)),
+    training=dataclasses.replace(
+        base.training, steps=(4000,), batch=(1,), warmup=30, decay=0.02, detected=False
+    ),
 )

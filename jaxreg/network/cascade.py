@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxreg.config import NetworkConfig
-from jaxreg.network.flow import local_flow
 from jaxreg.network.least_squares import feature_net, least_squares_cascade
 from jaxreg.network.unet import UNet
 from jaxreg.ops.deformation import compose, resize_displacement, warp
@@ -42,14 +41,13 @@ def init_level(key: jax.Array, config: NetworkConfig) -> Params:
         return feature_net(config).init(key, jnp.zeros((4, 4, 4)))["params"]
     smallest = 2 ** (len(config.widths) - 1)
     images = jnp.zeros((smallest, smallest, smallest, 2))
-    flow = jnp.zeros((smallest, smallest, smallest, 3)) if config.flow else None
-    return _unet(config).init(key, images, flow)["params"]
+    return _unet(config).init(key, images)["params"]
 
 
 def level_displacement(
     params: Params, fixed: Image, warped: Image, config: NetworkConfig
 ) -> Displacement:
-    """Displacement that one level adds, in voxels of its grid.
+    """Displacement that one U-Net adds, in voxels of its grid.
 
     Args:
         params: of this level.
@@ -60,15 +58,8 @@ def level_displacement(
     Returns:
         Displacement, (X, Y, Z, 3).
     """
-    flow = None
-    for _ in range(config.flow):
-        rest = local_flow(
-            fixed, warped if flow is None else warp(warped, flow), window=config.window
-        )
-        flow = rest if flow is None else compose(flow, rest)
-    warped = warped if flow is None else warp(warped, flow)
     images = jnp.stack([fixed, warped], axis=-1)
-    return cast(Displacement, _unet(config).apply({"params": params}, images, flow))
+    return cast(Displacement, _unet(config).apply({"params": params}, images))
 
 
 def cascade(

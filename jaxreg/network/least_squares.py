@@ -33,6 +33,7 @@ LONGEST_STEP = 0.8  # voxels of u's grid; below 1 neighbours cannot change place
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 Vector = Float[AnyArray, "3"]
+HalfField = Float[AnyArray, "3 x y z"]  # on half of the images' grid
 
 
 def feature_net(config: NetworkConfig) -> FeatureNet:
@@ -110,8 +111,8 @@ def _resize_field(u, shape):
 
 
 def improve(
-    fixed: Channels, moving: Channels, mask: Image, u: Field, *, spacing_mm: Vector
-) -> Field:
+    fixed: Channels, moving: Channels, mask: Image, u: HalfField, *, spacing_mm: Vector
+) -> HalfField:
     """The field after one more round.
 
     Args:

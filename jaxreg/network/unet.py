@@ -1,6 +1,6 @@
 """The U-Net of one level: from the fixed and the warped image to a displacement.
 
-Architecture of Hering et al. 2021 (Med Image Anal 72, 102139, section 2.3): per resolution 3x3x3
+Architecture of Hering et al. 2021 (Med Image Anal 72, 102139, section 3.3): per resolution 3x3x3
 convolutions, instance normalisation and ReLU; 2x2x2 average pooling down, 2x2x2 transposed
 convolution up; a 1x1x1 convolution to three channels at the end. Arrays are channels last and
 unbatched (use `jax.vmap`). Only the convolutions run in the precision asked for.
@@ -19,7 +19,6 @@ from jaxreg.network.conv import conv3d
 from jaxreg.ops.types import AnyArray
 
 _VARIANCE_FLOOR = 1e-5
-_NOISE = 0.01  # of an image scaled to [-1, 1]: smaller differences are none
 # Variance of the head beside Xavier's: an untrained network moves nothing by more than some 0.05.
 _HEAD_VARIANCE = 1e-4
 
@@ -43,29 +42,18 @@ class UNet(nn.Module):
     window: tuple[float, float] = (-1000.0, 500.0)
 
     @nn.compact
-    def __call__(
-        self,
-        images: Float[AnyArray, "X Y Z 2"],
-        flow: Float[AnyArray, "X Y Z 3"] | None = None,
-    ) -> Float[AnyArray, "X Y Z 3"]:
+    def __call__(self, images: Float[AnyArray, "X Y Z 2"]) -> Float[AnyArray, "X Y Z 3"]:
         """Displacement in voxels of the grid of the images.
-
-        With a flow, the network sees it beside the images, and answers with a gain and a rest:
-        flow * (1 + gain) + rest * m / (m + noise^2), m the mean squared difference of the images,
-        so that an image does not move against itself.
 
         Args:
             images: fixed and warped image, HU, (X, Y, Z, 2), any size: continued by their edge
                 values to a multiple of 2^(len(widths) - 1), and cropped again.
-            flow: displacement to start from, voxels, or None.
 
         Returns:
             Displacement in voxels, (X, Y, Z, 3).
         """
         shape = images.shape[:3]
-        scaled = _scale(images, self.window)
-        x = scaled if flow is None else jnp.concatenate([scaled, flow], axis=-1)
-        x = _extend(x, 2 ** (len(self.widths) - 1))
+        x = _extend(_scale(images, self.window), 2 ** (len(self.widths) - 1))
         skips = []
         for depth, width in enumerate(self.widths):
             if depth > 0:
@@ -76,13 +64,7 @@ class UNet(nn.Module):
             width = self.widths[depth]
             up = _Up(width, self.precision, name=f"up_{depth}_transposed")(x)
             x = self._resolution([up, skips[depth]], width, f"up_{depth}")
-        out = _Head(3 if flow is None else 6, self.precision, name="head")(x)
-        out = out[: shape[0], : shape[1], : shape[2]]
-        if flow is None:
-            return out
-        difference = jnp.mean((scaled[..., 0] - scaled[..., 1]) ** 2)
-        rest = out[..., :3] * (difference / (difference + _NOISE**2))
-        return flow * (1.0 + out[..., 3:]) + rest
+        return _Head(self.precision, name="head")(x)[: shape[0], : shape[1], : shape[2]]
 
     def _resolution(self, parts, width, name):
         for index in range(self.convs):
@@ -102,11 +84,10 @@ class _Block(nn.Module):
         kernel = self.param("kernel", _xavier, (3, 3, 3, sum(features), self.width))
         scale = self.param("scale", nn.initializers.ones, (self.width,))
         offset = self.param("offset", nn.initializers.zeros, (self.width,))
-        # Convolving each part with its share of the kernel spares the concatenation.
-        shares = jnp.split(kernel, np.cumsum(features)[:-1], axis=3)
+        # Convolving each part with its part of the kernel spares the concatenation.
+        kernels = jnp.split(kernel, np.cumsum(features)[:-1], axis=3)
         convolved = [
-            _convolve(part, share, self.precision)
-            for part, share in zip(parts, shares, strict=True)
+            _convolve(part, own, self.precision) for part, own in zip(parts, kernels, strict=True)
         ]
         y = functools.reduce(jnp.add, convolved)
         return nn.relu(instance_norm(y, scale, offset))
@@ -130,16 +111,15 @@ class _Up(nn.Module):
 
 
 class _Head(nn.Module):
-    """1x1x1 convolution to the components of vectors."""
+    """1x1x1 convolution to the three components of vectors."""
 
-    components: int
     precision: str
 
     @nn.compact
     def __call__(self, x: Features) -> Float[AnyArray, "X Y Z _"]:
         init = nn.initializers.variance_scaling(_HEAD_VARIANCE, "fan_avg", "uniform")
-        kernel = self.param("kernel", init, (1, 1, 1, x.shape[-1], self.components))
-        bias = self.param("bias", nn.initializers.zeros, (self.components,))
+        kernel = self.param("kernel", init, (1, 1, 1, x.shape[-1], 3))
+        bias = self.param("bias", nn.initializers.zeros, (3,))
         return _convolve(x, kernel, self.precision) + bias[None, None, None]
 
 

@@ -21,7 +21,7 @@ from jaxreg.config import NetworkConfig, network_from_dict, to_json
 from jaxreg.io.atomic import replacing
 from jaxreg.network.cascade import Params, init_level
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SHIPPED = Path(__file__).parents[1] / "weights"
 _HEADER = "header"
 # What numpy and zipfile raise for damaged archives, depending on where the damage is.

@@ -23,7 +23,7 @@ from jaxreg.geometry.volume import DisplacementField, Volume, resample
 from jaxreg.network.weights import load_named, weights_digest
 from jaxreg.ops.certificate import Repair, repair
 from jaxreg.ops.deformation import compose
-from jaxreg.ops.types import AnyArray, Displacement
+from jaxreg.ops.types import AnyArray, Displacement, Mask, Spacing
 from jaxreg.ops.verification import verify
 from jaxreg.pipeline.align import AlignedPair, align
 from jaxreg.pipeline.result import Registration
@@ -38,6 +38,8 @@ def register(
     *,
     params: Params | None = None,
     config: NetworkConfig | None = None,
+    mask: Mask | None = None,
+    spacing_mm: Spacing = (1.0, 1.0, 1.0),
 ) -> Displacement:
     """Displacement that takes each voxel of the fixed image to the moving one: the cascade alone.
 
@@ -50,6 +52,9 @@ def register(
         moving: HU, (X, Y, Z), on the same grid.
         params: of the networks, {"level_1": ..., ...}; None means those that ship with the package.
         config: of the networks, static under `jax.jit`; None means that of the shipped ones.
+        mask: lungs of the fixed image, 0 to 1, (X, Y, Z), to which the comparison keeps; everything
+            counts if None, which is less accurate.
+        spacing_mm: voxel size along each axis.
 
     Returns:
         u in voxels, (X, Y, Z, 3): fixed voxel x corresponds to x + u(x) in the moving image.
@@ -66,7 +71,9 @@ def register(
         shipped = load_named("lung")
         params = shipped[0] if params is None else params
         config = shipped[1] if config is None else config
-    return network_displacement(params, fixed, moving, config)
+    return network_displacement(
+        params, fixed, moving, config, mask=mask, spacing_mm=spacing_mm
+    )
 
 
 class _Clock:

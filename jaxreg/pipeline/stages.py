@@ -7,18 +7,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxreg.config import NetworkConfig, OptimiserConfig
 from jaxreg.engine.gauss_newton import continue_outside, refine
 from jaxreg.network.cascade import cascade
 from jaxreg.ops.deformation import resize_displacement
 from jaxreg.ops.interpolation import resize
-from jaxreg.ops.types import Displacement, Image
+from jaxreg.ops.types import Displacement, Image, Mask, Spacing
 from jaxreg.pipeline.align import AlignedPair
 
 
 def network_displacement(
-    params: Mapping[str, Any], fixed: Image, moving: Image, config: NetworkConfig
+    params: Mapping[str, Any],
+    fixed: Image,
+    moving: Image,
+    config: NetworkConfig,
+    *,
+    mask: Mask | None = None,
+    spacing_mm: Spacing = (1.0, 1.0, 1.0),
 ) -> Displacement:
     """Displacement by the networks on the grid of the images, by way of the network grid.
 
@@ -27,11 +35,18 @@ def network_displacement(
         fixed: HU, (X, Y, Z).
         moving: HU, on the same grid.
         config: of the networks.
+        mask: lungs of the fixed image, 0 to 1, (X, Y, Z), in which least squares compare the
+            images; everywhere if None, which is less accurate.
+        spacing_mm: voxel size along each axis.
 
     Returns:
         u in voxels, (X, Y, Z, 3).
     """
-    u = cascade(params, resize(fixed, config.grid), resize(moving, config.grid), config)
+    small_fixed, small_moving = (resize(image, config.grid) for image in (fixed, moving))
+    small_mask = None if mask is None else resize(jnp.asarray(mask, jnp.float32), config.grid)
+    scale = jnp.array([n / m for n, m in zip(fixed.shape, config.grid, strict=True)])
+    grid_mm = jnp.asarray(spacing_mm, jnp.float32) * scale
+    u = cascade(params, small_fixed, small_moving, config, mask=small_mask, spacing_mm=grid_mm)
     return resize_displacement(u, fixed.shape)
 
 
@@ -42,8 +57,16 @@ def cascade_stage(
     optimiser: OptimiserConfig,
 ) -> Displacement:
     """The displacement that the networks find, continued smoothly outside the lungs."""
-    u = _network_displacement(params, pair.fixed, pair.moving, config=network)
-    return continue_outside(u, pair.fixed_lungs > 0, spacing_mm=pair.spacing_mm, config=optimiser)
+    lungs = pair.fixed_lungs > 0
+    u = _network_displacement(
+        params,
+        pair.fixed,
+        pair.moving,
+        config=network,
+        mask=lungs,
+        spacing_mm=np.array(pair.spacing_mm, np.float32),
+    )
+    return continue_outside(u, lungs, spacing_mm=pair.spacing_mm, config=optimiser)
 
 
 def optimiser_stage(

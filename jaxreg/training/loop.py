@@ -144,9 +144,15 @@ def make_step(
 def _adam(config: Config, level: int) -> optax.GradientTransformation:
     settings = config.training
     steps = max(settings.steps[level - 1], 1)
-    fall = optax.cosine_decay_schedule(settings.learning_rate, steps, settings.decay)
-    rise = optax.linear_schedule(0.0, 1.0, settings.warmup) if settings.warmup else lambda _: 1.0
-    return optax.adam(lambda step: rise(step) * fall(step))
+    highest = settings.learning_rate
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if settings.warmup else highest,
+        peak_value=highest,
+        warmup_steps=min(settings.warmup, steps - 1),
+        decay_steps=steps,
+        end_value=settings.decay * highest,
+    )
+    return optax.adam(schedule)
 
 
 def initial_state(config: Config, level: int, *, params: Params | None = None) -> State:

@@ -1,4 +1,4 @@
-"""The training loss of Hering et al. 2021 (Med Image Anal 72, 102139), sections 2.1 to 2.3.
+"""The training loss of Hering et al. 2021 (Med Image Anal 72, 102139), section 3.
 
 Each term is a mean, so that its weight does not depend on the size of the grid: over the lung mask
 of the fixed image (ngf), over the grid (curvature, volume change, masks), over the keypoints.

@@ -6,6 +6,7 @@ on the seed alone, and the place in it is part of a checkpoint.
 """
 
 import functools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +24,11 @@ from jaxreg.ops.pyramid import halve
 from jaxreg.ops.types import Shape
 from jaxreg.phantom.pair import phantom_pair
 from jaxreg.pipeline.align import align
+from jaxreg.pipeline.keypoints import pair_keypoints
 from jaxreg.training.losses import Example
 from jaxreg.training.prepared import entry_name, prepare_files
+
+_LOG = logging.getLogger(__name__)
 
 MOST_LABELS = 16  # each costs two images of memory in training
 KEYPOINTS = 1024  # places for keypoints in a prepared pair; more are thinned, fewer filled up
@@ -61,8 +65,7 @@ def prepare(
     moving: Volume,
     fixed_labels: Volume | None,
     moving_labels: Volume | None,
-    fixed_points: np.ndarray,
-    moving_points: np.ndarray,
+    points: tuple[np.ndarray, np.ndarray] | None,
     *,
     grid: Shape,
 ) -> Pair:
@@ -71,10 +74,11 @@ def prepare(
     Args:
         fixed: HU.
         moving: HU, any grid.
-        fixed_labels: lobes or lungs of the fixed image; found automatically if None.
+        fixed_labels: lobes or lungs of the fixed image; found automatically if None. Labels are
+            compared only where both images have the same ones from one source: else each counts
+            as lung, without sides.
         moving_labels: the same of the moving image.
-        fixed_points: keypoints, RAS mm, (N, 3), N may be 0.
-        moving_points: where they went, RAS mm, (N, 3).
+        points: keypoints and where they went, RAS mm, (N, 3) each, N may be 0; detected if None.
         grid: network grid.
 
     Returns:
@@ -88,16 +92,25 @@ def prepare(
             )
     config = RegistrationConfig(grid=LungGridConfig(shape=(grid[0], grid[1], grid[2])))
     pair = align(fixed, moving, fixed_mask=fixed_labels, moving_mask=moving_labels, config=config)
+    if points is None:
+        found = pair_keypoints(pair)
+        _LOG.info("no keypoints given: %d detected", len(found.fixed))
+        points = (found.fixed, found.moving)
+    fixed_points, moving_points = points
     chosen = np.linspace(0, len(fixed_points) - 1, min(KEYPOINTS, len(fixed_points))).astype(int)
     count = len(chosen)
     keypoints = np.zeros((2, KEYPOINTS, 3), np.float32)
     keypoints[0, :count] = points_to_frame(fixed_points[chosen], pair.grid)
     keypoints[1, :count] = points_to_frame(moving_points[chosen], pair.grid, matrix=pair.matrix)
+    labels = (pair.fixed_lungs, pair.moving_lungs)
+    if (fixed_labels is None) != (moving_labels is None) or not _same_labels(*pair.masks):
+        _LOG.info("labels of both images differ or have two sources: compared without sides")
+        labels = (labels[0] > 0, labels[1] > 0)
     return Pair(
         fixed=np.round(pair.fixed).astype(np.int16),
         moving=np.round(pair.moving).astype(np.int16),
-        fixed_labels=pair.fixed_lungs.astype(np.uint8),
-        moving_labels=pair.moving_lungs.astype(np.uint8),
+        fixed_labels=labels[0].astype(np.uint8),
+        moving_labels=labels[1].astype(np.uint8),
         fixed_keypoints=keypoints[0],
         moving_keypoints=keypoints[1],
         keypoint_weights=(np.arange(KEYPOINTS) < count).astype(np.float32),
@@ -105,8 +118,12 @@ def prepare(
     )
 
 
-def _phantom(seed: int, grid: Shape) -> Pair:
-    """Phantom `seed`, kinds of motion and direction of breath in turn, truth at lung points."""
+def _same_labels(fixed: Volume, moving: Volume) -> bool:
+    return np.array_equal(np.unique(fixed.data), np.unique(moving.data))
+
+
+def _phantom(seed: int, grid: Shape, detected: bool) -> Pair:
+    """Phantom `seed`, kinds of motion and phases in turn; ground truth or detected keypoints."""
     rng = np.random.default_rng([seed, 1])
     pair = phantom_pair(
         seed,
@@ -121,28 +138,38 @@ def _phantom(seed: int, grid: Shape) -> Pair:
     lung_points = pair.fixed.world_from_voxel(drawn)
     moved_points = pair.displacement.transform_points(lung_points)
     landmarks = rng.permutation(len(pair.fixed_landmarks))[: KEYPOINTS // 2]
+    points = (
+        np.concatenate([pair.fixed_landmarks[landmarks], lung_points]),
+        np.concatenate([pair.moving_landmarks[landmarks], moved_points]),
+    )
     return prepare(
         pair.fixed,
         pair.moving,
         pair.fixed_labels,
         pair.moving_labels,
-        np.concatenate([pair.fixed_landmarks[landmarks], lung_points]),
-        np.concatenate([pair.moving_landmarks[landmarks], moved_points]),
+        None if detected else points,
         grid=grid,
     )
 
 
-def prepare_phantoms(folder: Path, seeds: Sequence[int], *, grid: Shape) -> list[Path]:
-    """Files of the generated pairs of these seeds; those that exist already are kept."""
-    makers = [(f"phantom_{s}", lambda s=s: _phantom(s, grid)) for s in seeds]
+def prepare_phantoms(
+    folder: Path, seeds: Sequence[int], *, grid: Shape, detected: bool = False
+) -> list[Path]:
+    """Files of the generated pairs of these seeds; those that exist already are kept.
+
+    Their keypoints are ground truth, or those that the detector finds if `detected`.
+    """
+    name = "detected" if detected else "phantom"
+    makers = [(f"{name}_{s}", lambda s=s: _phantom(s, grid, detected)) for s in seeds]
     return prepare_files(folder, makers, grid)
 
 
 def prepare_manifest(folder: Path, manifest: Path, *, grid: Shape) -> list[Path]:
     """Files of the pairs that a manifest lists; those that exist already are kept.
 
-    Keypoints are those of the manifest, or its landmarks where it has none (do not evaluate on
-    these then); labels are its labels or masks, or lungs found automatically.
+    Keypoints are those of the manifest, or detected where it has none, which the log says;
+    landmarks are for evaluation and never trained on. Labels are its labels or masks, or lungs
+    found automatically.
 
     Raises:
         ValueError: the manifest is not right; the text lists all that is wrong.
@@ -150,15 +177,13 @@ def prepare_manifest(folder: Path, manifest: Path, *, grid: Shape) -> list[Path]
 
     def make(entry):
         pair = entry.load()
-        points = pair.keypoints or pair.landmarks
-        none = np.zeros((0, 3))
+        points = pair.keypoints
         return prepare(
             pair.fixed,
             pair.moving,
             pair.fixed_labels or pair.fixed_mask,
             pair.moving_labels or pair.moving_mask,
-            points.fixed if points else none,
-            points.moving if points else none,
+            None if points is None else (points.fixed, points.moving),
             grid=grid,
         )
 

@@ -78,13 +78,17 @@ def prepare_data(
     held_out = {}
     if validation:
         held_out["validation"] = prepare_manifest(pairs, validation, grid=grid)
+    seeds = range(VALIDATION_SEED, VALIDATION_SEED + counts.validation_pairs)
+    if data == "phantom":
+        held_out["phantom"] = prepare_phantoms(pairs, seeds, grid=grid)
+    if data == "phantom" and counts.detected:
+        files = prepare_phantoms(pairs, range(counts.subjects), grid=grid, detected=True)
+        return pairs_source(config, files, labels=LOBES), held_out, LOBES
     if data == "phantom":
         fine = stream_grid(config)
         files = prepare_phantom_anatomies(folder, range(counts.subjects), grid=fine)
         if anatomies:
             files += prepare_manifest_anatomies(folder, anatomies, grid=fine)
-        seeds = range(VALIDATION_SEED, VALIDATION_SEED + counts.validation_pairs)
-        held_out["phantom"] = prepare_phantoms(pairs, seeds, grid=grid)
         return stream_source(config, files), held_out, LOBES
     train_pairs = prepare_manifest(pairs, Path(data), grid=grid)
     labels = label_count([*train_pairs, *held_out.get("validation", [])])

@@ -13,19 +13,27 @@ from jaxreg.network.cascade import cascade, init_level
 from jaxreg.network.features import Channels, hand_made
 from jaxreg.network.least_squares import feature_net, improve, solve_differentiable
 from jaxreg.ops import symmetric
+from jaxreg.ops.deformation import transform_points
 from jaxreg.training.loop import initial_state, make_step, make_validation
 from jaxreg.training.losses import Example
 
 CONFIG = NetworkConfig(
     grid=(24, 16, 20),
     architecture="least_squares",
-    levels=2,
+    levels=1,
     widths=(4,),
     channels=3,
     window=(-1000.0, 0.0),
 )
+TWO = dataclasses.replace(CONFIG, levels=2, rounds=(1, 2))
 SPACING = np.array([3.0, 4.0, 2.5], np.float32)
-run = jax.jit(cascade, static_argnums=3)
+compiled = jax.jit(cascade, static_argnums=3)
+
+
+def run(params, fixed, moving, config=CONFIG, *, mask=1.0, spacing_mm=SPACING):
+    """The cascade, with arguments of one kind, so that the tests share its programs."""
+    mask = np.broadcast_to(np.float32(mask), fixed.shape)
+    return compiled(params, fixed, moving, config, mask=mask, spacing_mm=spacing_mm)
 
 
 def smooth_noise(seed, shape, size=1.5):
@@ -34,7 +42,7 @@ def smooth_noise(seed, shape, size=1.5):
 
 
 def moved_pair(seed, shape=CONFIG.grid):
-    """An image and its shift by a smooth field of up to about a voxel and a half."""
+    """An image, and the same moved by a smooth field of about a voxel."""
     texture = smooth_noise(seed, shape)
     fixed = 300.0 * texture / texture.std() - 500.0
     places = np.stack(np.indices(shape)).astype(float)
@@ -47,7 +55,7 @@ def moved_pair(seed, shape=CONFIG.grid):
 def motion_of(seed, shape):
     """The moving voxel x is the fixed point x + motion(x), (3, X, Y, Z)."""
     bumps = np.stack([smooth_noise(seed + 10 * axis + 1, shape, 6.0) for axis in range(3)])
-    return 1.5 * bumps / np.abs(bumps).max()
+    return 0.6 * bumps / bumps.std()
 
 
 def striped_example(seed):
@@ -70,6 +78,15 @@ def striped_example(seed):
         keypoint_weights=np.ones(len(points), np.float32),
         spacing_mm=SPACING,
     )
+
+
+def error_voxels(u, seed):
+    """Mean error of u at fixed points whose motion is known, and their mean motion."""
+    inner = (slice(None), *(slice(4, -4),) * 3)
+    moving = np.stack(np.indices(u.shape[:3]))[inner].reshape(3, -1).T
+    fixed = moving + motion_of(seed, u.shape[:3])[inner].reshape(3, -1).T
+    found = transform_points(u, fixed.astype(np.float32))
+    return [np.linalg.norm(x - moving, axis=1).mean() for x in (found, fixed)]
 
 
 def levels(key, config=CONFIG):
@@ -99,24 +116,20 @@ def test_a_head_of_zeros_leaves_the_hand_made_channel(key):
 def test_untrained_levels_move_as_hand_made_ones(key):
     """Levels with heads of zeros against levels without networks, the finest of both by hand."""
     fixed, moving = moved_pair(1)
-    by_hand = dataclasses.replace(CONFIG, by_hand=1)
-    params = jax.tree.map(jnp.zeros_like, levels(key))
-    zeroed = run(params, fixed, moving, CONFIG, spacing_mm=SPACING)
-    coarse = {"level_2": params["level_2"]}
-    expected = run(coarse, fixed, moving, by_hand, spacing_mm=SPACING)
+    params = jax.tree.map(jnp.zeros_like, levels(key, TWO))
+    zeroed = run(params, fixed, moving, TWO)
+    expected = run(
+        {"level_2": params["level_2"]}, fixed, moving, dataclasses.replace(TWO, by_hand=1)
+    )
     np.testing.assert_allclose(zeroed, expected, atol=1e-5)
     assert np.abs(expected).max() > 0.2
 
 
 def test_it_finds_motion(key):
-    fixed, moving = moved_pair(2, (48, 40, 44))
-    config = dataclasses.replace(CONFIG, grid=(48, 40, 44))
-    u = run(levels(key, config), fixed, moving, config, spacing_mm=SPACING)
-    points = np.indices(fixed.shape) + np.moveaxis(np.asarray(u), -1, 0)
-    warped = scipy.ndimage.map_coordinates(moving, points, order=1, mode="nearest")
-    inner = (slice(6, -6),) * 3
-    before, after = (np.abs(fixed - image)[inner].mean() for image in (moving, warped))
-    assert after < 0.35 * before
+    fixed, moving = moved_pair(2)
+    error, motion = error_voxels(run(levels(key), fixed, moving), 2)
+    assert motion > 0.4
+    assert error < 0.4 * motion
 
 
 @pytest.mark.parametrize("name", ["a", "b", "u"])
@@ -166,25 +179,38 @@ def test_gradient_through_a_round_by_finite_differences(key):
         loss(jax.tree.map(lambda a, d, s=sign: a + s * step * d, tree, direction))
         for sign in (1, -1)
     ]
-    np.testing.assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=0.05)
+    np.testing.assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=0.1)
 
 
-@pytest.mark.parametrize("shape", [(24, 16, 20), (23, 17, 19)])
-def test_any_shape_and_spacing(key, shape):
+def test_a_grid_that_is_odd(key):
+    shape = (23, 17, 19)
     fixed, moving = moved_pair(6, shape)
-    u = run(levels(key), fixed, moving, CONFIG, spacing_mm=SPACING)
-    assert u.shape == (*shape, 3) and bool(jnp.isfinite(u).all())
-    assert float(jnp.abs(u).max()) > 0.2
-    scaled = run(levels(key), fixed, moving, CONFIG, spacing_mm=10 * SPACING)
-    np.testing.assert_allclose(scaled, u, atol=1e-3)  # only the ratios of the spacing count
-    other = run(levels(key), fixed, moving, CONFIG, spacing_mm=np.array([3, 4, 10], np.float32))
+    u = run(levels(key, TWO), fixed, moving, TWO)
+    assert u.shape == (*shape, 3)
+    error, motion = error_voxels(u, 6)
+    assert error < 0.6 * motion
+
+
+def test_only_the_ratios_of_the_spacing_count(key):
+    fixed, moving = moved_pair(6)
+    params = levels(key)
+    u = run(params, fixed, moving)
+    scaled = run(params, fixed, moving, spacing_mm=10 * SPACING)
+    np.testing.assert_allclose(scaled, u, atol=1e-3)
+    other = run(params, fixed, moving, spacing_mm=np.array([3, 4, 10], np.float32))
     assert float(jnp.abs(other - u).max()) > 1e-2
 
 
 def test_identical_images_do_not_move(key):
     fixed, _ = moved_pair(7)
-    params = perturbed(levels(key))
-    np.testing.assert_array_equal(run(params, fixed, fixed, CONFIG), 0.0)
+    np.testing.assert_array_equal(run(perturbed(levels(key)), fixed, fixed), 0.0)
+
+
+@jax.jit
+def squares(params, fixed, moving, mask):
+    """Sum of the squared displacement, and the displacement."""
+    u = cascade(params, fixed, moving, CONFIG, mask=mask)
+    return jnp.sum(u**2), u
 
 
 @pytest.mark.parametrize("case", ["flat", "one flat", "no lungs", "far outside"])
@@ -199,12 +225,8 @@ def test_hard_inputs_give_finite_fields_and_gradients(key, case):
         mask = np.zeros(CONFIG.grid, np.float32)
     else:
         moving = np.full(CONFIG.grid, 3000.0, np.float32)
-
-    def loss(params):
-        u = cascade(params, fixed, moving, CONFIG, mask=mask)
-        return jnp.sum(u**2), u
-
-    (_, u), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(perturbed(levels(key)))
+    value_and_gradient = jax.value_and_grad(squares, has_aux=True)
+    (_, u), gradient = value_and_gradient(perturbed(levels(key)), fixed, moving, mask)
     assert bool(jnp.isfinite(u).all())
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
     if case in ("flat", "no lungs"):
@@ -217,21 +239,21 @@ def test_what_lies_outside_of_the_mask_does_not_count(key):
     mask[4:-4, 4:-4, 4:-4] = 1.0
     channels = [hand_made(image, window=CONFIG.window) for image in (fixed, moving)]
     start, spacing = jnp.zeros((3, 12, 8, 10)), jnp.array(SPACING)
-    found = improve(*channels, mask, start, spacing_mm=spacing)
     garbled = Channels(channels[0].values + 5.0 * (mask[..., None] == 0), channels[0].logits)
     # the slopes of the middle reach one voxel beyond the mask
     inner = scipy.ndimage.binary_erosion(mask).astype(np.float32)
-    first = improve(*channels, inner, start, spacing_mm=spacing)
-    second = improve(garbled, channels[1], inner, start, spacing_mm=spacing)
+    step = jax.jit(improve)
+    first = step(*channels, inner, start, spacing_mm=spacing)
+    second = step(garbled, channels[1], inner, start, spacing_mm=spacing)
     np.testing.assert_allclose(first, second, atol=1e-4)
-    assert float(jnp.abs(found).max()) > 0.1
+    assert float(jnp.abs(first).max()) > 0.1
 
 
 def test_a_short_training_lowers_the_error_of_pairs_that_are_not_trained_on():
     """Stripes in one image disturb the hand-made channel; they can be unlearnt."""
     off = dict.fromkeys(("similarity", "smoothness", "masks", "volume"), 0.0)
     config = Config(
-        network=dataclasses.replace(CONFIG, levels=1, widths=(8,), rounds=(2,)),
+        network=dataclasses.replace(CONFIG, widths=(8,)),
         loss=LossConfig(**off, keypoints=(0.0,), volume_threshold=(0.1,), distance=1.0),
         training=TrainingConfig(steps=(40,), batch=(2,), learning_rate=5e-3),
     )

@@ -51,7 +51,10 @@ def test_part_of_the_settings_is_enough():
 @pytest.mark.parametrize(
     ("tree", "text"),
     [
-        ({"netwrok": {}}, "config: unknown key 'netwrok'. Known keys: network, loss, training."),
+        (
+            {"netwrok": {}},
+            "config: unknown key 'netwrok'. Known keys: network, loss, training, synthetic.",
+        ),
         ({"loss": {"alpha": 1, "beta": 2}}, "config.loss: unknown key 'alpha', 'beta'. Known keys"),
         ({"loss": 3}, "config.loss: expected a mapping of settings, got 3."),
         ([1], "config: expected a mapping of settings, got [1]."),
@@ -92,7 +95,7 @@ def test_misspelt_keyword_is_refused():
         (
             NetworkConfig,
             {"grid": (64, 31, 64)},
-            "grid: expected at least 32 voxels an axis, two in the deepest layer of level 3, "
+            "grid: expected at least 32 voxels an axis, for the deepest layer of level 3, "
             "got (64, 31, 64). Use a larger grid or fewer levels.",
         ),
         (

@@ -87,7 +87,7 @@ def _rewrite(path, **changes):
 @pytest.mark.parametrize(
     "changes, text",
     [
-        ({"header": {"format": 9, "jaxreg": "7.1"}}, "version 1, got 9, written by jaxreg 7.1"),
+        ({"header": {"format": 9, "jaxreg": "7.1"}}, "version 2, got 9, written by jaxreg 7.1"),
         ({"header": {"network": {"grit": [8, 8, 8]}}}, "unknown key 'grit'"),
         ({"level_1/head/bias": np.zeros(4)}, r"level_1/head/bias of shape \(3,\), got \(4,\)"),
         ({"level_1/head/bias": None}, "level_1/head/bias to be present .* got it absent"),

@@ -71,9 +71,7 @@ def register(
         shipped = load_named("lung")
         params = shipped[0] if params is None else params
         config = shipped[1] if config is None else config
-    return network_displacement(
-        params, fixed, moving, config, mask=mask, spacing_mm=spacing_mm
-    )
+    return network_displacement(params, fixed, moving, config, mask=mask, spacing_mm=spacing_mm)
 
 
 class _Clock:

@@ -10,7 +10,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from training_pairs import GRID, blob_pair, write_pairs
 
@@ -178,17 +177,49 @@ def test_without_pairs_held_out_the_last_parameters_are_kept(tmp_path):
     assert best.step == 6 and leaves_equal(found, last.params)
 
 
-def test_a_checkpoint_without_a_best_is_gone_on_from(tmp_path):
-    """As they were written until 2026-11-26."""
-    state, position = initial_state(CONFIG, 3), {"next_index": 1}
-    items = ocp.args.Composite(
-        state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position)
-    )
+def test_a_checkpoint_without_its_best_is_refused(tmp_path):
+    state = initial_state(CONFIG, 3)
     with checkpoint.manager(tmp_path, 3) as checkpoints:
-        checkpoints.save(2, args=items)
-        restored, best, place = checkpoint.restore(checkpoints, 2, state)
-    assert leaves_equal(restored, state) and leaves_equal(best.params, state.params)
-    assert (best.error_mm, best.step, place) == (float("inf"), 2, position)
+        best = checkpoint.Best(state.params, 1.5, 1)
+        checkpoint.save(checkpoints, 2, state, best, {"next_index": 1})
+        shutil.rmtree(tmp_path / "level_3" / "checkpoints" / "2" / "best")
+        with pytest.raises(ValueError, match=r"2: expected a checkpoint .* \(no folder best\)"):
+            checkpoint.restore(checkpoints, 2, state)
+
+
+@pytest.mark.parametrize("damaged", [(), (4,), (2, 4)])
+def test_training_goes_on_from_the_latest_checkpoint_that_can_be_read(tmp_path, caplog, damaged):
+    state = initial_state(CONFIG, 3)
+    folder = tmp_path / "level_3" / "checkpoints"
+    with checkpoint.manager(tmp_path, 3) as checkpoints:
+        assert checkpoint.restore_latest(checkpoints, state) is None
+        for step in (2, 4):
+            best = checkpoint.Best(state.params, float(step), step)
+            checkpoint.save(checkpoints, step, state, best, {"next_index": step})
+        for step in damaged:
+            halve_files(folder / str(step))
+        if len(damaged) == 2:
+            with pytest.raises(ValueError, match="4: expected a checkpoint of this network") as e:
+                checkpoint.restore_latest(checkpoints, state)
+            assert "\n" not in str(e.value)
+            assert (folder / "2").is_dir() and (folder / "4").is_dir()
+            return
+        found = checkpoint.restore_latest(checkpoints, state)
+        assert found is not None
+        step = 2 if damaged else 4
+        assert (found[0], found[2].error_mm, found[3]) == (step, step, {"next_index": step})
+        assert leaves_equal(found[1], state)
+        assert ("Training goes on from step 2" in caplog.text) == bool(damaged)
+        checkpoint.save(
+            checkpoints, 4 if damaged else 6, state, found[2], {}
+        )  # nothing is in the way
+        assert checkpoints.latest_step() == (4 if damaged else 6)
+
+
+def halve_files(folder):
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def test_missing_coarser_level_is_refused(tmp_path):
@@ -279,10 +310,8 @@ def test_damaged_checkpoint_is_refused(trained, tmp_path):
         state = initial_state(CONFIG, 3)
         best = checkpoint.Best(state.params, 1.5, 1)
         checkpoint.save(checkpoints, 1, state, best, {"next_index": 1})
-        for file in (tmp_path / "level_3" / "checkpoints" / "1").rglob("*"):
-            if file.is_file():
-                file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-        with pytest.raises(ValueError, match="expected a checkpoint of this network at step 1"):
+        halve_files(tmp_path / "level_3" / "checkpoints" / "1")
+        with pytest.raises(ValueError, match="1: expected a checkpoint of this network, got dam"):
             checkpoint.restore(checkpoints, 1, state)
 
 

@@ -1,6 +1,8 @@
 """Weight files: what is written comes back, and what is not ours is refused with words."""
 
 import json
+import tracemalloc
+import zipfile
 
 import jax
 import numpy as np
@@ -101,6 +103,67 @@ def test_other_versions_settings_and_shapes(tmp_path, params, changes, text):
     with pytest.raises(ValueError, match=rf"w.npz: .*{text}") as caught:
         load_weights(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"header": {"network": {"widths": [4.5, 8]}}}, r"whole numbers .* as widths .* got \[4.5"),
+        ({"header": {"network": {"convs": 10000}}}, "whole numbers up to [0-9]+ as convs"),
+        ({"header": {"network": {"levels": 10**30}}}, "whole numbers up to [0-9]+ as levels"),
+        ({"header": {"network": {"grid": [8, 8, 1e9]}}}, "whole numbers .* as grid"),
+        ({"header": {"network": {"widths": [1] * 5000}}}, "expected at most [0-9]+ widths"),
+        ({"header": {"network": "small"}}, "network"),
+        (
+            {"level_1/head/bias": np.full(3, np.nan)},
+            "finite numbers, got NaN or infinity in level_1",
+        ),
+        ({"level_1/head/bias": np.full(3, 1e39)}, "finite numbers, got NaN or infinity"),
+        (
+            {"level_1/head/bias": np.zeros(3, complex)},
+            "level_1/head/bias to be floating, got complex",
+        ),
+        (
+            {"level_1/head/bias": np.array(["a", "b", "c"])},
+            "level_1/head/bias to be floating, got <U1",
+        ),
+    ],
+)
+def test_absurd_settings_and_values(tmp_path, params, changes, text):
+    save_weights(tmp_path / "w.npz", params, CONFIG)
+    _rewrite(tmp_path / "w.npz", **changes)
+    with pytest.raises(ValueError, match=rf"weights .*w.npz: .*{text}"):
+        load_weights(tmp_path / "w.npz")
+
+
+def test_what_is_no_archive_of_arrays(tmp_path, params):
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    save_weights(tmp_path / "b.npz", params, CONFIG)
+    with zipfile.ZipFile(tmp_path / "b.npz", "a") as archive:
+        archive.writestr("notes.txt", "trained on Monday")
+    for name in ("a.npz", "b.npz"):
+        with pytest.raises(ValueError, match=f"{name}: expected a whole .npz file, got a dam"):
+            load_weights(tmp_path / name)
+    with pytest.raises(ValueError, match=r"got the folder .*Name the file in it, such as .*npz"):
+        load_weights(tmp_path)
+
+
+def test_a_bomb_is_refused_by_its_shape(tmp_path, params):
+    """256 MB of zeros in 256 kB; the shape is refused before a value is read."""
+    save_weights(tmp_path / "w.npz", params, CONFIG)
+    start = np.lib.format.header_data_from_array_1_0(np.zeros(0, np.float32))
+    with zipfile.ZipFile(tmp_path / "w.npz", "a", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("level_1/more.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, {**start, "shape": (2**26,)})
+            for _ in range(8):
+                file.write(bytes(2**25))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="level_1/more to be absent .* got it present"):
+        load_weights(tmp_path / "w.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
 
 
 def test_file_of_another_program(tmp_path):

@@ -7,7 +7,8 @@ WORKDIR/level_3/log.jsonl        one line an interval
 
 import dataclasses
 import json
-import math
+import logging
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from jaxreg.config import PER_LEVEL, Config, from_json, to_json
 from jaxreg.io.atomic import replacing
 
 KEPT = 2
+log = logging.getLogger(__name__)
 # Settings that may change between a run and its resumption: they do not change what is trained.
 FREE = {"training.log_every", "training.checkpoint_every", "training.validation_pairs"}
 
@@ -80,29 +82,69 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any) -> tup
         template: a state of the same structure, shapes and types.
 
     Returns:
-        The state, the best so far and the position. A checkpoint of 2026-11-26 or before holds no
-        best: its own parameters stand for it, to be replaced by the next that are measured.
+        The state, the best so far and the position.
 
     Raises:
-        ValueError: the files are damaged or belong to another network.
+        ValueError: the files are damaged, incomplete or belong to another network.
     """
-    items = {"state": ocp.args.StandardRestore(template), "position": ocp.args.JsonRestore()}
-    has_best = (Path(checkpoints.directory) / str(step) / "best").is_dir()
-    if has_best:
-        items["best"] = ocp.args.StandardRestore(template.params)
+    items = {
+        "state": ocp.args.StandardRestore(template),
+        "best": ocp.args.StandardRestore(template.params),
+        "position": ocp.args.JsonRestore(),
+    }
+    folder = Path(checkpoints.directory) / str(step)
+    missing = [name for name in items if not (folder / name).is_dir()]
+    if missing:
+        raise ValueError(_damaged(folder, f"no folder {' and '.join(missing)}"))
     try:
         kept = checkpoints.restore(step, args=ocp.args.Composite(**items))
-    except (ValueError, KeyError, OSError, TypeError) as error:
+        record = kept["position"]
+        best = Best(kept["best"], float(record["best"]["error_mm"]), int(record["best"]["step"]))
+        return kept["state"], best, record["data"]
+    except Exception as error:  # orbax raises bare ones for damaged data
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{checkpoints.directory}: expected a checkpoint of this network at step {step}, got "
-            f"damaged or other files ({reason}). Delete the folder of step {step} to go on from "
-            "the one before, or use a new --workdir."
-        ) from error
-    state, record = kept["state"], kept["position"]
-    if not has_best:
-        return state, Best(state.params, math.inf, step), record
-    return state, Best(kept["best"], **record["best"]), record["data"]
+        raise ValueError(_damaged(folder, reason)) from error
+
+
+def restore_latest(
+    checkpoints: ocp.CheckpointManager, template: Any
+) -> tuple[int, Any, Best, dict] | None:
+    """What a training goes on from: the latest checkpoint, or the one before where it is damaged.
+
+    A checkpoint that cannot be read is removed, with a warning in the log, if an earlier one can.
+
+    Args:
+        checkpoints: of the level.
+        template: a state of the same structure, shapes and types.
+
+    Returns:
+        The step, the state, the best so far and the position; None where there is no checkpoint.
+
+    Raises:
+        ValueError: none of them can be read; the text is about the latest.
+    """
+    problems: dict[int, ValueError] = {}
+    for step in sorted(checkpoints.all_steps(), reverse=True):
+        try:
+            found = (step, *restore(checkpoints, step, template))
+        except ValueError as error:
+            problems[step] = error
+            continue
+        for damaged, error in problems.items():
+            log.warning("%s Training goes on from step %d.", error, step)
+            shutil.rmtree(Path(checkpoints.directory) / str(damaged))
+        checkpoints.reload()
+        return found
+    if problems:
+        raise next(iter(problems.values()))
+    return None
+
+
+def _damaged(folder: Path, reason: str) -> str:
+    return (
+        f"{folder}: expected a checkpoint of this network, got damaged or other files "
+        f"({' '.join(reason.split())}). Copy it again, or use a new --workdir."
+    )
 
 
 class Plan(NamedTuple):

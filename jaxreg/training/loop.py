@@ -252,9 +252,10 @@ def train_level(
     }
 
     with checkpoint.manager(workdir, level) as checkpoints:
-        done, best = checkpoints.latest_step() or 0, checkpoint.Best(state.params, math.inf, 0)
-        if done:
-            state, best, position = checkpoint.restore(checkpoints, done, state)
+        done, best = 0, checkpoint.Best(state.params, math.inf, 0)
+        kept = checkpoint.restore_latest(checkpoints, state)
+        if kept is not None:
+            done, state, best, position = kept
             stream.set_state(position)
             log.info("level %d: resumed after step %d of %d", level, done, steps)
         split, everywhere = placements(settings.batch[level - 1])

@@ -109,3 +109,9 @@ def test_each_method_has_a_colour_of_its_own_that_stays():
     assert method_colours([*METHODS, "ants"]) == alone | {"ants": "#d55e00"}
     colours = method_colours(["ants", "full", *(f"other {n}" for n in range(5))])
     assert len({to_rgb(colour) for colour in colours.values()}) == 7
+
+
+def test_dollars_in_names_are_no_formulas(tmp_path):
+    by_method = {"$x^{$": records("full", 2)}
+    assert tre_chart(tmp_path / "tre.png", by_method)
+    assert overlap_chart(tmp_path / "o.png", by_method, label_names={"1": "$a_{$"})

@@ -116,3 +116,24 @@ def test_what_is_wrong_is_named(task):
     points.write_text("1,2,3\n", encoding="utf-8")
     with pytest.raises(ValueError, match="expected the same points twice"):
         learn2reg.read_points(pair, "keypoints")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"registration_val": 3}',
+        '{"registration_val": {"fixed": "a"}}',
+        '{"registration_val": [3]}',
+        '{"registration_val": [{"fixed": 3, "moving": ["a"]}]}',
+        '{"registration_val": [{"fixed": "a_0001_0000.nii.gz\\u0000", "moving": "b"}]}',
+        '{"registration_val": [{"fixed": "imagesTr/%s_0001_0000.nii.gz", "moving": "b"}]}'
+        % ("x" * 5000),
+        "[" * 100000,
+    ],
+)
+def test_fields_of_a_wrong_type_are_refused(tmp_path, content):
+    path = tmp_path / "NLST_dataset.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match="NLST_dataset.json: expected") as info:
+        learn2reg.read_dataset(path)
+    assert len(str(info.value)) < 600

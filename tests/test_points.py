@@ -130,3 +130,16 @@ def test_initial_tre_of_the_development_pairs(shared, name):
         assert len(chosen) == figures["n"]
         assert chosen.mean() == pytest.approx(figures["initial_tre_mean"], abs=0.0051)
         assert chosen.std() == pytest.approx(figures["initial_tre_std"], abs=0.0051)
+
+
+@pytest.mark.parametrize("row", ["x" * 200000 + ",1,2,3,4,5,6", "a\0b,1,2,3,4,5,6", "v,1,2,3,4,5"])
+def test_a_field_of_absurd_length_is_refused_in_a_short_line(tmp_path, row):
+    path = tmp_path / "p.csv"
+    header = "kind,fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"
+    path.write_text(f"# space: RAS\n{header}\n{row}\n", encoding="utf-8")
+    if "\0" in row:
+        assert read_landmarks(path).kind[0] == "a\0b"
+        return
+    with pytest.raises(ValueError, match="p.csv: expected") as info:
+        read_landmarks(path)
+    assert len(str(info.value)) < 400

@@ -252,3 +252,52 @@ def test_check_ct(data):
         ValueError, match="moving: expected Hounsfield units with air near -1000, got"
     ):
         check_ct(Volume(stored, np.eye(4)), "moving")
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (np.linspace(0, 1, 240), "They were scaled for a network or a picture"),
+        (np.arange(240), "It is an 8-bit picture"),
+        (np.linspace(-120, 90, 240), "Air is missing: give an uncropped CT"),
+        (np.linspace(0, 3000, 240), "Convert them first: HU = stored value"),
+    ],
+)
+def test_values_that_are_no_hounsfield_units_have_a_remedy(values, text):
+    with pytest.raises(ValueError, match=f"fixed: expected Hounsfield units .*{text}"):
+        check_ct(Volume(values.reshape(SHAPE), np.eye(4)), "fixed")
+
+
+def test_nan_in_a_field_is_not_mended_by_air():
+    vectors = np.full((*SHAPE, 3), np.nan)
+    with pytest.raises(ValueError, match="NaN .* Register anew, or replace them by 0"):
+        DisplacementField(vectors, np.eye(4))
+
+
+def test_grids_that_share_a_lattice_or_overlap(affine):
+    grid = Grid(SHAPE, affine)
+    part = affine.copy()
+    part[:3, 3] = affine[:3] @ (2, 1, 4, 1)
+    turned = part[:, [1, 2, 0, 3]] * (1, -1, 1, 1)
+    assert grid.has_lattice_of(Grid((3, 3, 2), part)) and grid.has_lattice_of(
+        Grid((3, 2, 3), turned)
+    )
+    assert not grid.has_lattice_of(Grid(SHAPE, affine @ np.diag([1.0, 1, 1.1, 1])))
+    shifted = affine.copy()
+    shifted[:3, 3] += 0.3 * affine[:3, 0]
+    assert not grid.has_lattice_of(Grid(SHAPE, shifted))
+    assert grid.overlaps(Grid(SHAPE, shifted))
+    shifted[:3, 3] += 20 * affine[:3, 1]
+    assert not grid.overlaps(Grid(SHAPE, shifted))
+
+
+def test_a_rectangular_grid_covers_a_sheared_one(affine):
+    sheared = affine.copy()
+    sheared[:3, 2] += 0.3 * affine[:3, 1]
+    grid = Grid(SHAPE, sheared)
+    other = grid.rectangular()
+    assert grid.is_sheared() and not other.is_sheared() and not Grid(SHAPE, affine).is_sheared()
+    np.testing.assert_allclose(other.spacing_mm, grid.spacing_mm)
+    corners = np.array(list(itertools.product(*[(0, n - 1) for n in SHAPE])))
+    voxels = other.voxel_from_world(grid.world_from_voxel(corners))
+    assert np.all(voxels > -0.01) and np.all(voxels < np.array(other.shape) - 0.99)

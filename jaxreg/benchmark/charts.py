@@ -78,8 +78,8 @@ def overlap_chart(
         axis.grid(axis="y", color="0.9")
         if key != "dice":
             axis.set_ylim(bottom=0)
-    axes[-1].set_xticks(range(len(labels)), ticks)
-    handles = [axes[0].plot([], [], "s", color=colours[m], label=m)[0] for m in methods]
+    axes[-1].set_xticks(range(len(labels)), [_plain(tick) for tick in ticks])
+    handles = [axes[0].plot([], [], "s", color=colours[m], label=_plain(m))[0] for m in methods]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(methods)))
     _save(figure, path)
     return True
@@ -109,7 +109,7 @@ def tre_chart(path: str | os.PathLike, by_method: Records) -> bool:
         p75 = float(np.percentile(values, 75))
         percent = 100 * np.arange(1, len(values) + 1) / len(values)
         style = {"color": colours[method], "linestyle": _DASHES[i % len(_DASHES)]}
-        label = f"{method}: 75 % within {p75:.2f} mm"
+        label = f"{_plain(method)}: 75 % within {p75:.2f} mm"
         axis.step(np.maximum(values, 1e-3), percent, where="post", label=label, **style)
         axis.plot(max(p75, 1e-3), 75, "o", color=colours[method], markersize=6)
     axis.axhline(75, color="0.5", linewidth=0.8, linestyle=":")
@@ -159,6 +159,11 @@ def _boxes(axis: Axes, groups, positions, width, colour):
         axis.plot(
             position + offsets, values, ".", color=colour, markersize=3, markeredgecolor="0.2"
         )
+
+
+def _plain(text):
+    """Text in which a dollar is one, and does not begin a formula."""
+    return text.replace("$", r"\$")
 
 
 def _save(figure, path):

@@ -4,9 +4,9 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from jaxreg.benchmark.cases import Case
+from jaxreg.benchmark.naming import file_name
 from jaxreg.io.atomic import replacing
 from jaxreg.io.nifti import write_volume
 from jaxreg.io.points import write_landmarks
@@ -34,7 +34,7 @@ def export_cases(folder: str | os.PathLike, cases: Sequence[Case]) -> Path:
     for case in cases:
         ground_truth = case.load()
         pair = ground_truth.images()
-        target = Path(folder) / quote(case.name, safe="")
+        target = Path(folder) / file_name(case.name)
         target.mkdir(parents=True, exist_ok=True)
         entry = {"id": case.name}
         for name in _VOLUMES:

@@ -9,13 +9,14 @@ plane=coronal&slice=40`. The template is `report.html`, which escapes all that i
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import jinja2
 import matplotlib
 import numpy as np
 
 from jaxreg.benchmark.charts import Records, method_colours, overlap_chart, tre_chart
+from jaxreg.benchmark.naming import file_name
 from jaxreg.benchmark.results import Record
 from jaxreg.benchmark.rows import case_rows
 from jaxreg.benchmark.slices import data_uri, embedded_slices
@@ -51,7 +52,7 @@ class _Table(NamedTuple):
 
 def thumbnail_path(folder: Path, case: str, method: str) -> Path:
     """Returns where the thumbnail of a case and method is kept in the folder of a run."""
-    return folder / "cases" / f"{quote(case, safe='')}-{method}.npz"
+    return folder / "cases" / f"{file_name(case)}-{method}.npz"
 
 
 def write_report(

@@ -5,12 +5,12 @@ import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import numpy as np
 
 from jaxreg.benchmark.cases import GroundTruth
 from jaxreg.benchmark.cost import measured
+from jaxreg.benchmark.naming import file_name
 from jaxreg.benchmark.scores import field_scores, initial_scores
 from jaxreg.config import RegistrationConfig
 from jaxreg.datasets.manifest import LoadedPair
@@ -55,11 +55,6 @@ INITIAL = Method(
     lambda case, ground_truth: Outcome(initial_scores(ground_truth)),
     lambda case: {"name": "initial"},
 )
-
-
-def file_name(case: str) -> str:
-    """The name of a case as a part of file names."""
-    return quote(case, safe="")
 
 
 def registering(

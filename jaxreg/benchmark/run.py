@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxreg.benchmark import comparisons, methods, results, rows
+from jaxreg.benchmark import comparisons, results, rows
 from jaxreg.benchmark.cases import Case, DataSet, GroundTruth
 from jaxreg.benchmark.html import thumbnail_path, write_report
 from jaxreg.benchmark.methods import Method, Outcome
+from jaxreg.benchmark.naming import file_name
 from jaxreg.benchmark.published import PublishedAblation
 from jaxreg.benchmark.results import Record
 from jaxreg.benchmark.table import Row, write_table
@@ -42,7 +43,7 @@ def evaluate(
     for method in chosen:
         inputs = {"data set": data.name, "source": data.source, **version}
         inputs |= {"method": method.settings(case.name)}
-        path = folder / "cases" / f"{methods.file_name(case.name)}-{method.name}.json"
+        path = folder / "cases" / f"{file_name(case.name)}-{method.name}.json"
         record = None if fresh else results.read_record(path, inputs=inputs)
         if record is None:
             try:
@@ -84,7 +85,7 @@ def _draw(outcome: Outcome, record: Record, folder: Path) -> None:
     }
     case, method = record.case, record.method
     write_thumbnail(thumbnail_path(folder, case, method), make_thumbnail(**images))
-    figure = folder / "cases" / f"{methods.file_name(case)}-{method}.png"
+    figure = folder / "cases" / f"{file_name(case)}-{method}.png"
     pair_figure(figure, **images, title=f"Case {case}: {method}", lines=record.lines())
 
 

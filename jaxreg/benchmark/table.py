@@ -15,6 +15,7 @@ from typing import Any
 
 from jaxreg.io.atomic import replacing
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Row = Mapping[str, float | int | str | None]
 
 
@@ -73,7 +74,7 @@ def write_table(
     text = io.StringIO()
     writer = csv.DictWriter(text, columns(rows), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
     meaning = {name: (legend or {})[name] for name in columns(rows) if name in (legend or {})}
     document = {"title": title, "settings": settings, "columns": meaning}
     document |= {"rows": [_finite(row) for row in rows]}
@@ -99,6 +100,11 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.2f}" if value == 0 or abs(value) >= 0.0995 else f"{value:.2g}"
     return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """A value of a CSV; text that a spreadsheet would compute gets an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _cell(value: Any) -> str:

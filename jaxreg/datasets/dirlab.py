@@ -188,7 +188,13 @@ def _read_raw(path: Path, dataset: str, case: int) -> np.ndarray:
 def _read_points(path: Path, reference: Reference, *, count: int) -> np.ndarray:
     """(count, 3), voxels, 0-based."""
     points = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: expected lines x y z, got binary data. Download the file again."
+        ) from error
+    for number, line in enumerate(lines, 1):
         try:
             x, y, z = (float(text) for text in line.split())
         except ValueError as error:

@@ -17,6 +17,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -73,9 +74,15 @@ def read_dataset(path: str | os.PathLike) -> Dataset:
             f"{path}: expected a list of pairs under {', '.join(_LISTS)}, got the keys "
             f"{', '.join(content) or 'none'}. Give the dataset JSON of a task with paired images."
         )
+    if not isinstance(content[listed], list):
+        raise ValueError(
+            f"{path}: expected a list under {listed}, got {json.dumps(content[listed])[:40]}. "
+            "Download the file again."
+        )
     pairs = tuple(_pair(path, entry) for entry in content[listed])
     masked = bool(content.get("masked_evaluation", listed != "eval_pairs"))
-    return Dataset(content.get("name") or content.get("task_name", ""), pairs, listed, masked)
+    name = content.get("name") or content.get("task_name", "")
+    return Dataset(str(name), pairs, listed, masked)
 
 
 def load_pair(pair: Pair) -> LoadedPair:
@@ -131,26 +138,28 @@ def write_displacement(
     return shift
 
 
-def _pair(path: Path, entry: dict[str, str]) -> Pair:
+def _pair(path: Path, entry: Any) -> Pair:
     """The pair of an entry, with masks and labels where they exist."""
     try:
         images = [path.parent / entry[role] for role in ("fixed", "moving")]
         subjects = [_subject(image) for image in images]
-    except (KeyError, TypeError, ValueError) as error:
+        beside = [[_beside(image, kind) for image in images] for kind in ("masks", "labels")]
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise ValueError(
             f'{path}: expected pairs {{"fixed": "imagesTr/NAME_0001_0000.nii.gz", "moving": ...}}, '
-            f"got {json.dumps(entry)}. Correct the file."
+            f"got {json.dumps(entry)[:200]}. Correct the file."
         ) from error
+    masks, labels = beside
     (fixed, fixed_scan), (moving, moving_scan) = subjects
     short = fixed_scan == moving_scan or (fixed_scan, moving_scan) == ("0000", "0001")
     return Pair(
         id=f"{fixed}_{moving}" if short else f"{fixed}_{fixed_scan}_{moving}_{moving_scan}",
         fixed=images[0],
         moving=images[1],
-        fixed_mask=_beside(images[0], "masks"),
-        moving_mask=_beside(images[1], "masks"),
-        fixed_labels=_beside(images[0], "labels"),
-        moving_labels=_beside(images[1], "labels"),
+        fixed_mask=masks[0],
+        moving_mask=masks[1],
+        fixed_labels=labels[0],
+        moving_labels=labels[1],
     )
 
 
@@ -176,7 +185,7 @@ def _read_voxels(path: Path, grid: Grid) -> np.ndarray:
         voxels = np.loadtxt(path, delimiter=",", ndmin=2)
     except ValueError as error:
         raise ValueError(
-            f"{path}: expected lines x,y,z, got '{error}'. Download it again."
+            f"{path}: expected lines x,y,z, got '{str(error)[:200]}'. Download it again."
         ) from error
     if voxels.shape[-1] != 3 or len(voxels) == 0:
         raise ValueError(

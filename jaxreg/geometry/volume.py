@@ -19,6 +19,8 @@ from jaxreg.geometry.grid import Grid as Grid
 from jaxreg.geometry.grid import checked_affine
 from jaxreg.geometry.grid import transform as transform
 
+_NO_IMAGE = "Replace them (outside of a scanner's field of view: by -1024)."
+_NO_FIELD = "Register anew, or replace them by 0 where the field is not needed."
 _SHRINK_WITHOUT_SMOOTHING = 1.5  # above it linear sampling skips voxels and aliases
 
 
@@ -65,7 +67,7 @@ class Volume(_Located):
                 f"data: expected a 3-D array (X, Y, Z), got shape {data.shape}. "
                 "Take one volume out of a series; a single slice cannot be registered."
             )
-        object.__setattr__(self, "data", _checked_values(data))
+        object.__setattr__(self, "data", _checked_values(data, remedy=_NO_IMAGE))
         object.__setattr__(self, "affine", checked_affine(self.affine))
 
     def world_from_voxel(self, points: np.ndarray) -> np.ndarray:
@@ -97,7 +99,7 @@ class DisplacementField(_Located):
                 f"data: expected displacement vectors (X, Y, Z, 3), got shape {data.shape}. "
                 "Move the axis of the vector components to the end."
             )
-        data = _checked_values(data.astype(np.float32, copy=False))
+        data = _checked_values(data.astype(np.float32, copy=False), remedy=_NO_FIELD)
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "affine", checked_affine(self.affine))
 
@@ -242,12 +244,25 @@ def check_ct(volume: Volume, name: str) -> None:
     if low > -300.0:
         raise ValueError(
             f"{name}: expected Hounsfield units with air near -1000, got values from {low:g} to "
-            f"{high:g}. Convert them first: HU = stored value * rescale slope + intercept "
-            "(often: subtract 1024)."
+            f"{high:g}. {_remedy(volume.data, low, high)}"
         )
 
 
-def _checked_values(data: np.ndarray) -> np.ndarray:
+def _remedy(data: np.ndarray, low: float, high: float) -> str:
+    """What to do about an image whose values are no Hounsfield units, by their range."""
+    if low >= -1 and high <= 1:
+        return "They were scaled for a network or a picture: give the image as it was before."
+    if low >= 0 and high <= 255 and np.array_equal(data, np.rint(data)):
+        return "It is an 8-bit picture, which has lost most of its values: give the CT itself."
+    if low < 0:
+        return "Air is missing: give an uncropped CT, or convert the values if they are no HU."
+    return (
+        "Convert them first: HU = stored value * rescale slope + intercept (often: subtract 1024 "
+        "or 1000; micro-CT: as calibrated with air and water)."
+    )
+
+
+def _checked_values(data: np.ndarray, *, remedy: str) -> np.ndarray:
     """Read-only view of finite numbers; floating types as float32."""
     if data.dtype.kind not in "biuf":
         raise ValueError(
@@ -260,7 +275,7 @@ def _checked_values(data: np.ndarray) -> np.ndarray:
         if bad:
             raise ValueError(
                 f"data: expected finite values, got NaN or infinity in {bad} of {data.size} "
-                "places. Replace them (outside of a scanner's field of view: by -1024)."
+                f"places. {remedy}"
             )
     data = data.view()
     data.flags.writeable = False

@@ -78,9 +78,14 @@ def read_landmarks(path: str | os.PathLike, *, space: str | None = None) -> Land
     if sorted(set(header) - {"kind"}) != sorted(_COLUMNS) or len(set(header)) != len(header):
         raise ValueError(
             f"{path}: expected the columns {','.join(_COLUMNS)} and perhaps kind, got "
-            f"'{','.join(header)}'. Name the columns in the first line."
+            f"'{','.join(header)[:200]}'. Name the columns in the first line."
         )
-    rows = list(csv.reader(text for _, text in numbered[1:]))
+    try:
+        rows = list(csv.reader(text for _, text in numbered[1:]))
+    except csv.Error as error:  # a field of more than 131072 characters, or a NUL
+        raise ValueError(
+            f"{path}: expected lines of {len(header)} values, got '{error}'. Correct the file."
+        ) from error
     points = np.zeros((len(rows), 6))
     for k, row in enumerate(rows):
         try:
@@ -89,7 +94,7 @@ def read_landmarks(path: str | os.PathLike, *, space: str | None = None) -> Land
         except ValueError as error:
             raise ValueError(
                 f"{path}: expected {len(header)} values with six numbers, got "
-                f"'{','.join(row)}' in line {numbered[k + 1][0]}. Correct or remove the line."
+                f"'{','.join(row)[:80]}' in line {numbered[k + 1][0]}. Correct or remove the line."
             ) from error
     if not rows:
         raise ValueError(f"{path}: expected landmarks, got none. Add a line for each point.")

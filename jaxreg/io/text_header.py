@@ -101,9 +101,10 @@ def numbers(text: str, kind: Callable[[str], T], name: str, count: int) -> list[
     """
     try:
         values = [kind(word) for word in text.replace(",", " ").split()]
-    except ValueError:
-        values = []
-    if not values or not all(math.isfinite(value) for value in values):
+        finite = all(math.isfinite(value) for value in values)
+    except (ValueError, OverflowError):  # words, or integers that no float holds
+        values, finite = [], False
+    if not values or not finite:
         raise Damaged(f"'{_short(text)}' as {name}")
     if len(values) != count:
         raise Damaged(f"{len(values)} numbers as {name}, not {count}")

@@ -1,8 +1,10 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from jaxreg.geometry.volume import DisplacementField, Volume
-from jaxreg.pipeline.result import Registration
+from jaxreg.pipeline.result import RESULT_SET, Registration
 
 SHAPE = (9, 8, 7)
 AFFINE = np.diag([-2.0, 1.5, 3.0, 1.0])
@@ -42,3 +44,33 @@ def test_inverse_consistency_is_measured_in_the_lungs_alone():
     error[1:-3, 1:-1, 1:-1] = 0.5
     measures = shifted(Volume(error, AFFINE)).measures()
     assert measures["inverse_consistency_mm"] == {"50": 0.5, "95": 0.5, "99": 0.5}
+
+
+SUMMARY = {
+    "method": "classical",
+    "correlation_before": 0.1,
+    "correlation_after": 0.9,
+    "folds_in_lungs": 0.0,
+    "inverse_consistency_mm": {"50": 0.1, "95": 0.2, "99": 0.3},
+    "certificate": {"uncertified": 0},
+    "seconds": {"optimiser": 1.0},
+}
+
+
+def test_a_new_set_of_results_replaces_the_old_one_as_a_whole(tmp_path, monkeypatch):
+    error = Volume(np.ones(SHAPE, np.float32), AFFINE)
+    first = dataclasses.replace(shifted(error), summary=SUMMARY)
+    first.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(RESULT_SET)
+    dataclasses.replace(shifted(), summary=SUMMARY).save(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == set(RESULT_SET) - {"inverse_consistency.nii.gz"}
+
+    def full(path, volume):
+        raise OSError(28, "No space left on device")
+
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("jaxreg.pipeline.result.write_volume", full)
+    with pytest.raises(OSError, match="room on the disk"):
+        first.save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -13,9 +13,19 @@ import numpy as np
 from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.resampling import field_determinant, invert_field, warp_volume
 from jaxreg.geometry.volume import DisplacementField, Volume
-from jaxreg.io.atomic import replacing
+from jaxreg.io.atomic import replacing_set
 from jaxreg.io.nifti import write_displacement, write_volume
 from jaxreg.ops.jacobian import fold_count
+
+# Files that `Registration.save` can write; the last one says that the set is whole.
+RESULT_SET = (
+    "displacement.nii.gz",
+    "warped.nii.gz",
+    "jacobian.nii.gz",
+    "inverse_consistency.nii.gz",
+    "report.png",
+    "summary.json",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,13 +121,21 @@ class Registration:
     def save(self, folder: str | Path) -> None:
         """Writes warped, displacement and jacobian (.nii.gz), report.png and summary.json.
 
-        And inverse_consistency.nii.gz, where it was asked for.
-        Each file is written beside its place and renamed, so none is ever half-written.
+        And inverse_consistency.nii.gz, where it was asked for. The files are a set: whatever
+        happens, the folder has the new ones, the old ones or none of them, never a mixture.
+
+        Raises:
+            OSError: the folder cannot be written, or the disk is full; an old set is as it was.
         """
+        with replacing_set(folder, RESULT_SET) as hidden:
+            self._write(hidden)
+            text = json.dumps(self.summary, indent=2) + "\n"
+            (hidden / "summary.json").write_text(text, encoding="utf-8")
+
+    def _write(self, folder: Path) -> None:
+        """Writes the images and the picture, all at the same time."""
         from jaxreg.figures.pair import pair_figure  # matplotlib: only where drawn
 
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         warped, determinant = self.warp(), self.jacobian_determinant()
         with ThreadPoolExecutor() as pool:  # compression takes no lock: the files share the cores
             files = [
@@ -140,8 +158,6 @@ class Registration:
             )
             for file in files:
                 file.result()
-        with replacing(folder / "summary.json") as target:
-            target.write_text(json.dumps(self.summary, indent=2) + "\n", encoding="utf-8")
 
     def lines(self) -> tuple[str, ...]:
         """The summary in a few lines of words."""

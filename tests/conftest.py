@@ -7,6 +7,11 @@ import hypothesis
 import jax
 import pytest
 
+# Only the tests' own process is asked for this warning (see Makefile); commands that they start would
+# write to stderr what other packages open.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
+
 # A silent broadcast of (3,) against (X, Y, Z, 3) is how an axis gets lost: write it out instead.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

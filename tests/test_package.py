@@ -69,7 +69,7 @@ def test_the_installed_package_is_the_one_that_runs(installed, tmp_path):
         env={**os.environ, "PYTHONPATH": str(installed)},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert str(installed) in done.stdout and "level_1" in done.stdout
+    assert str(installed) in done.stdout and "level_2" in done.stdout
 
 
 @pytest.mark.slow

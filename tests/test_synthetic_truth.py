@@ -21,7 +21,7 @@ EDGE = 3  # voxels at the faces of the grid that a field of view may leave out
 @jax.jit
 def inverse(v):
     """Displacement u of the inverse map, u(x) = -v(x + u(x)), by fixed-point iteration."""
-    return jax.lax.fori_loop(0, 50, lambda _, u: -sample(v, target_points(u)), -v)
+    return jax.lax.fori_loop(0, 200, lambda _, u: -sample(v, target_points(u)), -v)
 
 
 @pytest.fixture(scope="module")

@@ -53,11 +53,13 @@ def warnings_as_lines() -> Iterator[None]:
 
 def _discard_damaged(message: str) -> bool:
     """Removes the entries that a warning of JAX is about: it would read them again for ever."""
+    found = _DAMAGED_ENTRY.match(message)
+    if not found:  # it may come while jax itself is imported
+        return False
     import jax
 
-    found = _DAMAGED_ENTRY.match(message)
     folder = jax.config.values["jax_compilation_cache_dir"]
-    if not found or not folder:
+    if not folder:
         return False
     for path in Path(folder).glob(f"{found[1]}-*"):
         path.unlink(missing_ok=True)

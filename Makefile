@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: venv demo test lint types tests clean
+.PHONY: interop venv demo test lint types tests clean
 
 venv: $(VENV)/installed
 
@@ -27,5 +27,14 @@ types: venv
 tests: venv
 	PYTHONWARNDEFAULTENCODING=1 $(RUN) -m pytest
 
+# Other tools apply our fields. ANTsPy asks for an older NumPy, hence an environment of its own.
+interop: .venv-interop/installed
+	.venv-interop/bin/python -m pytest -n 0 tests/test_interop.py
+
+.venv-interop/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-interop
+	.venv-interop/bin/python -m pip install --quiet --editable '.[interop,test]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) .venv-interop demo

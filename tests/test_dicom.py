@@ -248,3 +248,12 @@ def test_without_pydicom_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"Install it with: pip install 'jaxreg\[dicom\]'"):
         images.read_image(folder)
+
+
+def test_a_folder_of_everything_is_not_searched(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxreg.io.dicom._MAX_FILES", 20)
+    (tmp_path / "below").mkdir()
+    for k in range(30):
+        (tmp_path / "below" / f"{k}.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(ValueError, match="expected a folder with the files of one scan, got more"):
+        images.read_image(tmp_path)

@@ -5,6 +5,7 @@ anything else: files that are not DICOM, localizers, duplicates and other series
 a FileWarning where a person may have meant them.
 """
 
+import itertools
 import os
 import warnings
 from collections.abc import Sequence
@@ -24,12 +25,15 @@ _TAGS = (
     *("RescaleSlope", "RescaleIntercept"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
+_MAX_FILES = 20_000
 _BARE = (b"\x02\x00", b"\x08\x00")  # first tag of a file without the usual preamble
 
 
 def is_dicom(path: str | os.PathLike) -> bool:
     """Returns whether a file says by its bytes that it is DICOM."""
     path = Path(path)
+    if path.is_dir():
+        return False
     if not path.is_file():
         return path.suffix.lower() == ".dcm"  # missing: let the reader say so
     with open(path, "rb") as file:
@@ -162,10 +166,13 @@ def _headers(path: Path) -> list[tuple[Path, Any]]:
     """Files that are DICOM and what is in their headers: of a folder, or below if it has none."""
     folder = path if path.is_dir() else path.parent
     for files in (folder.iterdir(), folder.rglob("*")):
-        headers = []
-        for file in sorted(files):
-            if is_dicom(file) and file.is_file():
-                headers.append((file, _dataset(file, pixels=False)))
+        some = sorted(itertools.islice(files, _MAX_FILES + 1))
+        if len(some) > _MAX_FILES:
+            raise ValueError(
+                f"{path}: expected a folder with the files of one scan, got more than {_MAX_FILES} "
+                "files. Give the folder of the scan itself."
+            )
+        headers = [(file, _dataset(file, pixels=False)) for file in some if is_dicom(file)]
         if headers or path.is_file():
             return headers
     return []

@@ -7,8 +7,8 @@ import hypothesis
 import jax
 import pytest
 
-# Only the tests' own process is asked for this warning (see Makefile); commands that they start would
-# write to stderr what other packages open.
+# Only the tests' own process is asked for this warning (see Makefile); commands that they start
+# would write to stderr what other packages open.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
 

@@ -74,9 +74,9 @@ def _fields(block: bytes) -> tuple[dict[str, str], int, list[str]]:
         stop = block.find(b"\n", end)
         line = block[end : stop if stop >= 0 else len(block)].decode("latin-1")
         key, equals, value = line.partition("=")
-        if not equals or not key.strip().isidentifier():
-            if line.strip():
-                raise Damaged("no MetaImage header at the beginning")
+        # ITK adds what other formats say of an image, such as "dim[0] = 3" of NIfTI
+        if line.strip() and not (equals and key.strip() and key.isprintable()):
+            raise Damaged("no MetaImage header at the beginning")
         fields[key.strip()] = value.strip()
         if stop < 0 and "ElementDataFile" not in fields:
             raise Damaged("a header without ElementDataFile")

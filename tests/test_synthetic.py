@@ -189,7 +189,8 @@ def test_a_slab_of_another_phase_changes_only_the_moving_image(paths):
     for pair, in_slab in ((plain, True), (binned, False)):
         kept = np.asarray(pair.keypoint_weights) > 0
         layers = np.asarray(pair.moving_keypoints)[kept][:, 2]
-        assert np.isin(layers, slices).any() == in_slab
+        inner = slices[1:-1]  # the kernel of the scanner reaches a slice beyond the slab
+        assert np.isin(layers, inner).any() == in_slab
         assert not np.isin(layers, slices).all()
 
 

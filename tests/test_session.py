@@ -17,6 +17,8 @@ def start(*arguments, **environment):
         [sys.executable, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # a suite that runs in the background was started with Ctrl-C ignored, and hands that on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         encoding="utf-8",
         env={**os.environ, **environment},
     )

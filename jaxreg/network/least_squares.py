@@ -164,7 +164,8 @@ def solve_differentiable(
 
     v = (A + S)^-1 (b - S u), so with g the derivative by v and z = (A + S)^-1 g, that by b is z,
     that by A is -z v^T, and that by u is -S z = A z - g: one more solution instead of the memory
-    of all iterations. `weight` and `spacing_mm` are constants.
+    of all iterations. The solver ends after a fixed number of steps, so what it computes has a
+    derivative that differs from this one. `weight` and `spacing_mm` are constants.
     """
     return solve(a, b, u, weight=weight, spacing_mm=spacing_mm)
 

@@ -12,13 +12,19 @@ from jaxreg.cli import session
 from jaxreg.io.notes import note
 
 
+# A suite that runs in the background was started with Ctrl-C ignored, and hands that on.
+HEED_CTRL_C = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
 def start(*arguments, **environment):
     return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
+        [sys.executable, "-c", HEED_CTRL_C, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # a suite that runs in the background was started with Ctrl-C ignored, and hands that on
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         encoding="utf-8",
         env={**os.environ, **environment},
     )

@@ -5,11 +5,11 @@ from scipy.spatial.transform import Rotation
 from jaxreg.config import LungGridConfig
 from jaxreg.geometry.lung_grid import (
     AIR_HU,
-    labels_to_frame,
+    grid_around_lungs,
+    image_on_grid,
+    labels_on_grid,
     lung_box,
-    lung_frame,
-    points_to_frame,
-    to_frame,
+    points_on_grid,
 )
 from jaxreg.geometry.volume import Volume
 
@@ -60,48 +60,50 @@ def test_box_of_an_empty_mask_is_refused():
         lung_box(Volume(np.zeros((3, 4, 5), np.uint8), np.eye(4)))
 
 
-def test_frame_covers_both_lungs_and_a_margin_after_prealignment():
+def test_the_grid_covers_both_lungs_and_a_margin_after_prealignment():
     fixed = box_mask(np.diag([1.0, 2.0, 3.0, 1.0]))
     moving = Volume(fixed.data, shift(100.0, 0.0, 6.0) @ fixed.affine)
-    frame = lung_frame(fixed, moving, shift(100.0, 0.0, 0.0), config=LungGridConfig((20, 16, 24)))
-    low = frame.world_from_voxel(np.array([-0.5, -0.5, -0.5]))
-    high = frame.world_from_voxel(np.array(frame.shape) - 0.5)
+    grid = grid_around_lungs(
+        fixed, moving, shift(100.0, 0.0, 0.0), config=LungGridConfig((20, 16, 24))
+    )
+    low = grid.world_from_voxel(np.array([-0.5, -0.5, -0.5]))
+    high = grid.world_from_voxel(np.array(grid.shape) - 0.5)
     lower, upper = lung_box(fixed)
     assert np.allclose(low, lower - 12.0)
     assert np.allclose(high, upper + 12.0 + np.array([0.0, 0.0, 6.0]))
 
 
 @pytest.mark.parametrize("affine", [np.diag([2.0, 2.0, 2.5, 1.0]), OBLIQUE])
-def test_an_image_linear_in_the_world_keeps_its_values_on_the_frame(affine):
-    grid = np.stack(np.meshgrid(*(np.arange(n) for n in (40, 38, 30)), indexing="ij"), axis=-1)
-    mask = np.zeros(grid.shape[:3], np.uint8)
+def test_an_image_linear_in_the_world_keeps_its_values_on_another_grid(affine):
+    voxels = np.stack(np.meshgrid(*(np.arange(n) for n in (40, 38, 30)), indexing="ij"), axis=-1)
+    mask = np.zeros(voxels.shape[:3], np.uint8)
     mask[18:22, 17:20, 13:16] = 1
-    world = grid @ affine[:3, :3].T + affine[:3, 3]
+    world = voxels @ affine[:3, :3].T + affine[:3, 3]
     image = Volume(world @ np.array([1.0, 2.0, -3.0]), affine)
-    matrix = shift(1.5, -2.0, 0.5)  # frame world -> image world
-    frame = lung_frame(
+    matrix = shift(1.5, -2.0, 0.5)  # grid world -> image world
+    grid = grid_around_lungs(
         Volume(mask, affine), Volume(mask, affine), np.eye(4), config=LungGridConfig((23, 19, 21))
     )
-    got = to_frame(image, frame, matrix=matrix)
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in frame.shape), indexing="ij"), axis=-1)
-    expected = (frame.world_from_voxel(index) + [1.5, -2.0, 0.5]) @ np.array([1.0, 2.0, -3.0])
+    got = image_on_grid(image, grid, matrix=matrix)
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), axis=-1)
+    expected = (grid.world_from_voxel(index) + [1.5, -2.0, 0.5]) @ np.array([1.0, 2.0, -3.0])
     assert np.allclose(got, expected, atol=1e-2)
 
 
 def test_values_below_air_are_raised_and_outside_is_air():
     mask = box_mask(np.eye(4))
     image = Volume(np.full(mask.shape, -2000.0, np.float32), np.eye(4))
-    frame = lung_frame(mask, mask, np.eye(4), config=LungGridConfig((17, 16, 18)))
-    assert np.all(to_frame(image, frame) == AIR_HU)
+    grid = grid_around_lungs(mask, mask, np.eye(4), config=LungGridConfig((17, 16, 18)))
+    assert np.all(image_on_grid(image, grid) == AIR_HU)
 
 
 def test_labels_and_points_agree_with_the_prealignment():
     mask = box_mask(OBLIQUE)
     matrix = shift(30.0, -20.0, 10.0)  # fixed world -> moving world
     moving = Volume(mask.data, matrix @ mask.affine)
-    frame = lung_frame(mask, moving, matrix, config=LungGridConfig((40, 42, 38)))
-    labels = labels_to_frame(moving, frame, matrix=matrix)
-    assert np.array_equal(labels, labels_to_frame(mask, frame))
+    grid = grid_around_lungs(mask, moving, matrix, config=LungGridConfig((40, 42, 38)))
+    labels = labels_on_grid(moving, grid, matrix=matrix)
+    assert np.array_equal(labels, labels_on_grid(mask, grid))
     centre = moving.world_from_voxel(np.argwhere(moving.data > 0)).mean(axis=0)
-    got = points_to_frame(centre[None], frame, matrix=matrix)[0]
+    got = points_on_grid(centre[None], grid, matrix=matrix)[0]
     assert np.allclose(got, np.argwhere(labels > 0).mean(axis=0), atol=0.1)

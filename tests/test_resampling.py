@@ -26,7 +26,7 @@ def affine(spacing, angle=0.0, origin=(0.0, 0.0, 0.0), flip=(1, 1, 1)):
     return matrix
 
 
-FRAME = Grid((12, 10, 14), affine((2.0, 3.0, 2.5), origin=(-10.0, -12.0, -15.0)))
+SOURCE = Grid((12, 10, 14), affine((2.0, 3.0, 2.5), origin=(-10.0, -12.0, -15.0)))
 FIXED = Grid((9, 11, 7), affine((1.5, 1.2, 3.0), 0.2, (14.0, 9.0, -9.0), (-1, -1, 1)))
 MOVING = Grid((13, 12, 11), affine((1.7, 2.1, 2.9), -0.1, (-9.0, 14.0, -14.0), (1, -1, 1)))
 PREALIGNMENT = affine((1.05, 0.95, 1.1), 0.1, (3.0, -2.0, 1.0))
@@ -44,18 +44,18 @@ def smooth_field(grid, seed, size):
 
 
 def test_field_on_another_grid_is_prealignment_after_displacement():
-    u = smooth_field(FRAME, 0, 1.5)
-    field = field_on_grid(u, FRAME, FIXED, matrix=PREALIGNMENT)
+    u = smooth_field(SOURCE, 0, 1.5)
+    field = field_on_grid(u, SOURCE, FIXED, matrix=PREALIGNMENT)
     x = FIXED.world_from_voxel(voxels(FIXED)).reshape(-1, 3)
-    deformation = DisplacementField.from_voxels(u, FRAME.affine)
+    deformation = DisplacementField.from_voxels(u, SOURCE.affine)
     moved = deformation.transform_points(x)
     expected = moved @ PREALIGNMENT[:3, :3].T + PREALIGNMENT[:3, 3] - x
     assert np.allclose(field.data.reshape(-1, 3), expected, atol=1e-4)
 
 
 def test_field_on_its_own_grid_is_itself():
-    u = smooth_field(FRAME, 1, 1.0)
-    field = field_on_grid(u, FRAME, FRAME)
+    u = smooth_field(SOURCE, 1, 1.0)
+    field = field_on_grid(u, SOURCE, SOURCE)
     assert np.allclose(field.to_voxels(), u, atol=1e-5)
 
 
@@ -97,7 +97,7 @@ def test_warp_equals_itk(nearest):
 
 
 def test_inverse_brings_points_back_and_tells_its_error():
-    fixed = Grid((24, 22, 26), FRAME.affine)
+    fixed = Grid((24, 22, 26), SOURCE.affine)
     inner = smooth_field(fixed, 4, 1.5)
     field = field_on_grid(inner, fixed, fixed, matrix=PREALIGNMENT)
     inverse, error = invert_field(field, MOVING, matrix=PREALIGNMENT)
@@ -108,9 +108,9 @@ def test_inverse_brings_points_back_and_tells_its_error():
 
 
 def test_inverse_that_does_not_converge_tells_so():
-    u = np.zeros((*FRAME.shape, 3), np.float32)
+    u = np.zeros((*SOURCE.shape, 3), np.float32)
     u[6:, ..., 0] = 4.0  # slope 4 between two planes: the iteration is no contraction there
-    _, error = invert_field(DisplacementField.from_voxels(u, FRAME.affine), FRAME)
+    _, error = invert_field(DisplacementField.from_voxels(u, SOURCE.affine), SOURCE)
     assert error.data.max() > 1.0
 
 
@@ -133,7 +133,7 @@ def test_inverse_consistency_is_the_way_there_and_back():
 
 
 def test_inverse_consistency_of_an_inverse_is_nothing():
-    forward = field_on_grid(smooth_field(FRAME, 8, 1.0), FRAME, FRAME)
+    forward = field_on_grid(smooth_field(SOURCE, 8, 1.0), SOURCE, SOURCE)
     wide = Grid((30, 30, 30), affine((2.0, 2.0, 2.0), origin=(-20.0, -20.0, -20.0)))
     inverse, _ = invert_field(forward, wide)
     inner = inverse_consistency(forward, inverse).data[2:-2, 2:-2, 2:-2]

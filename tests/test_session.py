@@ -11,7 +11,6 @@ import pytest
 from jaxreg.cli import session
 from jaxreg.io.notes import note
 
-
 # A suite that runs in the background was started with Ctrl-C ignored, and hands that on.
 HEED_CTRL_C = """
 import os, signal, sys

@@ -1,8 +1,8 @@
-"""The frame: the one grid on which a pair is registered.
+"""The lung grid: the one grid on which a pair is registered.
 
-A frame is a grid with axes parallel to RAS that covers the lungs of both images, the moving ones
-brought over by the prealignment. Any orientation, size and field of view of the two images end
-here, so that networks and refinement see lungs in one pose and one order of axes.
+It has axes parallel to RAS and covers the lungs of both images, the moving ones brought over by
+the prealignment. Any orientation, size and field of view of the two images end here, so that
+networks and refinement see lungs in one pose and one order of axes.
 """
 
 import numpy as np
@@ -43,10 +43,10 @@ def lung_box(mask: Volume, *, matrix: np.ndarray | None = None) -> np.ndarray:
     return np.stack([points.min(axis=0), points.max(axis=0)])
 
 
-def lung_frame(
+def grid_around_lungs(
     fixed_mask: Volume, moving_mask: Volume, matrix: np.ndarray, *, config: LungGridConfig
 ) -> Grid:
-    """Frame around the lungs of both images.
+    """Grid around the lungs of both images, axes parallel to RAS.
 
     Args:
         fixed_mask: lungs of the fixed image.
@@ -55,7 +55,7 @@ def lung_frame(
         config: number of voxels, whose size follows from the box, and margin of the box.
 
     Returns:
-        The grid of the frame: the box with a margin on each side.
+        The box of the lungs with a margin on each side.
     """
     boxes = [lung_box(fixed_mask), lung_box(moving_mask, matrix=np.linalg.inv(matrix))]
     lower = np.min([box[0] for box in boxes], axis=0) - config.margin_mm
@@ -67,38 +67,38 @@ def lung_frame(
     return Grid(shape, affine)
 
 
-def to_frame(image: Volume, frame: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:
-    """CT on the frame, values below air raised to it, air outside of the image.
+def image_on_grid(image: Volume, grid: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:
+    """CT on another grid, values below air raised to it, air outside of the image.
 
     Args:
         image: HU.
-        frame: where to.
-        matrix: (4, 4), world of the frame to world of the image; the identity if None.
+        grid: where to.
+        matrix: (4, 4), world of the grid to world of the image; the identity if None.
 
     Returns:
-        HU, float32, (X, Y, Z) of the frame.
+        HU, float32, (X, Y, Z) of the grid.
     """
     image = Volume(np.maximum(image.data, np.float32(AIR_HU)), image.affine)
-    return resample(image, frame.affine, frame.shape, matrix=matrix, fill=AIR_HU).data
+    return resample(image, grid.affine, grid.shape, matrix=matrix, fill=AIR_HU).data
 
 
-def labels_to_frame(labels: Volume, frame: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:
-    """Label map on the frame by nearest neighbour, 0 outside; arguments as `to_frame`."""
-    return resample(labels, frame.affine, frame.shape, matrix=matrix, order=0, fill=0.0).data
+def labels_on_grid(labels: Volume, grid: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:
+    """Label map on another grid by nearest neighbour, 0 outside; arguments as `image_on_grid`."""
+    return resample(labels, grid.affine, grid.shape, matrix=matrix, order=0, fill=0.0).data
 
 
-def points_to_frame(
-    points: np.ndarray, frame: Grid, *, matrix: np.ndarray | None = None
+def points_on_grid(
+    points: np.ndarray, grid: Grid, *, matrix: np.ndarray | None = None
 ) -> np.ndarray:
-    """Voxel coordinates in the frame of world points.
+    """Voxel coordinates of world points on a grid.
 
     Args:
         points: RAS mm, (N, 3), of the fixed image, or of the moving one if `matrix` is given.
-        frame: where to.
+        grid: where to.
         matrix: (4, 4), prealignment, fixed world to moving world; its inverse is applied.
 
     Returns:
-        Voxels of the frame, float32, (N, 3).
+        Voxels of the grid, float32, (N, 3).
     """
     points = points if matrix is None else transform(np.linalg.inv(matrix), points)
-    return frame.voxel_from_world(points).astype(np.float32)
+    return grid.voxel_from_world(points).astype(np.float32)

@@ -39,13 +39,13 @@ def _field_planes(u, lattice, offset, vectors, *, shape):
 
 
 def field_on_grid(
-    u: Displacement, frame: Grid, grid: Grid, *, matrix: np.ndarray | None = None
+    u: Displacement, source: Grid, grid: Grid, *, matrix: np.ndarray | None = None
 ) -> DisplacementField:
-    """The map x -> matrix (x + d(x)) on another grid, d being a displacement on `frame`.
+    """The map x -> matrix (x + d(x)) on another grid, d being a displacement on `source`.
 
     Args:
-        u: d in voxels of the frame, (X, Y, Z, 3); continued outside by its edge value.
-        frame: the grid of u.
+        u: d in voxels of `source`, (X, Y, Z, 3); continued outside by its edge value.
+        source: the grid of u.
         grid: where the field is wanted, the fixed image's own.
         matrix: (4, 4), world RAS mm, applied last (the prealignment); the identity if None.
 
@@ -53,9 +53,9 @@ def field_on_grid(
         The field T(x) - x in world mm on `grid`.
     """
     matrix = np.eye(4) if matrix is None else matrix
-    lattice = np.linalg.inv(frame.affine) @ grid.affine  # voxel of grid -> voxel of frame
+    lattice = np.linalg.inv(source.affine) @ grid.affine  # voxel of grid -> voxel of source
     offset = (matrix - np.eye(4)) @ grid.affine
-    vectors = (matrix @ frame.affine)[:3, :3]
+    vectors = (matrix @ source.affine)[:3, :3]
     to_device = functools.partial(jnp.asarray, dtype=jnp.float32)
     data = _field_planes(
         to_device(u), to_device(lattice), to_device(offset), to_device(vectors), shape=grid.shape

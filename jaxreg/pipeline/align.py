@@ -13,7 +13,7 @@ import numpy as np
 from jaxreg.config import RegistrationConfig
 from jaxreg.engine.prealignment import prealign
 from jaxreg.geometry.grid import Grid
-from jaxreg.geometry.lung_grid import labels_to_frame, lung_frame, to_frame
+from jaxreg.geometry.lung_grid import grid_around_lungs, image_on_grid, labels_on_grid
 from jaxreg.geometry.volume import Volume
 from jaxreg.lungs.pair import lungs_of_pair
 
@@ -93,13 +93,13 @@ def align(
         progress("prealignment")
         matrix, stage = prealign(fixed, moving, *masks, config=config.prealignment)
     progress("resampling")
-    grid = lung_frame(*masks, matrix, config=config.grid)
+    grid = grid_around_lungs(*masks, matrix, config=config.grid)
     with ThreadPoolExecutor() as pool:  # scipy holds no lock while it samples
         tasks = (
-            pool.submit(to_frame, fixed, grid),
-            pool.submit(to_frame, moving, grid, matrix=matrix),
-            pool.submit(labels_to_frame, masks[0], grid),
-            pool.submit(labels_to_frame, masks[1], grid, matrix=matrix),
+            pool.submit(image_on_grid, fixed, grid),
+            pool.submit(image_on_grid, moving, grid, matrix=matrix),
+            pool.submit(labels_on_grid, masks[0], grid),
+            pool.submit(labels_on_grid, masks[1], grid, matrix=matrix),
         )
         images = [task.result() for task in tasks]
     return AlignedPair(*images, grid=grid, matrix=matrix, prealignment=stage, masks=masks)

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxreg.datasets.manifest import read_manifest
 from jaxreg.geometry.grid import Grid
-from jaxreg.geometry.lung_grid import AIR_HU, labels_to_frame, lung_box, to_frame
+from jaxreg.geometry.lung_grid import AIR_HU, image_on_grid, labels_on_grid, lung_box
 from jaxreg.geometry.volume import Volume, check_ct
 from jaxreg.lungs.segmentation import lung_mask
 from jaxreg.ops.filters import binomial
@@ -138,8 +138,8 @@ def _real_anatomy(image: Volume, labels: Volume | None, name: str, shape: Shape)
     lower, upper = lung_box(labels) + np.array([[-MARGIN_MM], [MARGIN_MM]])
     affine = np.diag([*(upper - lower) / shape, 1.0])
     affine[:3, 3] = lower + np.diag(affine)[:3] / 2.0
-    frame = Grid((shape[0], shape[1], shape[2]), affine)
-    lobes = labels_to_frame(labels, frame).astype(np.uint8)
+    grid = Grid((shape[0], shape[1], shape[2]), affine)
+    lobes = labels_on_grid(labels, grid).astype(np.uint8)
     if lobes.max() > LOBES:
         raise ValueError(
             f"{name}_labels: expected 1 to {LOBES} (RU RM RL LU LL), or 1 right and 2 left lung, "
@@ -149,7 +149,7 @@ def _real_anatomy(image: Volume, labels: Volume | None, name: str, shape: Shape)
         renumbered = np.zeros(LOBES + 1, np.uint8)
         renumbered[list(LUNGS_AS_LOBES)] = list(LUNGS_AS_LOBES.values())
         lobes = renumbered[lobes]
-    return _anatomy(Volume(to_frame(image, frame), affine), Volume(lobes, affine))
+    return _anatomy(Volume(image_on_grid(image, grid), affine), Volume(lobes, affine))
 
 
 def _stack(anatomies: Sequence[Anatomy]) -> Anatomy:

@@ -1,8 +1,8 @@
 """Training pairs: prepared once as files on the network grid, then read in a fixed random order.
 
-A pair goes through the steps of a registration (lung masks, prealignment, frame) and is written as
-one .npz file, so that an epoch reads small arrays. `batches` is a grain dataset: the order depends
-on the seed alone, and the place in it is part of a checkpoint.
+A pair goes through the steps of a registration (lung masks, prealignment, lung grid) and is written
+as one .npz file, so that an epoch reads small arrays. `batches` is a grain dataset: the order
+depends on the seed alone, and the place in it is part of a checkpoint.
 """
 
 import functools
@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxreg.config import LungGridConfig, RegistrationConfig
 from jaxreg.datasets.manifest import read_manifest
-from jaxreg.geometry.lung_grid import points_to_frame
+from jaxreg.geometry.lung_grid import points_on_grid
 from jaxreg.geometry.volume import Volume
 from jaxreg.ops.pyramid import halve
 from jaxreg.ops.types import Shape
@@ -100,8 +100,8 @@ def prepare(
     chosen = np.linspace(0, len(fixed_points) - 1, min(KEYPOINTS, len(fixed_points))).astype(int)
     count = len(chosen)
     keypoints = np.zeros((2, KEYPOINTS, 3), np.float32)
-    keypoints[0, :count] = points_to_frame(fixed_points[chosen], pair.grid)
-    keypoints[1, :count] = points_to_frame(moving_points[chosen], pair.grid, matrix=pair.matrix)
+    keypoints[0, :count] = points_on_grid(fixed_points[chosen], pair.grid)
+    keypoints[1, :count] = points_on_grid(moving_points[chosen], pair.grid, matrix=pair.matrix)
     labels = (pair.fixed_lungs, pair.moving_lungs)
     if (fixed_labels is None) != (moving_labels is None) or not _same_labels(*pair.masks):
         _LOG.info("labels of both images differ or have two sources: compared without sides")

@@ -13,8 +13,8 @@ from jaxreg.config import Config, LossConfig, NetworkConfig, TrainingConfig
 from jaxreg.engine import multigrid
 from jaxreg.network import least_squares
 from jaxreg.network.cascade import cascade, init_level
-from jaxreg.network.features import Channels, hand_made
-from jaxreg.network.least_squares import feature_net, improve, solve_differentiable
+from jaxreg.network.features import Channels, FeatureNet, hand_made
+from jaxreg.network.least_squares import improve, solve_differentiable
 from jaxreg.ops import symmetric
 from jaxreg.ops.deformation import transform_points
 from jaxreg.training.loop import initial_state, make_step, make_validation
@@ -109,8 +109,8 @@ def test_a_head_of_zeros_leaves_the_hand_made_channel(key):
     fixed, _ = moved_pair(0)
     tree = dict(init_level(key, CONFIG))
     tree["head"] = jax.tree.map(jnp.zeros_like, tree["head"])
-    found = feature_net(CONFIG).apply({"params": tree}, fixed)
-    expected = hand_made(fixed, window=CONFIG.window)
+    found = FeatureNet(CONFIG).apply({"params": tree}, fixed)
+    expected = hand_made(fixed, config=CONFIG)
     np.testing.assert_array_equal(found.values[..., :1], expected.values)
     np.testing.assert_array_equal(found.values[..., 1:], 0.0)
     np.testing.assert_array_equal(found.logits, 0.0)
@@ -126,6 +126,37 @@ def test_untrained_levels_move_as_hand_made_ones(key):
     )
     np.testing.assert_allclose(zeroed, expected, atol=1e-5)
     assert np.abs(expected).max() > 0.2
+
+
+@pytest.mark.parametrize(
+    "setting", [{"noise_hu": 200.0}, {"radius": 1}, {"damping": 1.0}, {"longest_step": 0.1}]
+)
+def test_settings_of_a_round_change_its_step(setting):
+    fixed, moving = moved_pair(1, (12, 8, 10))
+    mask, start, spacing = jnp.ones((12, 8, 10)), jnp.zeros((3, 6, 4, 5)), jnp.array(SPACING)
+
+    def step_mm(config):
+        channels = [hand_made(image, config=config) for image in (fixed, moving)]
+        return improve(*channels, mask, start, spacing_mm=spacing, config=config)
+
+    step = step_mm(dataclasses.replace(CONFIG, **setting))
+    assert np.abs(step - step_mm(CONFIG)).max() > 0.01
+    if "longest_step" in setting:
+        lengths = np.linalg.norm(step / (2 * SPACING[:, None, None, None]), axis=0)
+        assert np.isclose(lengths.max(), 0.1, rtol=1e-3)
+
+
+def test_settings_of_the_channels_bound_what_is_learned(key):
+    image, _ = moved_pair(1, (12, 8, 10))
+    config = dataclasses.replace(CONFIG, most_logit=0.5)
+    tree = perturbed(init_level(key, config), size=0.5)
+    assert 0.4 < np.abs(FeatureNet(config).apply({"params": tree}, image).logits).max() <= 0.5
+    assert np.abs(FeatureNet(CONFIG).apply({"params": tree}, image).logits).max() > 0.5
+    heads = [
+        init_level(key, dataclasses.replace(CONFIG, faint=faint))["head"]["kernel"]
+        for faint in (0.3, 1.2)
+    ]
+    np.testing.assert_allclose(heads[1], 2.0 * heads[0], rtol=1e-6)
 
 
 def test_it_finds_motion(key):
@@ -169,14 +200,16 @@ def test_gradient_through_a_round_by_finite_differences(monkeypatch):
     fixed, moving = moved_pair(4, (12, 8, 10))
     tree = init_level(jax.random.key(0), CONFIG)
     direction = perturbed(jax.tree.map(jnp.zeros_like, tree), seed=1)
-    net = feature_net(CONFIG)
+    net = FeatureNet(CONFIG)
     target = np.random.default_rng(5).normal(size=(3, 6, 4, 5)).astype(np.float32)
 
     @jax.jit
     def loss(tree):
         channels = [net.apply({"params": tree}, image) for image in (fixed, moving)]
         start = jnp.zeros((3, 6, 4, 5))
-        u = improve(*channels, jnp.ones((12, 8, 10)), start, spacing_mm=jnp.array(SPACING))
+        u = improve(
+            *channels, jnp.ones((12, 8, 10)), start, spacing_mm=jnp.array(SPACING), config=CONFIG
+        )
         return jnp.sum(target * u)
 
     slope, step = jax.jit(jax.grad(loss)), 0.0025
@@ -246,12 +279,12 @@ def test_what_lies_outside_of_the_mask_does_not_count(key):
     fixed, moving = moved_pair(9)
     mask = np.zeros(CONFIG.grid, np.float32)
     mask[4:-4, 4:-4, 4:-4] = 1.0
-    channels = [hand_made(image, window=CONFIG.window) for image in (fixed, moving)]
+    channels = [hand_made(image, config=CONFIG) for image in (fixed, moving)]
     start, spacing = jnp.zeros((3, 12, 8, 10)), jnp.array(SPACING)
     garbled = Channels(channels[0].values + 5.0 * (mask[..., None] == 0), channels[0].logits)
     # the slopes of the middle reach one voxel beyond the mask
     inner = scipy.ndimage.binary_erosion(mask).astype(np.float32)
-    step = jax.jit(improve)
+    step = jax.jit(functools.partial(improve, config=CONFIG))
     first = step(*channels, inner, start, spacing_mm=spacing)
     second = step(garbled, channels[1], inner, start, spacing_mm=spacing)
     np.testing.assert_allclose(first, second, atol=1e-4)

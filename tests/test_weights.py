@@ -105,6 +105,13 @@ def test_other_versions_settings_and_shapes(tmp_path, params, changes, text):
     assert "\n" not in str(caught.value)
 
 
+def test_settings_younger_than_a_file_take_their_defaults(tmp_path, params):
+    save_weights(tmp_path / "w.npz", params, CONFIG)
+    network = {"grid": [8, 8, 8], "levels": 2, "widths": [2, 3], "convs": 1}
+    _rewrite(tmp_path / "w.npz", header={"network": network})
+    assert load_weights(tmp_path / "w.npz")[1] == CONFIG
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxreg.config.checks import check
+from jaxreg.config.checks import check, positive
 
 Shape = tuple[int, ...]  # (X, Y, Z)
 
@@ -25,6 +25,15 @@ class NetworkConfig:
             squares without a network.
         precision: "float32" or "bfloat16", of the convolutions only.
         window: lowest and highest HU that the networks tell apart.
+        noise_hu: of least squares; a standard deviation that counts as none where the image is
+            standardised by its surroundings.
+        radius: of least squares; of those surroundings, voxels of a level.
+        most_logit: of least squares; confidences lie between exp(-most_logit) and exp(most_logit).
+        faint: of least squares; variance of the first learned channels, as a fraction of that
+            which keeps a signal's size.
+        damping: of least squares; of a step, 1/mm^2; keeps it finite where nothing is seen.
+        longest_step: of least squares; voxels of the displacement's grid; below 1 neighbours cannot
+            change places.
     """
 
     grid: Shape = (192, 160, 192)
@@ -37,6 +46,12 @@ class NetworkConfig:
     by_hand: int = 0
     precision: str = "float32"
     window: tuple[float, float] = (-1000.0, 500.0)
+    noise_hu: float = 40.0
+    radius: int = 2
+    most_logit: float = 4.0
+    faint: float = 0.3
+    damping: float = 1e-6
+    longest_step: float = 0.8
 
     def __post_init__(self):
         """Refuses what no network can be built from; lists become tuples, which jit can compare."""
@@ -100,6 +115,15 @@ class NetworkConfig:
             "two HU, the lower first",
             self.window,
             "Use (-1000.0, 500.0), air to bone.",
+        )
+        positive(self, "noise_hu", "most_logit", "faint", "damping")
+        check(self.radius >= 1, "radius", "at least 1", self.radius, "Use 2.")
+        check(
+            0 < self.longest_step < 1,
+            "longest_step",
+            "a number of voxels between 0 and 1",
+            self.longest_step,
+            "Longer steps could fold. Use 0.8.",
         )
 
 

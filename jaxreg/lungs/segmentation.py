@@ -56,7 +56,7 @@ def lung_mask(volume: Volume, *, config: LungConfig = LungConfig()) -> Volume:
 
     factors = np.maximum(1, np.rint(config.spacing_mm / spacing_mm)).astype(int)
     void = block_mean((hu < config.void_hu).astype(np.float32), factors) > 0
-    coarse = block_mean(np.clip(hu, -1024.0, 600.0), factors)
+    coarse = block_mean(np.clip(hu, *config.window_hu), factors)
     labels = _coarse_labels(coarse, void, spacing_mm * factors, config)
     if not labels.any():
         raise ValueError(
@@ -74,7 +74,8 @@ def _coarse_labels(
     hu: np.ndarray, void: np.ndarray, spacing_mm: np.ndarray, config: LungConfig
 ) -> np.ndarray:
     """Labels on the reduced grid; zero everywhere where no lung is found."""
-    body = largest(ndimage.binary_opening(hu > config.body_hu, ball(4.0, spacing_mm)))
+    opening = ball(config.body_opening_mm, spacing_mm)
+    body = largest(ndimage.binary_opening(hu > config.body_hu, opening))
     air, enclosed = (hu < config.lung_hu) & ~void, _enclosed(body)
     airways = _airways(hu, air & enclosed, spacing_mm, config)
     lungs = _aerated_components(hu, air & ~airways, enclosed, spacing_mm, config)
@@ -82,7 +83,7 @@ def _coarse_labels(
     if not lungs.any():
         return labels
     box = bounding_box(lungs)
-    midline = _midline(hu, body, spacing_mm) - box[0].start
+    midline = _midline(hu, body, spacing_mm, config) - box[0].start
     sides = np.zeros_like(labels)
     sides[box] = _split_sides(lungs[box], midline, spacing_mm, config)
     for side in (_RIGHT, _LEFT):
@@ -113,10 +114,10 @@ def _airways(
         return seed
     # Grow within a box around the trachea, under the highest threshold that does not leak.
     window = []
-    for axis, (below_mm, above_mm) in enumerate(((45, 45), (45, 45), (60, 0))):
+    for axis, reach in enumerate((config.airways_reach_mm / spacing_mm).astype(int)):
         extent = np.flatnonzero(seed.any(tuple(a for a in range(3) if a != axis)))
-        first = extent[0] - int(below_mm / spacing_mm[axis])
-        window.append(slice(max(first, 0), extent[-1] + 1 + int(above_mm / spacing_mm[axis])))
+        last = extent[-1] + (reach if axis < 2 else 0)
+        window.append(slice(max(extent[0] - reach, 0), last + 1))
     window = tuple(window)
     limit = seed.sum() + 1e3 * config.airways_ml / np.prod(spacing_mm)
     airways = seed.copy()
@@ -137,7 +138,7 @@ def _trachea(
 
     A stack of compact cross-sections, filled with gas, that ends above the middle of the air.
     """
-    gas = air & (hu < -600.0)
+    gas = air & (hu < config.trachea_hu)
     sections = labelled(gas, neighbours=IN_PLANE)
     counts = np.bincount(sections.ravel())
     areas = counts * spacing_mm[0] * spacing_mm[1]
@@ -145,14 +146,16 @@ def _trachea(
     keep, (least, greatest) = np.zeros(len(counts), bool), config.trachea_mm2
     for name, box in enumerate(ndimage.find_objects(sections), start=1):
         sides_mm = [(box[a].stop - box[a].start) * spacing_mm[a] for a in (0, 1)]
-        compact = areas[name] > 0.5 * sides_mm[0] * sides_mm[1] and max(sides_mm) < 45.0
-        keep[name] = least < areas[name] < greatest and means[name] < -800.0 and compact
+        compact = areas[name] > config.trachea_fill * sides_mm[0] * sides_mm[1]
+        compact = compact and max(sides_mm) < config.trachea_width_mm
+        filled = means[name] < config.trachea_mean_hu
+        keep[name] = least < areas[name] < greatest and filled and compact
     stacks = labelled(keep[sections], neighbours=EVERY)
     best, best_length = 0, config.trachea_length_mm
     middle = np.average(np.arange(air.shape[2]), weights=air.sum((0, 1)) + 1e-9)
     for name, box in enumerate(ndimage.find_objects(stacks), start=1):
         length = (box[2].stop - box[2].start) * spacing_mm[2]
-        gas_filled = np.median(hu[box][stacks[box] == name]) < -840.0
+        gas_filled = np.median(hu[box][stacks[box] == name]) < config.trachea_median_hu
         if length > best_length and box[2].stop > middle and gas_filled:
             best, best_length = name, length
     return (stacks == best) & (best > 0)
@@ -176,14 +179,13 @@ def _aerated_components(
     outside = _medians(hu, np.where(enclosed, 0, components), names)
     share = np.bincount(components[enclosed], minlength=components.max() + 1)[names]
     share = share / np.bincount(components.ravel())[names]
-    cut = names[(share > 0.1) & (inside > config.gas_hu) & (outside > config.gas_hu)]
+    aerated = (inside > config.gas_hu) & (outside > config.gas_hu)
+    cut = names[(share > config.cut_share) & aerated]
     air = air & (enclosed | np.isin(components, cut))
     components = labelled(air)
     names = _large(components, spacing_mm, config)
-    small = np.bincount(components.ravel())[names] < 0.1 * np.count_nonzero(air)
-    gas = np.where(
-        small, config.gas_hu + 50.0, config.gas_hu
-    )  # tissue around a small one blurs into it
+    small = np.bincount(components.ravel())[names] < config.small_share * np.count_nonzero(air)
+    gas = np.where(small, config.small_gas_hu, config.gas_hu)
     return np.isin(components, names[_medians(hu, components, names) > gas])
 
 
@@ -191,7 +193,7 @@ def _large(components: np.ndarray, spacing_mm: np.ndarray, config: LungConfig) -
     """Names of the components that can be lungs by their volumes."""
     sizes_ml = np.bincount(components.ravel()) * np.prod(spacing_mm) / 1e3
     sizes_ml[0] = 0.0
-    return np.flatnonzero(sizes_ml > max(config.minimum_ml, 0.05 * sizes_ml.max()))
+    return np.flatnonzero(sizes_ml > max(config.minimum_ml, config.least_share * sizes_ml.max()))
 
 
 def _medians(image: np.ndarray, components: np.ndarray, names: np.ndarray) -> np.ndarray:
@@ -200,15 +202,16 @@ def _medians(image: np.ndarray, components: np.ndarray, names: np.ndarray) -> np
     return np.array([np.median(v) if len(v) else 0.0 for v in values])
 
 
-def _midline(hu: np.ndarray, body: np.ndarray, spacing_mm: np.ndarray) -> float:
+def _midline(hu: np.ndarray, body: np.ndarray, spacing_mm: np.ndarray, config: LungConfig) -> float:
     """Position of the spine along x in voxels, or of the body's centre where no bone is seen."""
     rows = np.flatnonzero(body.any((0, 2)))
-    back = slice(rows[0], rows[0] + max(1, int(0.45 * len(rows))))
-    bone = ((hu > 150.0) & body)[:, back].sum((1, 2)) * np.prod(spacing_mm) / 1e3
+    back = slice(rows[0], rows[0] + max(1, int(config.back_share * len(rows))))
+    bone = ((hu > config.bone_hu) & body)[:, back].sum((1, 2)) * np.prod(spacing_mm) / 1e3
     columns = body.sum((1, 2))
-    if bone.sum() < 30.0:
+    if bone.sum() < config.spine_ml:
         return float(np.average(np.arange(len(columns)), weights=columns))
-    return float(np.argmax(ndimage.gaussian_filter1d(bone, 15.0 / spacing_mm[0], mode="constant")))
+    smooth = ndimage.gaussian_filter1d(bone, config.spine_mm / spacing_mm[0], mode="constant")
+    return float(np.argmax(smooth))
 
 
 def _split_sides(
@@ -226,7 +229,7 @@ def _split_sides(
     across = _centres(pieces, names)
     for eroded in itertools.chain((pieces,), cores):
         sizes = np.bincount(eroded.ravel())[1:]
-        large = 1 + np.flatnonzero(sizes > 0.1 * sizes.sum())
+        large = 1 + np.flatnonzero(sizes > config.piece_share * sizes.sum())
         at = _centres(eroded, large)
         if len(large) > 1 and np.ptp(at) * spacing_mm[0] > config.separation_mm:
             pieces, names, across, midline = eroded, large, at, (at.min() + at.max()) / 2

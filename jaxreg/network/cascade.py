@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxreg.config import NetworkConfig
-from jaxreg.network.least_squares import feature_net, least_squares_cascade
+from jaxreg.network.features import FeatureNet
+from jaxreg.network.least_squares import least_squares_cascade
 from jaxreg.network.unet import UNet
 from jaxreg.ops.deformation import compose, resize_displacement, warp
 from jaxreg.ops.pyramid import halve
@@ -38,7 +39,7 @@ def init_level(key: jax.Array, config: NetworkConfig) -> Params:
         Tree of float32 arrays.
     """
     if config.architecture == "least_squares":
-        return feature_net(config).init(key, jnp.zeros((4, 4, 4)))["params"]
+        return FeatureNet(config).init(key, jnp.zeros((4, 4, 4)))["params"]
     smallest = 2 ** (len(config.widths) - 1)
     images = jnp.zeros((smallest, smallest, smallest, 2))
     return _unet(config).init(key, images)["params"]

@@ -5,7 +5,7 @@ learned altogether. With a head of zeros, only that hand-made channel is left, w
 everywhere. With two hidden layers a network sees seven voxels along each axis.
 """
 
-from collections.abc import Sequence
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -13,14 +13,10 @@ import jax.numpy as jnp
 from flax.typing import Initializer
 from jaxtyping import Float
 
+from jaxreg.config import NetworkConfig
 from jaxreg.network.conv import conv3d
 from jaxreg.ops.filters import binomial, standardise
 from jaxreg.ops.types import AnyArray, Image
-
-NOISE_HU = 40.0  # standard deviation that counts as none
-RADIUS = 2  # of the window that standardises, voxels
-MOST_LOGIT = 4.0  # confidences lie between exp(-4) and exp(4)
-FAINT = 0.3  # of the variance that keeps a signal's size: learned channels begin faint
 
 Maps = Float[AnyArray, "X Y Z C"]
 
@@ -41,48 +37,45 @@ class FeatureNet(nn.Module):
     """Channels of an image, for the least squares of one level.
 
     Attributes:
-        widths: filters of the hidden layers, 3x3x3 convolutions each.
-        channels: C, at least 1.
-        window: HU clipped and scaled to [-1, 1], inside the network only.
-        precision: "float32" or "bfloat16", of the convolutions.
+        config: network settings, of which C is `channels`.
     """
 
-    widths: Sequence[int] = (16, 16)
-    channels: int = 4
-    window: tuple[float, float] = (-1000.0, 0.0)
-    precision: str = "float32"
+    config: NetworkConfig
 
     @nn.compact
     def __call__(self, image: Image) -> Channels:
         """Channels of an image in HU, (X, Y, Z), of any size."""
-        scaled, standardised = prepared(image, window=self.window)
+        config = self.config
+        scaled, standardised = prepared(image, config=config)
         x = jnp.stack([scaled, standardised], axis=-1)
-        for index, width in enumerate(self.widths):
-            x = nn.relu(_Conv(width, self.precision, name=f"hidden_{index}")(x))
-        head = _Conv(2 * self.channels, self.precision, _faint, name="head")(x)
+        for index, width in enumerate(config.widths):
+            x = nn.relu(_Conv(width, config.precision, name=f"hidden_{index}")(x))
+        faint = functools.partial(_faint, variance=config.faint)
+        head = _Conv(2 * config.channels, config.precision, faint, name="head")(x)
         values, logits = jnp.split(head, 2, axis=-1)
         values = values.at[..., 0].add(standardised)
-        return Channels(values, MOST_LOGIT * jnp.tanh(logits / MOST_LOGIT))
+        most = config.most_logit
+        return Channels(values, most * jnp.tanh(logits / most))
 
 
-def hand_made(image: Image, *, window: tuple[float, float]) -> Channels:
+def hand_made(image: Image, *, config: NetworkConfig) -> Channels:
     """The standardised image alone, with confidence 1: what a head of zeros leaves."""
-    _, standardised = prepared(image, window=window)
+    _, standardised = prepared(image, config=config)
     return Channels(standardised[..., None], jnp.zeros((*image.shape, 1)))
 
 
-def prepared(image: Image, *, window: tuple[float, float]) -> tuple[Image, Image]:
+def prepared(image: Image, *, config: NetworkConfig) -> tuple[Image, Image]:
     """The image clipped and scaled to [-1, 1], and standardised by its surroundings."""
-    low, high = window
+    low, high = config.window
     clipped = binomial(jnp.clip(image, low, high))
     scaled = (clipped - low) * (2.0 / (high - low)) - 1.0
-    return scaled, standardise(clipped, radius=RADIUS, noise=NOISE_HU)
+    return scaled, standardise(clipped, radius=config.radius, noise=config.noise_hu)
 
 
-def _faint(key, shape, dtype=jnp.float32):
+def _faint(key, shape, dtype=jnp.float32, *, variance):
     """Small weights for the learned channels; zeros for the correction and the confidences."""
     channels = shape[-1] // 2
-    kernel = nn.initializers.variance_scaling(FAINT, "fan_in", "normal")(key, shape, dtype)
+    kernel = nn.initializers.variance_scaling(variance, "fan_in", "normal")(key, shape, dtype)
     learned = (jnp.arange(shape[-1]) > 0) & (jnp.arange(shape[-1]) < channels)
     return kernel * learned[None, None, None, None]
 

@@ -28,17 +28,10 @@ from jaxreg.ops.interpolation import resize, sample
 from jaxreg.ops.pyramid import double, mean_2x2x2
 from jaxreg.ops.types import AnyArray, Displacement, Image, Shape
 
-DAMPING = 1e-6  # 1/mm^2, on the step: keeps it finite where no channel says anything
-LONGEST_STEP = 0.8  # voxels of u's grid; below 1 neighbours cannot change places at once
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 Vector = Float[AnyArray, "3"]
 HalfField = Float[AnyArray, "3 x y z"]  # on half of the images' grid
-
-
-def feature_net(config: NetworkConfig) -> FeatureNet:
-    """The network of a level."""
-    return FeatureNet(config.widths, config.channels, config.window, config.precision)
 
 
 def least_squares_cascade(
@@ -74,7 +67,7 @@ def least_squares_cascade(
         u = _resize_field(u, tuple(n // 2 for n in mask.shape))
         compared = _channels(params.get(f"level_{level}"), jnp.stack(pair), config)
         count = config.rounds[level - 1]
-        u = _rounds(*compared, mask, u, spacing_mm=level_mm, count=count)
+        u = _rounds(*compared, mask, u, spacing_mm=level_mm, count=count, config=config)
     return voxels_last(_resize_field(u, shape), spacing_mm)
 
 
@@ -83,19 +76,19 @@ def _channels(tree, pair, config) -> tuple[Channels, Channels]:
 
     def of_one(image):
         if tree is None:
-            return hand_made(image, window=config.window)
-        return feature_net(config).apply({"params": tree}, image)
+            return hand_made(image, config=config)
+        return FeatureNet(config).apply({"params": tree}, image)
 
     both = jax.lax.map(of_one, pair)  # one program for the two of them
     fixed, moving = (jax.tree.map(lambda a, i=i: a[i], both) for i in range(2))
     return cast(Channels, fixed), cast(Channels, moving)
 
 
-def _rounds(fixed, moving, mask, u, *, spacing_mm, count):
+def _rounds(fixed, moving, mask, u, *, spacing_mm, count, config):
     """The field after `count` rounds; one program for all of them."""
 
     def body(u, _):
-        return improve(fixed, moving, mask, u, spacing_mm=spacing_mm), None
+        return improve(fixed, moving, mask, u, spacing_mm=spacing_mm, config=config), None
 
     return jax.lax.scan(body, u, length=count)[0]
 
@@ -111,7 +104,13 @@ def _resize_field(u, shape):
 
 
 def improve(
-    fixed: Channels, moving: Channels, mask: Image, u: HalfField, *, spacing_mm: Vector
+    fixed: Channels,
+    moving: Channels,
+    mask: Image,
+    u: HalfField,
+    *,
+    spacing_mm: Vector,
+    config: NetworkConfig,
 ) -> HalfField:
     """The field after one more round.
 
@@ -121,9 +120,10 @@ def improve(
         mask: weight of each voxel, (X, Y, Z).
         u: field so far, mm, on half of that grid, (3, X/2, Y/2, Z/2).
         spacing_mm: of the images, (3,).
+        config: network settings; `damping` and `longest_step` are used.
 
     Returns:
-        The field, composed with a step of at most LONGEST_STEP, mm.
+        The field, composed with a step of at most `longest_step`, mm.
     """
     coarse_mm = 2.0 * spacing_mm
     displaced = voxels_last(double(u), spacing_mm)
@@ -132,9 +132,9 @@ def improve(
     seen = mask * jax.lax.stop_gradient(inside(displaced, mask.shape))
     a, b = _normal_equations(fixed, warped, seen, spacing_mm)
     weight = jnp.prod(coarse_mm) ** (2 / 3)
-    v = solve_differentiable(a + DAMPING * symmetric.IDENTITY, b, u, weight, coarse_mm)
+    v = solve_differentiable(a + config.damping * symmetric.IDENTITY, b, u, weight, coarse_mm)
     length = jnp.sqrt(jnp.sum((v / coarse_mm[:, None, None, None]) ** 2, axis=0) + 1e-12)
-    v = v / jnp.maximum(1.0, length / LONGEST_STEP)[None]
+    v = v / jnp.maximum(1.0, length / config.longest_step)[None]
     outer, inner = (voxels_last(field, coarse_mm) for field in (u, v))
     return millimetres_first(compose(outer, inner), coarse_mm)
 

@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import ndimage
 
 from jaxreg.engine.lncc import linearised_lncc
@@ -40,7 +39,11 @@ def test_residual_is_zero_for_images_that_differ_by_brightness_and_contrast():
 
 
 def test_mean_square_residual_is_close_to_one_minus_lncc_squared():
-    """The standardisation voxel by voxel stands for that of each window (module docstring)."""
+    """The standardisation voxel by voxel stands for that of each window (module docstring).
+
+    It makes the residual smaller, by about a quarter: 0.767 to 0.777 with other images. A wrong
+    gain or a lost factor would be outside of 0.7 to 0.8.
+    """
     random = np.random.default_rng(1)
     fixed, other = (ndimage.gaussian_filter(random.normal(size=(24, 22, 20)), 1) for _ in range(2))
     fixed, warped = (1e4 * image.astype(np.float32) for image in (fixed, fixed + 0.5 * other))
@@ -49,7 +52,7 @@ def test_mean_square_residual_is_close_to_one_minus_lncc_squared():
         f, w = (window(i.astype(np.float64), voxel, 2).ravel() for i in (fixed, warped))
         lncc.append(1 - np.corrcoef(f, w)[0, 1] ** 2)
     mean = float(np.mean(np.square(linearised(fixed, warped).residual)))
-    assert mean == pytest.approx(np.mean(lncc), rel=0.3)
+    assert 0.7 < mean / np.mean(lncc) < 0.8
 
 
 def test_step_goes_most_of_the_way_of_a_small_shift_and_not_beyond():

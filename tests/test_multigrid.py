@@ -1,7 +1,9 @@
 """Solver of a Gauss-Newton step against dense matrices."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 
 from jaxreg.engine import multigrid as solver
 from jaxreg.engine.multigrid import solve
@@ -58,3 +60,43 @@ def test_laplacian_equals_the_dense_matrix():
     np.testing.assert_allclose(
         solver._laplacian(field, links).reshape(3, -1), expected, rtol=1e-4, atol=1e-4
     )
+
+
+def sparse_laplacian(shape):
+    """The same Laplacian as a sparse matrix, the sum over the axes of Kronecker products."""
+    total = 0
+    for axis, n in enumerate(shape):
+        line = scipy.sparse.diags([np.ones(n - 1), np.ones(n - 1)], [-1, 1])
+        line = line - scipy.sparse.diags(np.asarray(line.sum(axis=1)).ravel())
+        before, after = (int(np.prod(part)) for part in (shape[:axis], shape[axis + 1 :]))
+        whole = scipy.sparse.kron(scipy.sparse.identity(before), line)
+        whole = scipy.sparse.kron(whole, scipy.sparse.identity(after))
+        total = total + whole / SPACING[axis] ** 2
+    return total.tocsr()
+
+
+def test_a_long_wave_comes_from_the_coarsest_of_three_grids():
+    """The right side of a known step; the few steps on finer grids reach no wave so long.
+
+    The error is 0.024; without the coarser grids it is 0.95, without the coarsest of them 0.27.
+    """
+    shape = (32, 36, 40)  # then (16, 18, 20) and (8, 9, 10)
+    laplacian = sparse_laplacian(shape)
+    np.testing.assert_allclose(sparse_laplacian(SHAPE).toarray(), laplacian_matrix(SHAPE))
+    x, y, z = np.meshgrid(*((np.arange(n) + 0.5) / n for n in shape), indexing="ij")
+    x, y, z = (np.cos(np.pi * places) for places in (x, y, z))
+    expected = np.stack([x * z, y * z, x * y])
+    u = 0.3 * expected[::-1]
+    slopes = 0.1 * np.random.default_rng(0).normal(size=(3, *shape))
+    full = slopes[:, None] * slopes[None] + 1e-3 * np.eye(3)[:, :, None, None, None]
+    packed = np.stack([full[i, k] for i, k in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))])
+    curved = [WEIGHT * laplacian @ (laplacian @ part.ravel()) for part in expected + u]
+    b = np.einsum("ijxyz,jxyz->ixyz", full, expected) + np.reshape(curved, u.shape)
+    arrays = (jnp.asarray(array, jnp.float32) for array in (packed, b, u, WEIGHT, SPACING))
+
+    @jax.jit
+    def run(a, b, u, weight, spacing_mm):
+        return solve(a, b, u, weight=weight, spacing_mm=spacing_mm, steps=(4, 4, 50))
+
+    error = np.linalg.norm(run(*arrays) - expected) / np.linalg.norm(expected)
+    assert error < 0.05

@@ -12,6 +12,7 @@ import pytest
 from jaxreg.cli import options
 from jaxreg.cli.app import COMMANDS, main
 from jaxreg.cli.progress import stages
+from jaxreg.config import LungGridConfig, RegistrationConfig, override, registration_from_dict
 from jaxreg.geometry.volume import Volume
 from jaxreg.io.nifti import read_volume, write_volume
 from jaxreg.io.points import read_landmarks
@@ -62,6 +63,67 @@ def test_keypoints_writes_a_csv_in_the_space_asked_for(files, tmp_path, capsys):
         lungs = read_volume(files / f"{name}_mask.nii.gz")
         voxels = np.rint(lungs.voxel_from_world(getattr(points, name))).astype(int)
         assert np.mean(lungs.data[tuple(voxels.T)] > 0) > 0.9
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """Replaces the work of the commands; holds the settings that they were called with."""
+    calls = []
+
+    def work(*_, config, **__):
+        calls.append(config)
+        raise ValueError("done.")
+
+    monkeypatch.setattr("jaxreg.pipeline.registration.register_volumes", work)
+    monkeypatch.setattr("jaxreg.pipeline.keypoints.match_volumes", work)
+    return calls
+
+
+def call(command, files, out, *more):
+    pair = [files / "fixed.nii.gz", files / "moving.nii.gz"]
+    return run(command, *pair, "--out", out / ("out" if command == "register" else "p.csv"), *more)
+
+
+@pytest.mark.parametrize("command", ["register", "keypoints"])
+def test_settings_come_from_a_file_and_single_ones_win(files, tmp_path, given, command):
+    path = tmp_path / "settings.json"
+    tree = {"optimiser": {"smoothness": 2.0, "radius": 3}, "lungs": {"minimum_ml": 30}}
+    expected = override(registration_from_dict(tree), "optimiser.smoothness=0.5")
+    for content in (tree, {"method": "classical", "config": tree}):  # alone, or a summary.json
+        path.write_text(json.dumps(content), encoding="utf-8")
+        call(command, files, tmp_path, "--config", path, "--set", "optimiser.smoothness=0.5")
+        assert given.pop() == expected
+    call(command, files, tmp_path, "--set", "grid.shape=[64, 48, 56]")
+    assert given.pop() == RegistrationConfig(grid=LungGridConfig((64, 48, 56)))
+
+
+@pytest.mark.parametrize("command", ["register", "keypoints"])
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--set", "optimiser.radius"], "set: expected KEY=VALUE, got 'optimiser.radius'. Example"),
+        (["--set", "optimizer.radius=3"], "set: unknown group 'optimizer'. Known keys: "),
+        (["--set", "optimiser.sigma=3"], "config.optimiser: unknown key 'sigma'. Known keys: "),
+        (["--set", "optimiser.radius=2.5"], "config.optimiser.radius: expected a whole number"),
+        (["--set", "optimiser.radius=0"], "radius: expected a number above 0, got 0. Leave it"),
+        (["--config", "no.json"], "config: expected a JSON file, got no.json, which is not"),
+        (["--config", '[1, 2]'], "expected a mapping of settings, got [1, 2]."),
+        (["--config", '{"grids": {}}'], "unknown key 'grids'. Known keys: "),
+        (["--config", '{"grid": {"shape": 64}}'], ".grid.shape: expected a list (3 values, each a"),
+        (["--config", "grid = 64"], "expected JSON, got 'grid = 64' (Expecting value"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_exist_are_named(
+    files, tmp_path, given, capsys, monkeypatch, command, words, text
+):
+    monkeypatch.chdir(tmp_path)
+    option, value = words
+    if option == "--config" and value != "no.json":
+        (tmp_path / "settings.json").write_text(value, encoding="utf-8")
+        value, text = "settings.json", f"config settings.json{'' if text[0] == '.' else ': '}{text}"
+    assert call(command, files, tmp_path, option, value) == 1
+    assert capsys.readouterr().err.startswith(f"jaxreg: {text}")
+    assert not given
 
 
 def test_keypoints_in_a_folder_are_refused_before_the_work(files, tmp_path, capsys):

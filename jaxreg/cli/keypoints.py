@@ -21,6 +21,7 @@ from jaxreg.cli.progress import stages
     show_default=True,
     help="Axes of the file.",
 )
+@options.given_settings
 @options.quiet
 def command(
     fixed: Path,
@@ -30,6 +31,8 @@ def command(
     series: str | None,
     out: Path,
     space: str,
+    config: Path | None,
+    assignments: tuple[str, ...],
     quiet: bool,
 ) -> int:
     """Find corresponding points of two images.
@@ -44,6 +47,7 @@ def command(
 
     if out.is_dir():
         raise ValueError(f"--out: expected a CSV file, got the folder {out}. Name a file.")
+    settings = options.given_config(config, assignments)
     keep_compiled_programs()
     prepare_folder(out.parent)
     with stages(quiet=quiet) as stage:
@@ -55,6 +59,7 @@ def command(
             images.moving,
             fixed_mask=images.fixed_mask,
             moving_mask=images.moving_mask,
+            config=settings,
             progress=stage,
         )
         seconds = time.perf_counter() - began

@@ -35,8 +35,8 @@ def pair(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options from which `registration_config` makes the settings of a registration."""
+def given_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --config and --set, from which `given_config` makes the settings."""
     for add in (
         click.option(
             "--set",
@@ -46,6 +46,15 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
             help="One setting, such as optimiser.smoothness=0.5; may be repeated.",
         ),
         click.option("--config", type=FILE, help="Settings: a JSON file, or a summary.json."),
+    ):
+        command = add(command)
+    return command
+
+
+def settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options from which `registration_config` makes the settings of a registration."""
+    command = given_settings(command)
+    for add in (
         click.option(
             "--inverse-consistency",
             is_flag=True,
@@ -66,6 +75,18 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def given_config(config: Path | None, assignments: Sequence[str]) -> RegistrationConfig:
+    """Settings from the options of `given_settings`; single ones come last and win.
+
+    Raises:
+        ValueError: no such file, or no such setting or value.
+    """
+    chosen = read_registration_config(config) if config else RegistrationConfig()
+    for assignment in assignments:
+        chosen = override(chosen, assignment)
+    return chosen
+
+
 def registration_config(
     method: str | None,
     weights: str | None,
@@ -73,8 +94,12 @@ def registration_config(
     config: Path | None,
     assignments: Sequence[str],
 ) -> RegistrationConfig:
-    """Settings from the options of `settings`; single ones come last and win."""
-    chosen = read_registration_config(config) if config else RegistrationConfig()
+    """Settings from the options of `settings`; single ones come last and win.
+
+    Raises:
+        ValueError: no such file, or no such setting or value.
+    """
+    chosen = given_config(config, ())
     if weights:
         network = dataclasses.replace(chosen.network, weights=weights)
         chosen = dataclasses.replace(chosen, network=network)

@@ -33,6 +33,7 @@ from jaxreg.engine.multigrid import Field, solve
 from jaxreg.ops.deformation import compose, inside, warp
 from jaxreg.ops.filters import binomial, image_gradient
 from jaxreg.ops.interpolation import resize, sample
+from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.pyramid import double, mean_2x2x2
 from jaxreg.ops.symmetric import IDENTITY, INDICES
 from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Points, Shape, Spacing
@@ -57,6 +58,7 @@ class _Pulls(NamedTuple):
     shifts_mm: Points
 
 
+@in_32_bits
 def refine(
     fixed: Image,
     moving: Image,

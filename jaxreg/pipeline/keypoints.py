@@ -9,9 +9,11 @@ from jaxreg.engine.keypoints import find_keypoints
 from jaxreg.geometry.grid import transform
 from jaxreg.geometry.volume import Volume
 from jaxreg.io.points import Landmarks
+from jaxreg.ops.precision import in_32_bits
 from jaxreg.pipeline.align import AlignedPair, align
 
 
+@in_32_bits
 def match_volumes(
     fixed: Volume,
     moving: Volume,

@@ -23,6 +23,7 @@ from jaxreg.geometry.volume import DisplacementField, Volume, resample
 from jaxreg.network.weights import load_named, weights_digest
 from jaxreg.ops.certificate import Repair, repair
 from jaxreg.ops.deformation import compose
+from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.types import AnyArray, Displacement, Mask, Spacing
 from jaxreg.ops.verification import verify
 from jaxreg.pipeline.align import AlignedPair, align
@@ -32,6 +33,7 @@ from jaxreg.pipeline.stages import cascade_stage, network_displacement, optimise
 Params = Mapping[str, Any]
 
 
+@in_32_bits
 def register(
     fixed: Float[AnyArray, "..."],
     moving: Float[AnyArray, "..."],
@@ -90,6 +92,7 @@ class _Clock:
             self._progress(stage)
 
 
+@in_32_bits
 def register_volumes(
     fixed: Volume,
     moving: Volume,

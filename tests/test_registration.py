@@ -29,7 +29,8 @@ from jaxreg.pipeline.registration import _certified, register, register_volumes
 
 CONFIG = NetworkConfig(grid=(16, 16, 16), levels=2, widths=(3, 5), convs=1)
 SHAPE = (19, 14, 17)
-NETWORKS = RegistrationConfig(network=CascadeConfig(architecture=CONFIG))
+SETTINGS = RegistrationConfig(grid=LungGridConfig((72, 56, 64)))  # for speed
+NETWORKS = dataclasses.replace(SETTINGS, network=CascadeConfig(architecture=CONFIG))
 
 
 @pytest.fixture(scope="module")
@@ -106,51 +107,62 @@ def landmark_error(result, pair):
 
 @pytest.fixture(scope="module")
 def classical(pair):
+    config = dataclasses.replace(SETTINGS, inverse_consistency=True)
+    return register_volumes(pair.fixed, pair.moving, config=config)
+
+
+@pytest.fixture(scope="module")
+def affine(pair):
+    return register_volumes(pair.fixed, pair.moving, method="affine", config=SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def cascaded(pair, params):
     return register_volumes(
-        pair.fixed, pair.moving, config=RegistrationConfig(inverse_consistency=True)
+        pair.fixed, pair.moving, method="cascade", params=params, config=NETWORKS
     )
 
 
-def test_every_method_without_weights_reduces_the_error(pair, classical):
-    errors = {
-        method: landmark_error(register_volumes(pair.fixed, pair.moving, method=method), pair)
-        for method in ("initial", "affine")
-    }
-    errors["classical"] = landmark_error(classical, pair)
+def test_every_method_without_weights_reduces_the_error(pair, affine, classical):
+    initial = register_volumes(pair.fixed, pair.moving, method="initial", config=SETTINGS)
+    results = {"initial": initial, "affine": affine, "classical": classical}
+    errors = {method: landmark_error(result, pair) for method, result in results.items()}
     assert errors["initial"] > 20.0
     assert errors["affine"] < 0.3 * errors["initial"]
     assert errors["classical"] < 0.65 * errors["affine"], errors  # of voxels of 5 mm
 
 
-def test_cascade_method_uses_the_params_given(pair, params):
+def test_cascade_method_uses_the_params_given(pair, params, affine, cascaded):
     zero = jax.tree.map(jnp.zeros_like, params)
     still = register_volumes(
         pair.fixed, pair.moving, method="cascade", params=zero, config=NETWORKS
     )
-    affine = register_volumes(pair.fixed, pair.moving, method="affine")
     assert np.allclose(still.displacement.data, affine.displacement.data, atol=1e-3)
-    other = register_volumes(
-        pair.fixed, pair.moving, method="cascade", params=params, config=NETWORKS
-    )
-    assert np.abs(other.displacement.data - affine.displacement.data).max() > 0.1
-    assert other.summary["certificate"]["uncertified"] == 0
+    assert np.abs(cascaded.displacement.data - affine.displacement.data).max() > 0.1
+    assert cascaded.summary["certificate"]["uncertified"] == 0
 
 
-def test_full_ends_where_classical_does(pair, classical, params):
-    """Whatever the networks say: why classical, which needs no network, is the default."""
+def test_full_ends_where_classical_does(pair, classical, cascaded, params):
+    """Whatever the networks say: why classical, which needs no network, is the default.
+
+    Twice, the second time with 64-bit types switched on, which changes no bit.
+    """
     full = register_volumes(pair.fixed, pair.moving, method="full", params=params, config=NETWORKS)
     assert full.summary["method"] == "full"
     assert {"cascade", "optimiser"} <= set(full.seconds)
-    start = register_volumes(
-        pair.fixed, pair.moving, method="cascade", params=params, config=NETWORKS
-    )
+    with jax.enable_x64(True):
+        again = register_volumes(
+            pair.fixed, pair.moving, method="full", params=params, config=NETWORKS
+        )
+    assert again.displacement.data.dtype == np.float32
+    np.testing.assert_array_equal(again.displacement.data, full.displacement.data)
     lungs = pair.fixed_labels.data > 0
 
     def distance(a, b):  # mm, mean over the lungs
         difference = a.displacement.data[lungs] - b.displacement.data[lungs]
         return np.linalg.norm(difference, axis=-1).mean()
 
-    assert distance(full, classical) < 0.05 < 1.0 < distance(start, classical)
+    assert distance(full, classical) < 0.05 < 1.0 < distance(cascaded, classical)
 
 
 def test_summary_says_what_was_done(classical):
@@ -218,6 +230,7 @@ def test_the_way_back_of_a_linear_map_is_exact(pair, params):
 
 def test_the_summary_alone_reproduces_a_run(pair):
     config = override(RegistrationConfig(), "grid.shape=[64, 56, 72]")
+    config = override(config, "optimiser.coarsest=40")  # one level, for speed
     config = override(override(config, "optimiser.smoothness=0.5"), "optimiser.radius=3")
     first = register_volumes(pair.fixed, pair.moving, config=config)
     told = json.loads(json.dumps(first.summary))["config"]
@@ -231,7 +244,9 @@ def test_the_summary_alone_reproduces_a_run(pair):
 
 def test_stages_are_told_while_they_run(pair):
     stages = []
-    register_volumes(pair.fixed, pair.moving, method="affine", progress=stages.append)
+    register_volumes(
+        pair.fixed, pair.moving, method="affine", config=SETTINGS, progress=stages.append
+    )
     assert stages == ["masks", "prealignment", "resampling", "certificate", "measures"]
 
 
@@ -274,7 +289,7 @@ def test_written_field_means_the_same_to_itk(name, pair, tmp_path):
     rotation = ORIENTATIONS[name]
     fixed = turned(pair.fixed, rotation, (6.0, 5.0, 7.0), (64, 68, 62))
     moving = turned(pair.moving, ORIENTATIONS["LPS"], (5.5, 6.0, 5.0), (70, 54, 66))
-    result = register_volumes(fixed, moving, method="affine")
+    result = register_volumes(fixed, moving, method="affine", config=SETTINGS)
     # a deformation on top, so that the field is not affine
     wave = np.sin(np.indices((*fixed.shape, 3)).sum(axis=0) / 9.0).astype(np.float32)
     field = DisplacementField(result.displacement.data + 4.0 * wave, fixed.affine)
@@ -376,6 +391,10 @@ def test_keypoints_of_the_phantom_lie_where_its_truth_says(pair):
     error = np.linalg.norm(pair.displacement.transform_points(points.fixed) - points.moving, axis=1)
     assert np.median(error) < 2.5, np.median(error)  # half a voxel
     assert np.mean(error > 10.0) < 0.05
+    with jax.enable_x64(True):
+        again = match_volumes(pair.fixed, pair.moving, config=config)
+    np.testing.assert_array_equal(again.fixed, points.fixed)
+    np.testing.assert_array_equal(again.moving, points.moving)
 
 
 def test_images_without_a_common_place_are_refused(monkeypatch):

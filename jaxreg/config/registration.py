@@ -184,6 +184,8 @@ class OptimiserConfig:
         enabled: whether it takes part.
         window_hu: values outside are clipped: lungs and their vessels, not bone or contrast.
         radius: of the window of the local correlation, voxels of a level.
+        rim: radius, voxels of a level, of the window in which lungs of both images are compared:
+            where they differ by more than a quarter of it, intensities count less.
         noise_hu: standard deviation of noise in CT of the lung; less contrast counts as none.
         gain_floor: of the mean square in a window, so that flat windows have gain 0.
         smoothness: weight of curvature.
@@ -201,6 +203,7 @@ class OptimiserConfig:
     enabled: bool = True
     window_hu: tuple[float, float] = (-1000.0, 0.0)
     radius: int = 2
+    rim: int = 4
     noise_hu: float = 40.0
     gain_floor: float = 1e-3
     smoothness: float = 1.0
@@ -217,7 +220,7 @@ class OptimiserConfig:
         """Refuses weights, lengths and counts that are not positive."""
         tuples(self, "window_hu", "solver_steps")
         ordered("optimiser.window_hu", self.window_hu)
-        positive(self, "radius", "noise_hu", "gain_floor", "smoothness", "damping", "coarsest")
+        positive(self, "radius", "rim", "noise_hu", "gain_floor", "smoothness", "damping", "coarsest")
         positive(self, "most_steps", "smallest_step", "keypoint_mm3", "continuation")
         check(
             0 < self.longest_step < 1,

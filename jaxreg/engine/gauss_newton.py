@@ -31,7 +31,7 @@ from jaxreg.engine.features import Channels, Features, standardised_image
 from jaxreg.engine.lncc import linearised_lncc
 from jaxreg.engine.multigrid import Field, solve
 from jaxreg.ops.deformation import compose, inside, warp
-from jaxreg.ops.filters import binomial, image_gradient
+from jaxreg.ops.filters import binomial, box_mean, image_gradient
 from jaxreg.ops.interpolation import resize, sample
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.pyramid import double, mean_2x2x2
@@ -42,12 +42,13 @@ MULTIPLE = 8  # of the shape of a level: halved once for u, twice in the solver
 
 
 class _Level(NamedTuple):
-    """One resolution: features of the fixed image with their slopes, moving image, mask."""
+    """One resolution: features of the fixed image with their slopes, moving image, masks."""
 
     fixed: Channels
     fixed_slopes: Float[AnyArray, "C 3 X Y Z"]
     moving: Image
     mask: Image
+    moving_mask: Image | None
     spacing_mm: Float[AnyArray, "3"]
 
 
@@ -65,6 +66,7 @@ def refine(
     mask: Mask,
     *,
     spacing_mm: Spacing,
+    moving_mask: Mask | None = None,
     initial: Displacement | None = None,
     keypoints: tuple[Points, Points] | None = None,
     features: Features | None = None,
@@ -80,6 +82,8 @@ def refine(
         moving: HU on the same grid, linearly prealigned.
         mask: where the images must agree, nonzero in the lungs of the fixed image, (X, Y, Z).
         spacing_mm: voxel size along each axis, mm.
+        moving_mask: the same of the moving image; the images are compared where both show lung
+            (`both_show`). The moving image shows lung everywhere if None.
         initial: displacement to start from, voxels, (X, Y, Z, 3); zero if None.
         keypoints: points of the fixed image and those of the moving one to which they belong,
             voxels of this grid, (N, 3) each; they pull towards each other.
@@ -95,14 +99,15 @@ def refine(
         ValueError: the arrays do not share a grid.
     """
     shape = fixed.shape
-    if moving.shape != shape or mask.shape != shape:
+    masks = [mask] if moving_mask is None else [mask, moving_mask]
+    if any(image.shape != shape for image in (moving, *masks)):
         raise ValueError(
-            f"fixed, moving and mask must share a grid: got shapes {shape}, {moving.shape} and "
-            f"{mask.shape}. Resample them to one grid."
+            f"fixed, moving and masks must share a grid: got shapes {shape}, {moving.shape} and "
+            f"{', '.join(str(m.shape) for m in masks)}. Resample them to one grid."
         )
     spacing = jnp.asarray(spacing_mm, jnp.float32)
     fixed, moving = (jnp.clip(jnp.asarray(image), *config.window_hu) for image in (fixed, moving))
-    mask = (jnp.asarray(mask) > 0).astype(jnp.float32)
+    masks = [(jnp.asarray(m) > 0).astype(jnp.float32) for m in masks]
     u = None if initial is None else jnp.moveaxis(initial * spacing[None, None, None], -1, 0)
     points = (np.zeros((0, 3), np.float32),) * 2 if keypoints is None else keypoints
     pulls = _Pulls((points[0] + 0.5) * spacing[None], (points[1] - points[0]) * spacing[None])
@@ -112,7 +117,7 @@ def refine(
         coarse = tuple(n // 2 for n in level_shape)
         u = jnp.zeros((3, *coarse)) if u is None else _resize_field(u, coarse)
         u = _run_level(
-            fixed, moving, mask, pulls, u, spacing, features, shape=level_shape, config=config
+            fixed, moving, masks, pulls, u, spacing, features, shape=level_shape, config=config
         )
     return _finish(u, spacing, shape=shape)
 
@@ -180,7 +185,7 @@ def level_shapes(shape: Shape, *, coarsest: int) -> list[Shape]:
 
 @functools.partial(jax.jit, static_argnames=("shape", "config"))
 def _run_level(
-    fixed, moving, mask, pulls, u, spacing_mm, features, *, shape: Shape, config: OptimiserConfig
+    fixed, moving, masks, pulls, u, spacing_mm, features, *, shape: Shape, config: OptimiserConfig
 ) -> Field:
     """Gauss-Newton on the grid `shape` until the steps are small."""
     features = (
@@ -190,8 +195,9 @@ def _run_level(
     spacing_mm = spacing_mm * scale
     channels = features(binomial(resize(fixed, shape)))
     slopes = jax.vmap(lambda channel: image_gradient(channel, spacing=spacing_mm))(channels)
-    moving, mask = binomial(resize(moving, shape)), resize(mask, shape)
-    level = _Level(channels, slopes, moving, mask, spacing_mm)
+    moving = binomial(resize(moving, shape))
+    mask, moving_mask = (*(resize(m, shape) for m in masks), None)[:2]
+    level = _Level(channels, slopes, moving, mask, moving_mask, spacing_mm)
     weight = mean_2x2x2(level.mask)
     tolerance = config.smallest_step * 2 * jnp.prod(spacing_mm) ** (1 / 3)
 
@@ -219,6 +225,8 @@ def _step(level: _Level, pulls: _Pulls, u: Field, features: Features, config) ->
     displaced = _voxels_last(double(u), level.spacing_mm)
     warped = features(warp(level.moving, displaced))
     seen = level.mask * inside(displaced, level.moving.shape)
+    if level.moving_mask is not None:
+        seen *= both_show(level.mask, warp(level.moving_mask, displaced), radius=config.rim)
     a, b = _normal_equations(level, warped, seen, config)
     strength, force = _pull(pulls, u, spacing_mm, config.keypoint_mm3)
     a, b = a + (config.damping + strength)[None] * IDENTITY, b + force
@@ -226,6 +234,24 @@ def _step(level: _Level, pulls: _Pulls, u: Field, features: Features, config) ->
     v = solve(a, b, u, weight=weight, spacing_mm=spacing_mm, steps=config.solver_steps)
     length = jnp.sqrt(jnp.sum((v / spacing_mm[:, None, None, None]) ** 2, axis=0))
     return v / jnp.maximum(1.0, length / config.longest_step)[None]
+
+
+def both_show(mask: Image, warped_mask: Image, *, radius: int) -> Image:
+    """How far the images can be compared: 1 where their lungs meet, 0 where only one has lung.
+
+    Lungs that differ by no more than a quarter of the window around a voxel count in full: their
+    borders have yet to be brought together. Where they differ by half of it or more, one image
+    shows something else there (fluid, a field of view that ends), which nothing corresponds to.
+
+    Args:
+        mask: lungs of the fixed image, 0 to 1, (X, Y, Z).
+        warped_mask: lungs of the moving image, warped, 0 to 1, (X, Y, Z).
+        radius: of the window, voxels.
+
+    Returns:
+        Weights from 0 to 1, (X, Y, Z).
+    """
+    return jnp.clip(2.0 - 4.0 * box_mean(jnp.abs(mask - warped_mask), radius=radius), 0.0, 1.0)
 
 
 def _normal_equations(

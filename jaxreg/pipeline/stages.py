@@ -75,7 +75,13 @@ def optimiser_stage(
     """The displacement that the optimiser finds from `u`, from no displacement where it is None."""
     lungs = pair.fixed_lungs > 0
     found = refine(
-        pair.fixed, pair.moving, lungs, spacing_mm=pair.spacing_mm, initial=u, config=config
+        pair.fixed,
+        pair.moving,
+        lungs,
+        spacing_mm=pair.spacing_mm,
+        moving_mask=pair.moving_lungs > 0,
+        initial=u,
+        config=config,
     )
     return jax.block_until_ready(found)
 

@@ -352,7 +352,7 @@ RIGHT: dict[str, Callable[[Scene], Scene]] = {
     "as it is": as_it_is,
     "slab doubled": doubled_slab,
     "nodule grown": nodule,
-    "contrast, 150 mm": contrast,
+    "contrast 150 mm": contrast,
     "HU + 200": shifted_hu,
     "low dose": low_dose,
     "slices of 8 mm": thick_slices,

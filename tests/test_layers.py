@@ -18,7 +18,7 @@ LAYERS = (
     ("io", "lungs", "phantom"),
     ("datasets", "figures", "metrics"),
     ("engine",),
-    ("network",),
+    ("network", "trust"),
     ("pipeline",),
     ("training", "benchmark"),
     ("jaxreg",),

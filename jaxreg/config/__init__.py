@@ -15,6 +15,7 @@ from jaxreg.config.registration import OptimiserConfig as OptimiserConfig
 from jaxreg.config.registration import PrealignmentConfig as PrealignmentConfig
 from jaxreg.config.registration import RegistrationConfig as RegistrationConfig
 from jaxreg.config.registration import SearchConfig as SearchConfig
+from jaxreg.config.registration import TrustConfig as TrustConfig
 from jaxreg.config.registration import method_name as method_name
 from jaxreg.config.registration import with_method as with_method
 from jaxreg.config.text import from_json as from_json

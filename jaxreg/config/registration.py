@@ -31,6 +31,7 @@ class LungConfig:
         closing_mm: vessels, airways and nodules up to twice this width are closed.
         separation_mm: least distance of the centres of two lungs from right to left.
         contact_mm: half the thickest bridge between two lungs that touch.
+        side_share: of a label; if more lies on one side of the body, all of it does.
         minimum_ml: smallest component that can be a lung.
         airways_ml: most that trachea and main bronchi hold.
         airway_wall_mm: dilation of the airways, for their walls.
@@ -65,6 +66,7 @@ class LungConfig:
     closing_mm: float = 6.5
     separation_mm: float = 60.0
     contact_mm: float = 20.0
+    side_share: float = 0.8
     minimum_ml: float = 20.0
     airways_ml: float = 60.0
     airway_wall_mm: float = 3.0
@@ -89,7 +91,7 @@ class LungConfig:
         positive(self, "body_opening_mm", "spine_ml", "spine_mm")
         tuples(self, "airways_hu", "airways_reach_mm", "trachea_mm2", "window_hu")
         shares = ("small_share", "least_share", "cut_share", "piece_share", "back_share")
-        for name in (*shares, "trachea_fill"):
+        for name in (*shares, "side_share", "trachea_fill"):
             value = getattr(self, name)
             check(0 < value < 1, f"lungs.{name}", "a number between 0 and 1", value, "Use 0.1.")
         check(
@@ -189,6 +191,8 @@ class OptimiserConfig:
         noise_hu: standard deviation of noise in CT of the lung; less contrast counts as none.
         gain_floor: of the mean square in a window, so that flat windows have gain 0.
         smoothness: weight of curvature.
+        anchor_mm: distance over which a field returns to the linear prealignment where nothing is
+            compared.
         damping: of a step, 1/mm^2; keeps it finite where nothing is seen.
         coarsest: voxels along the shortest axis of the first level, at least.
         most_steps: Gauss-Newton steps a level, at most.
@@ -207,6 +211,7 @@ class OptimiserConfig:
     noise_hu: float = 40.0
     gain_floor: float = 1e-3
     smoothness: float = 1.0
+    anchor_mm: float = 35.0
     damping: float = 1e-6
     coarsest: int = 16
     most_steps: int = 15
@@ -220,7 +225,8 @@ class OptimiserConfig:
         """Refuses weights, lengths and counts that are not positive."""
         tuples(self, "window_hu", "solver_steps")
         ordered("optimiser.window_hu", self.window_hu)
-        positive(self, "radius", "rim", "noise_hu", "gain_floor", "smoothness", "damping", "coarsest")
+        positive(self, "radius", "rim", "noise_hu", "gain_floor", "smoothness", "damping")
+        positive(self, "anchor_mm", "coarsest")
         positive(self, "most_steps", "smallest_step", "keypoint_mm3", "continuation")
         check(
             0 < self.longest_step < 1,
@@ -331,6 +337,52 @@ class KeypointConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TrustConfig:
+    """What is doubted of a pair and of its registration (`jaxreg.trust`).
+
+    Attributes:
+        window_hu: values outside are clipped before the images are compared.
+        radius: of the windows of standardisation and correlation, voxels of half of the lung grid.
+        noise_hu: standard deviation of noise there.
+        quality: intercept and coefficients of the logistic model of "the error is below 2 mm":
+            local correlation, that of the lung, texture, share shown, |log det|.
+        least_agreement: correlation in a lung below which the images hardly agree.
+        least_shown: share of a lung of either image that the other shows, below which that is said.
+        orientation_gain: of the similarity by which another orientation must fit better.
+        correlation_loss: of the correlation in the lungs that a registration may cost.
+        lungs_ml: volumes of both lungs that a person can have.
+        breath: factor by which a lung may grow or shrink by breathing.
+        fewest_voxels: of a mask; of fewer nothing is said.
+    """
+
+    window_hu: tuple[float, float] = (-1000.0, 0.0)
+    radius: int = 2
+    noise_hu: float = 20.0
+    quality: tuple[float, float, float, float, float, float] = (-5.0, 2.0, 6.0, 1.0, 2.0, -1.0)
+    least_agreement: float = 0.45
+    least_shown: float = 0.85
+    orientation_gain: float = 0.1
+    correlation_loss: float = 0.05
+    lungs_ml: tuple[float, float] = (100.0, 12_000.0)
+    breath: float = 5.0
+    fewest_voxels: int = 1000
+
+    def __post_init__(self):
+        """Refuses windows, shares and counts that say nothing."""
+        tuples(self, "window_hu", "quality", "lungs_ml")
+        ordered("trust.window_hu", self.window_hu)
+        ordered("trust.lungs_ml", self.lungs_ml)
+        positive(self, "radius", "noise_hu", "breath", "fewest_voxels")
+        check(
+            len(self.quality) == 6,
+            "trust.quality",
+            "an intercept and five coefficients",
+            self.quality,
+            "Give six numbers.",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class CertificateConfig:
     """Repair of a field where the certificate cannot exclude folds (`jaxreg.ops.certificate`).
 
@@ -377,6 +429,7 @@ class RegistrationConfig:
         network: networks, on their own grid.
         optimiser: instance optimisation on the pair.
         keypoints: detection and matching of keypoints.
+        trust: how quality is estimated, and what is warned of.
         certificate: verification and repair of folds.
         inverse_consistency: whether the pair is registered in the other direction too, for a map
             of the inverse-consistency error.
@@ -388,6 +441,7 @@ class RegistrationConfig:
     network: CascadeConfig = CascadeConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     keypoints: KeypointConfig = KeypointConfig()
+    trust: TrustConfig = TrustConfig()
     certificate: CertificateConfig = CertificateConfig()
     inverse_consistency: bool = False
 

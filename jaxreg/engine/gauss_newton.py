@@ -196,8 +196,8 @@ def _run_level(
     channels = features(binomial(resize(fixed, shape)))
     slopes = jax.vmap(lambda channel: image_gradient(channel, spacing=spacing_mm))(channels)
     moving = binomial(resize(moving, shape))
-    mask, moving_mask = (*(resize(m, shape) for m in masks), None)[:2]
-    level = _Level(channels, slopes, moving, mask, moving_mask, spacing_mm)
+    mask, *others = (resize(m, shape) for m in masks)
+    level = _Level(channels, slopes, moving, mask, others[0] if others else None, spacing_mm)
     weight = mean_2x2x2(level.mask)
     tolerance = config.smallest_step * 2 * jnp.prod(spacing_mm) ** (1 / 3)
 
@@ -229,8 +229,10 @@ def _step(level: _Level, pulls: _Pulls, u: Field, features: Features, config) ->
         seen *= both_show(level.mask, warp(level.moving_mask, displaced), radius=config.rim)
     a, b = _normal_equations(level, warped, seen, config)
     strength, force = _pull(pulls, u, spacing_mm, config.keypoint_mm3)
-    a, b = a + (config.damping + strength)[None] * IDENTITY, b + force
     weight = config.smoothness * jnp.prod(spacing_mm) ** (2 / 3)
+    anchor = (1.0 - mean_2x2x2(seen)) * weight / config.anchor_mm**4
+    a = a + (config.damping + strength + anchor)[None] * IDENTITY
+    b = b + force - anchor[None] * u
     v = solve(a, b, u, weight=weight, spacing_mm=spacing_mm, steps=config.solver_steps)
     length = jnp.sqrt(jnp.sum((v / spacing_mm[:, None, None, None]) ** 2, axis=0))
     return v / jnp.maximum(1.0, length / config.longest_step)[None]

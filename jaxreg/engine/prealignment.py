@@ -74,6 +74,58 @@ def prealign(
     return _matrix(best, *centres), stage
 
 
+def linear_similarity(
+    fixed: Volume,
+    moving: Volume,
+    fixed_mask: Volume,
+    moving_mask: Volume,
+    matrix: np.ndarray,
+    *,
+    config: PrealignmentConfig = PrealignmentConfig(),
+) -> float:
+    """NCC of a linear map at the coarsest resolution, in and around the fixed lungs.
+
+    Args:
+        fixed: chest CT, HU.
+        moving: chest CT, HU, on any grid.
+        fixed_mask: lungs on the grid of `fixed`, nonzero inside.
+        moving_mask: lungs on the grid of `moving`.
+        matrix: (4, 4), fixed world to moving world, RAS mm.
+        config: settings.
+
+    Returns:
+        -1 to 1; -1 where less than a quarter of the points lands in the moving image.
+    """
+    lungs = _common_lungs(fixed_mask, moving_mask, config.remnant)
+    return _level(fixed, moving, *lungs, config.spacings_mm[0], config).ncc(matrix)
+
+
+def at_limit(matrix: np.ndarray, config: PrealignmentConfig) -> list[str]:
+    """Names of the parts of a linear map that are at their bounds: rotation, scale, shear.
+
+    Args:
+        matrix: (4, 4), as `prealign` returns it.
+        config: settings.
+    """
+    rotation, upper = np.linalg.qr(matrix[:3, :3])
+    signs = np.sign(np.diag(upper))
+    turn = Rotation.from_matrix(rotation * signs).as_rotvec()
+    upper = signs[:, None] * upper
+    parts = {
+        "rotation": (turn, config.largest_rotation_rad),
+        "scale": (np.log(np.diag(upper)), config.largest_log_scale),
+        "shear": (upper[np.triu_indices(3, 1)], config.largest_shear),
+    }
+    return [name for name, (found, most) in parts.items() if np.abs(found).max() > 0.98 * most]
+
+
+def reduced(volume: Volume, spacing_mm: float) -> Volume:
+    """An image or mask by block means at about `spacing_mm`; a mask is where half of a block is."""
+    data, affine = _reduce(volume, spacing_mm)
+    mask = volume.data.dtype.kind in "bui"
+    return Volume((data > 0.5).astype(np.uint8) if mask else data, affine)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Level:
     """The two images on reduced grids; the points are voxel centres of the fixed one."""

@@ -8,6 +8,7 @@ import numpy as np
 from jaxreg.config import LungConfig
 from jaxreg.geometry.volume import Volume, check_ct, require_same_grid
 from jaxreg.lungs.segmentation import lung_mask
+from jaxreg.lungs.sides import tell_sides
 
 
 def lungs_of_pair(
@@ -28,9 +29,8 @@ def lungs_of_pair(
         config: of the segmentation.
 
     Returns:
-        Masks on the grids of `fixed` and `moving`: 1 patient's right and 2 left, or whatever labels
-        the masks given have. If one given has a single label, which does not tell right from left
-        and so says nothing of a missing lung, both are 1 in either lung (uint8).
+        Masks on the grids of `fixed` and `moving`, uint8: 1 patient's right and 2 left, told by
+        where they lie, whatever numbers the masks given have.
 
     Raises:
         ValueError: an image is no CT in HU, a mask is empty or on another grid, or no lung is
@@ -42,8 +42,6 @@ def lungs_of_pair(
     with ThreadPoolExecutor() as pool:
         find = functools.partial(_lungs, config=config)
         fixed_lungs, moving_lungs = pool.map(find, (fixed, moving), given, ("fixed", "moving"))
-    if any(mask is not None and _one_label(mask) for mask in given):
-        fixed_lungs, moving_lungs = map(_either, (fixed_lungs, moving_lungs))
     return fixed_lungs, moving_lungs
 
 
@@ -59,11 +57,49 @@ def _lungs(image: Volume, mask: Volume | None, name: str, config: LungConfig) ->
             f"{name}_mask: expected lungs, got no voxel above 0. Leave the mask away to have the "
             "lungs found automatically."
         )
-    return mask
+    return tell_sides(image, mask, config=config)
 
 
-def _one_label(mask: Volume) -> bool:
-    return len(np.unique(mask.data[mask.data > 0])) == 1
+def labels_of_pair(
+    fixed_labels: Volume | None,
+    moving_labels: Volume | None,
+    lungs: tuple[Volume, Volume],
+) -> tuple[Volume, Volume]:
+    """Label maps of a pair in which one number is one structure, for losses and scores.
+
+    Numbers of two sources are never compared. They are kept, renumbered from 1 on, where both maps
+    have the same ones and each lies in the same lung in both images. Else what is left is right
+    and left; and where an image shows one lung only, a lung of either side.
+
+    Args:
+        fixed_labels: lungs or lobes, above 0 inside; None where nothing was given.
+        moving_labels: the same of the moving image.
+        lungs: of both images by `lungs_of_pair`, on the same grids.
+
+    Returns:
+        Labels of both images, 0 outside, 1 to K, uint8.
+    """
+    if fixed_labels is not None and moving_labels is not None:
+        names = np.unique(fixed_labels.data[fixed_labels.data > 0])
+        same = np.array_equal(names, np.unique(moving_labels.data[moving_labels.data > 0]))
+        if same and len(names) > 1:
+            right = _in_right(fixed_labels, lungs[0], names)
+            if right == _in_right(moving_labels, lungs[1], names):
+                return _renumbered(fixed_labels, names), _renumbered(moving_labels, names)
+    fixed_lungs, moving_lungs = lungs
+    if np.array_equal(np.unique(fixed_lungs.data), np.unique(moving_lungs.data)):
+        return lungs
+    return _either(fixed_lungs), _either(moving_lungs)
+
+
+def _in_right(mask: Volume, lungs: Volume, names: np.ndarray) -> list[bool]:
+    """Whether most of each label lies in the right lung."""
+    return [bool(np.mean(lungs.data[mask.data == name]) < 1.5) for name in names]
+
+
+def _renumbered(mask: Volume, names: np.ndarray) -> Volume:
+    numbers = np.searchsorted(names, mask.data) + 1
+    return Volume(np.where(mask.data > 0, numbers, 0).astype(np.uint8), mask.affine)
 
 
 def _either(mask: Volume) -> Volume:

@@ -7,10 +7,6 @@ gas and small components out, left from right, vessels and nodules closed, borde
 volume's own grid.
 """
 
-import itertools
-from collections.abc import Iterator
-
-import nibabel.orientations
 import numpy as np
 from scipy import ndimage
 
@@ -23,13 +19,10 @@ from jaxreg.lungs.morphology import (
     block_mean,
     bounding_box,
     close,
-    distance_mm,
     labelled,
-    largest,
     spread,
 )
-
-_RIGHT, _LEFT = 1, 2
+from jaxreg.lungs.sides import LEFT, RIGHT, find_midline, in_ras, largest_body, split_sides
 
 
 def lung_mask(volume: Volume, *, config: LungConfig = LungConfig()) -> Volume:
@@ -48,12 +41,8 @@ def lung_mask(volume: Volume, *, config: LungConfig = LungConfig()) -> Volume:
     Raises:
         ValueError: no lung was found.
     """
-    to_ras = nibabel.orientations.io_orientation(volume.affine)
-    from_ras = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), to_ras)
-    hu = nibabel.orientations.apply_orientation(np.asarray(volume.data, np.float32), to_ras)
-    axis_order = np.argsort(to_ras[:, 0])
-    spacing_mm = np.linalg.norm(volume.affine[:3, :3], axis=0)[axis_order]
-
+    data, spacing_mm, back = in_ras(volume)
+    hu = np.asarray(data, np.float32)
     factors = np.maximum(1, np.rint(config.spacing_mm / spacing_mm)).astype(int)
     void = block_mean((hu < config.void_hu).astype(np.float32), factors) > 0
     coarse = block_mean(np.clip(hu, *config.window_hu), factors)
@@ -66,16 +55,14 @@ def lung_mask(volume: Volume, *, config: LungConfig = LungConfig()) -> Volume:
             "image to HU, or pass a lung mask."
         )
     labels = _redraw_border(hu, coarse, labels, factors, config)
-    labels = nibabel.orientations.apply_orientation(labels, from_ras)
-    return Volume(data=np.ascontiguousarray(labels), affine=volume.affine)
+    return Volume(data=back(labels), affine=volume.affine)
 
 
 def _coarse_labels(
     hu: np.ndarray, void: np.ndarray, spacing_mm: np.ndarray, config: LungConfig
 ) -> np.ndarray:
     """Labels on the reduced grid; zero everywhere where no lung is found."""
-    opening = ball(config.body_opening_mm, spacing_mm)
-    body = largest(ndimage.binary_opening(hu > config.body_hu, opening))
+    body = largest_body(hu, spacing_mm, config)
     air, enclosed = (hu < config.lung_hu) & ~void, _enclosed(body)
     airways = _airways(hu, air & enclosed, spacing_mm, config)
     lungs = _aerated_components(hu, air & ~airways, enclosed, spacing_mm, config)
@@ -83,10 +70,10 @@ def _coarse_labels(
     if not lungs.any():
         return labels
     box = bounding_box(lungs)
-    midline = _midline(hu, body, spacing_mm, config) - box[0].start
+    midline = find_midline(hu, body, spacing_mm, config) - box[0].start
     sides = np.zeros_like(labels)
-    sides[box] = _split_sides(lungs[box], midline, spacing_mm, config)
-    for side in (_RIGHT, _LEFT):
+    sides[box] = split_sides(lungs[box], midline, spacing_mm, config)
+    for side in (RIGHT, LEFT):
         closed = close(sides == side, config.closing_mm, spacing_mm)
         labels[closed & (labels == 0) & ((sides == 0) | (sides == side)) & ~void] = side
     return labels
@@ -200,62 +187,6 @@ def _medians(image: np.ndarray, components: np.ndarray, names: np.ndarray) -> np
     """Median of an image over each named component; 0 over an empty one."""
     values = [image[components == name] for name in names]
     return np.array([np.median(v) if len(v) else 0.0 for v in values])
-
-
-def _midline(hu: np.ndarray, body: np.ndarray, spacing_mm: np.ndarray, config: LungConfig) -> float:
-    """Position of the spine along x in voxels, or of the body's centre where no bone is seen."""
-    rows = np.flatnonzero(body.any((0, 2)))
-    back = slice(rows[0], rows[0] + max(1, int(config.back_share * len(rows))))
-    bone = ((hu > config.bone_hu) & body)[:, back].sum((1, 2)) * np.prod(spacing_mm) / 1e3
-    columns = body.sum((1, 2))
-    if bone.sum() < config.spine_ml:
-        return float(np.average(np.arange(len(columns)), weights=columns))
-    smooth = ndimage.gaussian_filter1d(bone, config.spine_mm / spacing_mm[0], mode="constant")
-    return float(np.argmax(smooth))
-
-
-def _split_sides(
-    lungs: np.ndarray, midline: float, spacing_mm: np.ndarray, config: LungConfig
-) -> np.ndarray:
-    """Labels right and left of a mask of one or both lungs.
-
-    Lungs that touch are parted by the least erosion that leaves two large pieces beside each other;
-    every voxel then goes with the nearest piece. Without such pieces there is one lung, and each
-    of its components lies right or left of `midline`.
-    """
-    cores = _cores(lungs, spacing_mm, config)
-    pieces = next(cores)
-    names = np.arange(1, pieces.max() + 1)
-    across = _centres(pieces, names)
-    for eroded in itertools.chain((pieces,), cores):
-        sizes = np.bincount(eroded.ravel())[1:]
-        large = 1 + np.flatnonzero(sizes > config.piece_share * sizes.sum())
-        at = _centres(eroded, large)
-        if len(large) > 1 and np.ptp(at) * spacing_mm[0] > config.separation_mm:
-            pieces, names, across, midline = eroded, large, at, (at.min() + at.max()) / 2
-            break
-    side_of = np.zeros(pieces.max() + 1, np.uint8)
-    side_of[names] = np.where(across >= midline, _RIGHT, _LEFT)
-    sides = side_of[pieces]
-    if np.all(sides[lungs]):
-        return sides
-    return np.where(lungs, spread(sides, spacing_mm), 0).astype(np.uint8)
-
-
-def _cores(lungs: np.ndarray, spacing_mm: np.ndarray, config: LungConfig) -> Iterator[np.ndarray]:
-    """Components of the lungs, then of what is left of them by ever more erosion."""
-    yield labelled(lungs)
-    depth_mm = distance_mm(np.pad(lungs, 1), spacing_mm)[1:-1, 1:-1, 1:-1]
-    for erosion_mm in np.arange(0.0, config.contact_mm, spacing_mm.min())[1:]:
-        yield labelled(depth_mm > erosion_mm)
-
-
-def _centres(components: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Centres along x of the named components, voxels."""
-    places = np.arange(len(components), dtype=float)[:, None, None]
-    flat = components.ravel()
-    sums = np.bincount(flat, np.broadcast_to(places, components.shape).ravel())
-    return sums[names] / np.bincount(flat)[names]
 
 
 def _redraw_border(

@@ -27,8 +27,10 @@ from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.types import AnyArray, Displacement, Mask, Spacing
 from jaxreg.ops.verification import verify
 from jaxreg.pipeline.align import AlignedPair, align
+from jaxreg.pipeline.assess import assess
 from jaxreg.pipeline.result import Registration
 from jaxreg.pipeline.stages import cascade_stage, network_displacement, optimiser_stage
+from jaxreg.trust.findings import doubt_of_correlation
 
 Params = Mapping[str, Any]
 
@@ -147,16 +149,30 @@ def register_volumes(
     clock("certificate")
     field = field_on_grid(u, pair.grid, fixed.grid, matrix=pair.matrix)
     field, certificate = _certified(field, config.certificate)
+    clock("quality")
+    assessment = assess(fixed, moving, pair, u, config=config)
     clock("measures")
     summary = _summary(fixed, moving, pair, config, networks, certificate)
     summary["masks"] = {
         "fixed": "found" if fixed_mask is None else "given",
         "moving": "found" if moving_mask is None else "given",
     }
+    summary["lungs"] = assessment.lungs
     registration = Registration(
-        fixed, moving, field, pair.masks[0], pair.matrix, summary, inverse_consistency=error
+        fixed,
+        moving,
+        field,
+        pair.masks[0],
+        pair.matrix,
+        summary,
+        quality=assessment.quality,
+        valid=assessment.valid,
+        inverse_consistency=error,
     )
     summary |= registration.measures()
+    before, after = summary["correlation_before"], summary["correlation_after"]
+    fell = doubt_of_correlation(before, after, config=config.trust)
+    summary["warnings"] = [doubt._asdict() for doubt in (*assessment.warnings, *fell)]
     clock("")
     summary["seconds"] = clock.seconds
     return registration

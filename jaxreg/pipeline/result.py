@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io.atomic import replacing_set
 from jaxreg.io.nifti import write_displacement, write_volume
 from jaxreg.ops.jacobian import fold_count
+from jaxreg.pipeline.assess import MEASURED
 
 # Files that `Registration.save` can write; the last one says that the set is whole.
 RESULT_SET = (
     "displacement.nii.gz",
     "warped.nii.gz",
     "jacobian.nii.gz",
+    "quality.nii.gz",
+    "valid.nii.gz",
     "inverse_consistency.nii.gz",
     "report.png",
     "summary.json",
@@ -38,7 +41,12 @@ class Registration:
         displacement: d on the fixed grid, world RAS mm; T(x) = x + d(x).
         fixed_mask: lungs of the fixed image, nonzero inside.
         prealignment: (4, 4), the linear part found first, fixed world to moving world, RAS mm.
-        summary: settings, versions, seconds by stage, folds, similarity before and after.
+        summary: settings, versions, seconds by stage, folds, similarity before and after, measures
+            of each lung; "warnings" lists what a person should look at, with code, text and lung.
+        quality: estimated probability that the error is below 2 mm, on the fixed grid, 0 outside
+            the lungs; None for a field of another tool, as `valid`.
+        valid: 1 where both images show lung, so that the field was measured; 2 where it was
+            continued from there; 0 outside the lungs of the fixed image.
         inverse_consistency: inverse-consistency error |T_back(T(x)) - x| on the fixed grid, mm, if
             asked for; T_back is the registration of the same pair in the other direction.
     """
@@ -49,6 +57,8 @@ class Registration:
     fixed_mask: Volume
     prealignment: np.ndarray
     summary: Mapping[str, Any]
+    quality: Volume | None = None
+    valid: Volume | None = None
     inverse_consistency: Volume | None = None
 
     @property
@@ -56,11 +66,25 @@ class Registration:
         """Seconds by stage."""
         return self.summary["seconds"]
 
-    def warp(self, *, image: Volume | None = None) -> Volume:
-        """The moving image (or another one in its world) on the fixed grid, linear; air outside."""
-        if image is None:
+    @property
+    def warnings(self) -> Sequence[Mapping[str, str | None]]:
+        """What a person should look at: code, text, and "right" or "left" where it is one lung."""
+        return self.summary["warnings"]
+
+    def warp(self, *, image: Volume | None = None, fill: float | None = None) -> Volume:
+        """The moving image, or another one in its world, on the fixed grid by linear interpolation.
+
+        Args:
+            image: such as a dose or a PET; the moving CT if None.
+            fill: value outside of it; -1024 HU for the moving CT and 0 for others if None.
+
+        Returns:
+            The warped image.
+        """
+        if image is None and fill is None:
             return self._warped
-        return warp_volume(image, self.displacement, fill=AIR_HU)
+        outside = fill if fill is not None else 0.0
+        return warp_volume(image or self.moving, self.displacement, fill=outside)
 
     def warp_labels(self, labels: Volume) -> Volume:
         """Labels of the moving image on the fixed grid, nearest neighbour; 0 outside."""
@@ -98,7 +122,10 @@ class Registration:
         return invert_field(self.displacement, self.moving.grid, matrix=self.prealignment)
 
     def measures(self) -> dict[str, Any]:
-        """Folds and similarity in the lungs of the fixed image, for the summary.
+        """Folds and similarity for the summary, where the field was measured.
+
+        That is in the lungs of the fixed image as far as the moving one shows them (`valid`), in
+        all of them if it shows none.
 
         Returns:
             Pearson's coefficient "correlation_before" and "correlation_after"; "folds_in_lungs", a
@@ -106,6 +133,8 @@ class Registration:
             "inverse_consistency_mm" of that error, empty where it was not asked for.
         """
         lungs = self.fixed_mask.data > 0
+        if self.valid is not None and (self.valid.data == MEASURED).any():
+            lungs = self.valid.data == MEASURED
         values = self.fixed.data[lungs]
         determinant = self.jacobian_determinant().data
         error = self.inverse_consistency
@@ -119,9 +148,9 @@ class Registration:
         }
 
     def save(self, folder: str | Path) -> None:
-        """Writes warped, displacement and jacobian (.nii.gz), report.png and summary.json.
+        """Writes the files of RESULT_SET.
 
-        And inverse_consistency.nii.gz, where it was asked for. The files are a set: whatever
+        inverse_consistency.nii.gz only where it was asked for. The files are a set: whatever
         happens, the folder has the new ones, the old ones or none of them, never a mixture.
 
         Raises:
@@ -143,9 +172,10 @@ class Registration:
                 pool.submit(write_volume, folder / "warped.nii.gz", warped),
                 pool.submit(write_volume, folder / "jacobian.nii.gz", determinant),
             ]
-            if self.inverse_consistency is not None:
-                path = folder / "inverse_consistency.nii.gz"
-                files.append(pool.submit(write_volume, path, self.inverse_consistency))
+            for name in ("quality", "valid", "inverse_consistency"):
+                volume = getattr(self, name)
+                if volume is not None:
+                    files.append(pool.submit(write_volume, folder / f"{name}.nii.gz", volume))
             pair_figure(
                 folder / "report.png",
                 fixed=self.fixed,

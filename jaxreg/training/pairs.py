@@ -18,8 +18,9 @@ import numpy as np
 
 from jaxreg.config import LungGridConfig, RegistrationConfig
 from jaxreg.datasets.manifest import read_manifest
-from jaxreg.geometry.lung_grid import points_on_grid
+from jaxreg.geometry.lung_grid import labels_on_grid, points_on_grid
 from jaxreg.geometry.volume import Volume
+from jaxreg.lungs.pair import labels_of_pair
 from jaxreg.ops.pyramid import halve
 from jaxreg.ops.types import Shape
 from jaxreg.phantom.pair import phantom_pair
@@ -74,9 +75,8 @@ def prepare(
     Args:
         fixed: HU.
         moving: HU, any grid.
-        fixed_labels: lobes or lungs of the fixed image; found automatically if None. Labels are
-            compared only where both images have the same ones from one source: else each counts
-            as lung, without sides.
+        fixed_labels: lobes or lungs of the fixed image; found automatically if None. What numbers
+            of both images mean is told by `jaxreg.lungs.pair.labels_of_pair`.
         moving_labels: the same of the moving image.
         points: keypoints and where they went, RAS mm, (N, 3) each, N may be 0; detected if None.
         grid: network grid.
@@ -84,12 +84,6 @@ def prepare(
     Returns:
         The pair as arrays of the host; images are int16, label maps uint8.
     """
-    for labels, name in ((fixed_labels, "fixed_labels"), (moving_labels, "moving_labels")):
-        if labels and not 0 <= labels.data.min() <= labels.data.max() <= MOST_LABELS:
-            raise ValueError(
-                f"{name}: expected labels from 0 to {MOST_LABELS}, got {labels.data.min()} to "
-                f"{labels.data.max()}. Renumber them, or leave them out to use the lungs."
-            )
     config = RegistrationConfig(grid=LungGridConfig(shape=(grid[0], grid[1], grid[2])))
     pair = align(fixed, moving, fixed_mask=fixed_labels, moving_mask=moving_labels, config=config)
     if points is None:
@@ -102,24 +96,23 @@ def prepare(
     keypoints = np.zeros((2, KEYPOINTS, 3), np.float32)
     keypoints[0, :count] = points_on_grid(fixed_points[chosen], pair.grid)
     keypoints[1, :count] = points_on_grid(moving_points[chosen], pair.grid, matrix=pair.matrix)
-    labels = (pair.fixed_lungs, pair.moving_lungs)
-    if (fixed_labels is None) != (moving_labels is None) or not _same_labels(*pair.masks):
-        _LOG.info("labels of both images differ or have two sources: compared without sides")
-        labels = (labels[0] > 0, labels[1] > 0)
+    labels = labels_of_pair(fixed_labels, moving_labels, pair.masks)
+    most = int(labels[0].data.max())
+    if most > MOST_LABELS:
+        raise ValueError(
+            f"fixed_labels: expected at most {MOST_LABELS} labels, got {most}. Leave them out to "
+            "use the lungs."
+        )
     return Pair(
         fixed=np.round(pair.fixed).astype(np.int16),
         moving=np.round(pair.moving).astype(np.int16),
-        fixed_labels=labels[0].astype(np.uint8),
-        moving_labels=labels[1].astype(np.uint8),
+        fixed_labels=labels_on_grid(labels[0], pair.grid),
+        moving_labels=labels_on_grid(labels[1], pair.grid, matrix=pair.matrix),
         fixed_keypoints=keypoints[0],
         moving_keypoints=keypoints[1],
         keypoint_weights=(np.arange(KEYPOINTS) < count).astype(np.float32),
         spacing_mm=np.array(pair.spacing_mm, np.float32),
     )
-
-
-def _same_labels(fixed: Volume, moving: Volume) -> bool:
-    return np.array_equal(np.unique(fixed.data), np.unique(moving.data))
 
 
 def _phantom(seed: int, grid: Shape, detected: bool) -> Pair:

@@ -1,0 +1,78 @@
+"""How well two registered images agree around each voxel, from what the registration has anyway."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxreg.config import TrustConfig
+from jaxreg.engine.gauss_newton import both_show
+from jaxreg.ops.deformation import inside, warp
+from jaxreg.ops.filters import box_mean, standardise
+from jaxreg.ops.jacobian import jacobian_determinant
+from jaxreg.ops.pyramid import mean_2x2x2
+from jaxreg.ops.types import Displacement, Image, Mask
+
+
+class Agreement(NamedTuple):
+    """Measures around each voxel of half of the lung grid, (X, Y, Z) each.
+
+    Attributes:
+        correlation: of both images, each standardised by its surroundings, -1 to 1.
+        texture: share of the fixed image's local variance that is more than noise, 0 to 1.
+        shown: how far both images show lung, 0 to 1; 0 outside the lungs of the fixed image.
+        log_volume: |log det| of the deformation beside the prealignment.
+    """
+
+    correlation: Image
+    texture: Image
+    shown: Image
+    log_volume: Image
+
+
+@functools.partial(jax.jit, static_argnames=("config", "rim"))
+def agreement(
+    fixed: Image,
+    moving: Image,
+    fixed_mask: Mask,
+    moving_mask: Mask,
+    u: Displacement,
+    *,
+    rim: int,
+    config: TrustConfig,
+) -> Agreement:
+    """Agreement of two images under a displacement, on half of their grid to suppress noise.
+
+    Args:
+        fixed: HU, (X, Y, Z), all even.
+        moving: HU, on the same grid.
+        fixed_mask: lungs, nonzero inside.
+        moving_mask: the same of the moving image.
+        u: displacement in voxels, (X, Y, Z, 3).
+        rim: radius of the window in which lungs are compared, voxels (`both_show`).
+        config: settings.
+
+    Returns:
+        The measures.
+    """
+    mask = (jnp.asarray(fixed_mask) > 0).astype(jnp.float32)
+    warped_mask = warp((jnp.asarray(moving_mask) > 0).astype(jnp.float32), u)
+    shown = mask * both_show(mask, warped_mask, radius=rim) * inside(u, moving.shape)
+    images = [jnp.clip(image, *config.window_hu) for image in (fixed, warp(moving, u))]
+    shown, mask, *images = map(mean_2x2x2, (shown, mask, *images))
+    f, w = (standardise(i, radius=config.radius, noise=config.noise_hu) for i in images)
+    weight = shown + 1e-6
+
+    def local(product):
+        return box_mean(product * weight, radius=config.radius) / box_mean(
+            weight, radius=config.radius
+        )
+
+    power = jnp.sqrt(local(f**2) * local(w**2)) + 1e-3
+    return Agreement(
+        correlation=local(f * w) / power,
+        texture=local(f**2),
+        shown=shown,
+        log_volume=mean_2x2x2(jnp.abs(jnp.log(jnp.maximum(jacobian_determinant(u), 1e-3)))),
+    )

@@ -1,0 +1,162 @@
+"""What a person should look at: of a pair before it is registered, and of its registration.
+
+Each finding says what was seen, what it may mean and what to look at. None of them stops a
+registration.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxreg.config import TrustConfig
+from jaxreg.geometry.volume import Volume
+from jaxreg.trust.quality import Lung
+
+_TURNS = {
+    (-1, 1, 1): "right and left exchanged",
+    (1, -1, 1): "front and back exchanged",
+    (1, 1, -1): "head and feet exchanged",
+    (-1, -1, 1): "half a turn about the axis of the body",
+    (-1, 1, -1): "half a turn about the axis from back to front",
+    (1, -1, -1): "half a turn about the axis from left to right",
+    (-1, -1, -1): "all three axes reversed",
+}
+
+
+class Finding(NamedTuple):
+    """What is doubtful.
+
+    Attributes:
+        code: its kind, lower case with hyphens, for programs.
+        text: one line for a person.
+        lung: "right" or "left" where it concerns one lung.
+    """
+
+    code: str
+    text: str
+    lung: str | None = None
+
+
+def doubts_of_masks(
+    masks: tuple[Volume, Volume], *, config: TrustConfig = TrustConfig()
+) -> Iterator[Finding]:
+    """Yields what is doubtful of the lungs of a pair before it is registered.
+
+    Args:
+        masks: lungs of the fixed and of the moving image, 1 right and 2 left.
+        config: settings.
+    """
+    sides = []
+    for mask, name in zip(masks, ("fixed", "moving"), strict=True):
+        count = int(np.count_nonzero(mask.data))
+        volume_ml = count * abs(np.linalg.det(mask.affine[:3, :3])) / 1e3
+        least, most = config.lungs_ml
+        if not least <= volume_ml <= most:
+            yield Finding(
+                "implausible-lungs",
+                f"the lungs of the {name} image hold {volume_ml:,.3g} ml, a person's {least:,.0f} "
+                f"to {most:,.0f} ml. The mask or the voxel size in the header may be wrong: look "
+                "at both.",
+            )
+        if count < config.fewest_voxels:
+            yield Finding(
+                "few-voxels",
+                f"the lungs of the {name} image have {count:,} voxels, too few for a statement "
+                "about the registration. Look at the mask.",
+            )
+        sides.append({1, 2} & set(np.unique(mask.data).tolist()))
+    for label, lung in ((1, "right"), (2, "left")):
+        have = [label in side for side in sides]
+        if any(have) and not all(have):
+            names = ("fixed", "moving") if have[0] else ("moving", "fixed")
+            yield Finding(
+                "lung-in-one-image",
+                f"the {lung} lung is in the {names[0]} image but not in the {names[1]} one. It may "
+                "be collapsed, full of fluid, removed or outside of the scan there; its field is "
+                "only continued from the other lung. Look at both images and masks.",
+                lung,
+            )
+
+
+def doubts_of_lungs(
+    lungs: Mapping[str, Lung], *, config: TrustConfig = TrustConfig()
+) -> Iterator[Finding]:
+    """Yields what is doubtful of a registration by the measures of each lung.
+
+    Args:
+        lungs: measures by "right" and "left".
+        config: settings.
+    """
+    for name, lung in lungs.items():
+        if lung.moving_ml > 0 and lung.agreement < config.least_agreement:
+            yield Finding(
+                "images-disagree",
+                f"in the {name} lung the images hardly agree after registration (local correlation "
+                f"{lung.agreement:.2f}; of one person's scans above {config.least_agreement:g}). "
+                "They may be of two persons, years or treatments apart, or a header may be wrong. "
+                "Do not use the field before you have looked at the report.",
+                name,
+            )
+        for share, one, other in (
+            (lung.shown, "fixed", "moving"),
+            (lung.covered, "moving", "fixed"),
+        ):
+            if lung.moving_ml > 0 and share < config.least_shown:
+                yield Finding(
+                    "lung-not-shown",
+                    f"{100 * (1 - share):.0f} % of the {name} lung of the {one} image meet no lung "
+                    f"in the {other} one: fluid, collapse, a tumour or the end of the field of "
+                    "view. There the field is only continued. Look at valid.nii.gz.",
+                    name,
+                )
+        ratio = lung.moving_ml / lung.fixed_ml
+        if ratio > 0 and not 1 / config.breath <= ratio <= config.breath:
+            yield Finding(
+                "volume-change",
+                f"the {name} lung holds {lung.fixed_ml:,.0f} ml in the fixed image and "
+                f"{lung.moving_ml:,.0f} ml in the moving one: more than breathing changes it. Look "
+                "at masks and voxel sizes.",
+                name,
+            )
+
+
+def doubt_of_correlation(
+    before: float, after: float, *, config: TrustConfig = TrustConfig()
+) -> Iterator[Finding]:
+    """Yields a finding where the correlation in the lungs fell by the registration."""
+    if after < before - config.correlation_loss:
+        yield Finding(
+            "correlation-fell",
+            f"the correlation in the lungs fell from {before:.2f} to {after:.2f} by the "
+            "registration. Use another method, or the images as they are; look at the report.",
+        )
+
+
+def doubt_of_orientation(
+    similarity: Mapping[tuple[int, int, int], float], *, config: TrustConfig = TrustConfig()
+) -> Iterator[Finding]:
+    """Yields a finding where the moving image fits better when it is turned round.
+
+    Args:
+        similarity: by the signs of the axes (`jaxreg.trust.orientation`).
+        config: settings.
+    """
+    best = max(similarity, key=lambda signs: similarity[signs])
+    as_it_is = similarity[1, 1, 1]
+    if similarity[best] > as_it_is + config.orientation_gain:
+        yield Finding(
+            "orientation",
+            f"the moving image fits better with {_TURNS[best]} (similarity {similarity[best]:.2f} "
+            f"against {as_it_is:.2f}). The orientation in one header may be wrong: look at it.",
+        )
+
+
+def doubt_of_prealignment(limits: list[str]) -> Iterator[Finding]:
+    """Yields a finding where the prealignment ended at its limits, named in `limits`."""
+    if limits:
+        yield Finding(
+            "prealignment-at-limit",
+            f"the linear prealignment ended at its limit ({', '.join(limits)}). The images may "
+            "not belong together, or lie further apart than it searches: look at the report.",
+        )

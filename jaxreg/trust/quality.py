@@ -1,0 +1,118 @@
+"""Quality of a registration: for each voxel and each lung, how likely the error is below 2 mm.
+
+A logistic model of what is measured around a voxel (`jaxreg.trust.agreement`). Its coefficients are
+settings; `benchmarks/trust.py` fits them and says how far they can be believed.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from jaxreg.config import TrustConfig
+from jaxreg.ops.pyramid import mean_2x2x2
+from jaxreg.trust.agreement import Agreement
+
+NAMES = {1: "right", 2: "left"}
+
+
+class Lung(NamedTuple):
+    """Measures of one lung.
+
+    Attributes:
+        fixed_ml: its volume in the fixed image.
+        moving_ml: in the moving one.
+        agreement: correlation of both images where they can be compared, weighted by texture.
+        shown: share of the fixed lung that the moving image shows.
+        covered: share of the moving lung that the fixed image shows.
+        quality: mean over the lung, 0 to 1.
+    """
+
+    fixed_ml: float
+    moving_ml: float
+    agreement: float
+    shown: float
+    covered: float
+    quality: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Quality:
+    """Quality on half of the lung grid, (X, Y, Z) each.
+
+    Attributes:
+        probability: that the error is below 2 mm, 0 to 1.
+        shown: how far both images show lung, 0 to 1.
+        lungs: by "right" and "left", those that the fixed image shows.
+    """
+
+    probability: np.ndarray
+    shown: np.ndarray
+    lungs: dict[str, Lung]
+
+
+def estimate_quality(
+    measures: Agreement,
+    fixed_lungs: np.ndarray,
+    moving_lungs: np.ndarray,
+    warped_lungs: np.ndarray,
+    determinant: np.ndarray,
+    *,
+    voxel_ml: float,
+    scale: float,
+    config: TrustConfig = TrustConfig(),
+) -> Quality:
+    """Quality of a registration from its measures.
+
+    Args:
+        measures: on half of the lung grid.
+        fixed_lungs: 1 right, 2 left, on the lung grid.
+        moving_lungs: the same of the moving image, prealigned.
+        warped_lungs: `moving_lungs` taken through the registration.
+        determinant: of its Jacobian on the lung grid.
+        voxel_ml: volume of a voxel of the lung grid.
+        scale: determinant of the prealignment, by which the moving lungs are larger than on it.
+        config: settings.
+
+    Returns:
+        The quality, for each lung that the fixed image has.
+    """
+    correlation, texture, shown, log_volume = (np.asarray(m, np.float64) for m in measures)
+    share, quality = np.zeros(shown.shape), np.zeros(shown.shape)
+    measured = {}
+    for label, name in NAMES.items():
+        in_lung = fixed_lungs == label
+        if not in_lung.any():
+            continue
+        weight = np.asarray(mean_2x2x2(in_lung.astype(np.float32)), np.float64)
+        seen = weight * shown * texture
+        agreement = float((seen * correlation).sum() / max(seen.sum(), 1e-6))
+        inputs = (correlation, agreement, texture, shown, log_volume)
+        found = _logistic(inputs, config.quality)
+        share += weight
+        quality += weight * found
+        moving = np.count_nonzero(moving_lungs == label)
+        met = float(determinant[(fixed_lungs > 0) & (warped_lungs == label)].sum())
+        measured[name] = Lung(
+            fixed_ml=voxel_ml * int(np.count_nonzero(in_lung)),
+            moving_ml=voxel_ml * scale * moving,
+            agreement=agreement,
+            shown=float((weight * shown).sum() / weight.sum()),
+            covered=min(1.0, met / moving) if moving else 0.0,
+            quality=float((weight * found).sum() / weight.sum()),
+        )
+    probability = _continued(quality / np.maximum(share, 1e-6), share > 0)
+    return Quality(probability.astype(np.float32), shown.astype(np.float32), measured)
+
+
+def _continued(image: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The image with the nearest known value elsewhere, for interpolation at the border."""
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return image[tuple(np.asarray(nearest))]
+
+
+def _logistic(inputs, coefficients):
+    intercept, *slopes = coefficients
+    logit = intercept + sum(slope * x for slope, x in zip(slopes, inputs, strict=True))
+    return 1.0 / (1.0 + np.exp(-logit))

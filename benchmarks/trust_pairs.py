@@ -169,12 +169,12 @@ def pneumothorax(scene: Scene, *, side: int = 2, scale: float = 0.6) -> Scene:
     return _with_moving(scene, data, hidden)
 
 
-def narrow_view(scene: Scene, *, diameter_mm: float = 230.0) -> Scene:
+def narrow_view(scene: Scene, *, diameter_mm: float = 230.0, padding: float = -2048.0) -> Scene:
     """A field of view that cuts the lungs at their sides, padded."""
     world = _world(scene.moving)
     middle = world[scene.moving_lungs.data > 0].mean(0)
     outside = np.hypot(*(world[..., a] - middle[a] for a in (0, 1))) > diameter_mm / 2
-    return _with_moving(scene, np.where(outside, -2048.0, scene.moving.data), outside)
+    return _with_moving(scene, np.where(outside, padding, scene.moving.data), outside)
 
 
 def short_scan(scene: Scene, *, share: float = 0.5) -> Scene:
@@ -234,6 +234,7 @@ WRONG: dict[str, Callable[[Scene], Scene]] = {
     "lung missing": missing_lung,
     "pneumothorax": pneumothorax,
     "field of view 230 mm": narrow_view,
+    "field of view 230 mm, air": lambda scene: narrow_view(scene, padding=-1024.0),
     "half a scan": short_scan,
     "head and feet exchanged": _turned(1, 1, -1),
     "right and left exchanged": _turned(-1, 1, 1),
@@ -241,6 +242,18 @@ WRONG: dict[str, Callable[[Scene], Scene]] = {
     "metre": _scaled(1e3, 1e3, 1e3),
     "slices twice as far apart": _scaled(1, 1, 2),
 }
+
+
+# Of these a part of the truth is known.
+PARTLY_WRONG = (
+    "effusion",
+    "lung full of fluid",
+    "lung missing",
+    "pneumothorax",
+    "field of view 230 mm",
+    "field of view 230 mm, air",
+    "half a scan",
+)
 
 
 # Pairs that are right, but hard.
@@ -352,7 +365,7 @@ RIGHT: dict[str, Callable[[Scene], Scene]] = {
     "as it is": as_it_is,
     "slab doubled": doubled_slab,
     "nodule grown": nodule,
-    "contrast 150 mm": contrast,
+    "contrast, 150 mm": contrast,
     "HU + 200": shifted_hu,
     "low dose": low_dose,
     "slices of 8 mm": thick_slices,

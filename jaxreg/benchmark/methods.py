@@ -112,7 +112,7 @@ def outside(name: str, folder: Path) -> Method:
         field = read_displacement(path)
         require_same_grid(pair.fixed, field, ("fixed", str(path)))
         lungs = pair.fixed_mask or lung_mask(pair.fixed)
-        found = Registration(pair.fixed, pair.moving, field, lungs, np.eye(4), {})
+        found = Registration(pair.fixed, pair.moving, field, lungs, np.eye(4), {"warnings": []})
         return _scored(ground_truth, pair, found)
 
     def settings(case: str) -> Mapping[str, Any]:
@@ -134,4 +134,8 @@ def _scored(
         lungs=found.fixed_mask,
         prealignment=found.prealignment,
     )
-    return Outcome(scores | cost, (pair, found))
+    codes = [
+        f"{warning['code']} ({warning['lung']})" if warning["lung"] else str(warning["code"])
+        for warning in found.warnings
+    ]
+    return Outcome(scores | cost | {"warnings": codes}, (pair, found))

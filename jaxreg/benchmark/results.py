@@ -34,6 +34,7 @@ class Record:
         determinant: `jaxreg.metrics.folding.DeterminantSummary` as a mapping.
         uncertified: fraction of the cells in the lungs that are not proven free of folds.
         inverse_consistency_mm: inverse-consistency error in the lungs, {"mean", "max"}.
+        warnings: codes of what a person should look at, with the lung.
         challenge: scores by the data set's own definitions, by column.
         seconds: the registration took, without compilation, reading and scoring.
         compile_seconds: compilation took.
@@ -55,6 +56,7 @@ class Record:
     determinant: Mapping[str, float] | None = None
     uncertified: float | None = None
     inverse_consistency_mm: Mapping[str, float] | None = None
+    warnings: Sequence[str] = dataclasses.field(default_factory=list)
     challenge: Mapping[str, float] = dataclasses.field(default_factory=dict)
     seconds: float | None = None
     compile_seconds: float | None = None

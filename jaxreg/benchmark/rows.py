@@ -39,6 +39,7 @@ LEGEND = {
     "inverse-consistency mm": "inverse-consistency error in the lungs, mean",
     "SDlogJ": "sd of log(clip(det + 3, 1e-9, 1e9)), Learn2Reg's definition",
     "folded voxels": "det <= 0 off the two border voxels; Learn2Reg's code always prints 0 here",
+    "warnings": "what a person should look at; the pages of the case say more",
     "seconds": "wall time of the registration without compilation",
     "process GB": "greatest resident memory of the process during the registration, 1e9 bytes",
     "device GB": "greatest device memory since the process began, 1e9 bytes",
@@ -64,6 +65,7 @@ def case_rows(records: Sequence[Record]) -> Sequence[Row]:
     for record in records:
         tre, percentiles = _tre_cells([record])
         row = {"case": record.case, **tre, **_other_cells(record), **percentiles}
+        row["warnings"] = ", ".join(record.warnings) or None
         rows.append(row | ({"error": record.error} if record.error else {}))
     done = [record for record in records if not record.error]
     if len(done) > 1:
@@ -125,6 +127,8 @@ def summary_rows(
             row |= {**_tre_cells(done)[0], **_case_mean_cells(done)}
             row |= _overlap_cells(done)
             row |= {name: value for name, value in means.items() if name not in row}
+            warned = sum(bool(record.warnings) for record in done)
+            row["cases with warnings"] = warned or None
         rows.append(row)
     return _without_empty([*rows, *published])
 

@@ -78,7 +78,7 @@ def _draw(outcome: Outcome, record: Record, folder: Path) -> None:
     pair, registration = outcome.registered
     images: dict[str, Any] = {
         "fixed": pair.fixed,
-        "moving": pair.moving,
+        "moving": registration.prealigned(),
         "warped": registration.warp(),
         "determinant": registration.jacobian_determinant(),
         "mask": registration.fixed_mask,
@@ -86,7 +86,14 @@ def _draw(outcome: Outcome, record: Record, folder: Path) -> None:
     case, method = record.case, record.method
     write_thumbnail(thumbnail_path(folder, case, method), make_thumbnail(**images))
     figure = folder / "cases" / f"{file_name(case)}-{method}.png"
-    pair_figure(figure, **images, title=f"Case {case}: {method}", lines=record.lines())
+    pair_figure(
+        figure,
+        **images,
+        quality=registration.quality,
+        title=f"Case {case}: {method}",
+        lines=record.lines(),
+        warnings=[str(warning["text"]) for warning in registration.warnings],
+    )
 
 
 def write_results(

@@ -43,8 +43,8 @@ def main(*, arguments: Sequence[str] | None = None) -> int:
         arguments: words of the command line; those of the process if None.
 
     Returns:
-        Exit status: 0; 1 after one line that says what is wrong; 2 after a wrong call; 130 or 143
-        after a signal.
+        Exit status: 0; 1 after one line that says what is wrong; 2 after a wrong call; 3 where a
+        command was told to be strict and there are warnings; 130 or 143 after a signal.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -4,16 +4,23 @@ from pathlib import Path
 
 import click
 
-from jaxreg.cli import options
+from jaxreg.cli import options, session
 from jaxreg.cli.compilation import keep_compiled_programs
 from jaxreg.cli.files import prepare_folder, read_pair
 from jaxreg.cli.progress import stages
+
+WARNED = 3  # exit status with --strict
 
 
 @click.command("register")
 @options.pair
 @click.option("--out", type=options.FILE, required=True, help="Folder for the results.")
 @options.settings
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="End with exit status 3 where there are warnings; the results are written all the same.",
+)
 @options.quiet
 def command(
     fixed: Path,
@@ -27,6 +34,7 @@ def command(
     inverse_consistency: bool,
     config: Path | None,
     assignments: tuple[str, ...],
+    strict: bool,
     quiet: bool,
 ) -> int:
     """Register two CT images of the lungs.
@@ -37,6 +45,7 @@ def command(
         Exit status.
     """
     from jaxreg.pipeline.registration import register_volumes
+    from jaxreg.trust.findings import Finding
 
     keep_compiled_programs()
     prepare_folder(out)
@@ -45,17 +54,21 @@ def command(
     )
     with stages(quiet=quiet) as stage:
         stage("reading")
-        images = read_pair(fixed, moving, fixed_mask, moving_mask, series)
+        with session.collected() as noted:
+            images = read_pair(fixed, moving, fixed_mask, moving_mask, series)
         result = register_volumes(
             images.fixed,
             images.moving,
             fixed_mask=images.fixed_mask,
             moving_mask=images.moving_mask,
             config=settings,
+            notes=[Finding(note.code, note.text) for note in noted],
             progress=stage,
         )
         stage("writing")
         result.save(out)
+    for warning in result.warnings[len(noted) :]:  # those of files were shown at once
+        click.echo(f"warning: {warning['text']}", err=True)
     click.echo("\n".join(result.lines()))
     click.echo(f"written to {out}: look at report.png")
-    return 0
+    return WARNED if strict and result.warnings else 0

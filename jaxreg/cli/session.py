@@ -51,6 +51,24 @@ def warnings_as_lines() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def collected() -> Iterator[list[FileWarning]]:
+    """Yields a list of the FileWarnings that are shown meanwhile."""
+    found: list[FileWarning] = []
+    show = warnings.showwarning
+
+    def keep(message, category, *where, **named):
+        if isinstance(message, FileWarning):
+            found.append(message)
+        show(message, category, *where, **named)
+
+    warnings.showwarning = keep
+    try:
+        yield found
+    finally:
+        warnings.showwarning = show
+
+
 def _discard_damaged(message: str) -> bool:
     """Removes the entries that a warning of JAX is about: it would read them again for ever."""
     found = _DAMAGED_ENTRY.match(message)

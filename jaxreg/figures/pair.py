@@ -5,6 +5,7 @@ scale in all planes.
 """
 
 import os
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from jaxreg.figures.views import (
     DIFFERENCE_COLOURS,
     LUNG_WINDOW,
     PLANES,
+    QUALITY,
+    QUALITY_COLOURS,
     VOLUME_CHANGE,
     VOLUME_COLOURS,
     cut,
@@ -39,7 +42,10 @@ _COLUMNS = (
     "fixed − moving",
     "fixed − warped",
     "volume change",
+    "quality",
 )
+_LETTERS_PER_INCH = 11  # of the lines above the views
+_WARNING_COLOUR = "#b00020"
 
 
 def pair_figure(
@@ -49,25 +55,30 @@ def pair_figure(
     moving: Volume,
     warped: Volume,
     determinant: Volume,
+    quality: Volume | None = None,
     mask: Volume | None = None,
     title: str = "",
     lines: Sequence[str] = (),
+    warnings: Sequence[str] = (),
 ) -> None:
     """Draws three orthogonal views of a registration, before and after, into an image file.
 
-    Columns: fixed, moving and warped image (lung window -1000 to 200 HU), their differences, and
-    the Jacobian determinant: white where volume is kept, red where the field folds.
+    Columns: fixed, moving and warped image (lung window -1000 to 200 HU), their differences, the
+    Jacobian determinant (white where volume is kept, red where the field folds) and the quality.
 
     Args:
         path: file to write, .png, .pdf or .svg; never half-written.
         fixed: HU.
-        moving: HU on its own grid; shown at the fixed image's world positions.
+        moving: HU on its own grid, such as that after the prealignment; shown at the fixed image's
+            world positions.
         warped: moving image taken through the registration, on the fixed grid.
         determinant: det(I + du/dx) on the fixed grid.
+        quality: 0 to 1 on the fixed grid; no column for it if None.
         mask: lungs on the fixed grid, nonzero inside; planes go through their middle and views
             are cropped to them. The whole image if None.
         title: first line above the views.
         lines: smaller lines below it.
+        warnings: texts below these, in red.
     """
     if mask is None:
         mask = Volume(np.ones(fixed.shape, np.uint8), fixed.affine)
@@ -77,7 +88,9 @@ def pair_figure(
         moving = resample(moving, fixed.affine, fixed.shape, fill=AIR_HU)
     lungs, spacing_mm = upright(mask) > 0, upright_spacing(fixed)
     box, centre = shown_box(lungs, spacing_mm), _centre(lungs)
-    images = [upright(volume) for volume in (fixed, moving, warped, determinant)]
+    shown = (fixed, moving, warped, determinant, *([] if quality is None else [quality]))
+    images = [upright(volume) for volume in shown]
+    columns = _COLUMNS[: len(shown) + 2]
 
     def view(image, plane):
         shown = tuple(slice(None) if axis == plane.normal else box[axis] for axis in range(3))
@@ -86,13 +99,13 @@ def pair_figure(
     extents_mm = np.array([axis.stop - axis.start for axis in box]) * spacing_mm
     inch_by_mm = _PANEL_INCH / max(extents_mm[plane.across] for plane in PLANES)
     heights = [extents_mm[plane.up] * inch_by_mm for plane in PLANES]
-    figure, axes = _sheet(heights, title, lines)
+    figure, axes = _sheet(heights, len(columns), title, lines, warnings)
     for plane, row in zip(PLANES, axes, strict=True):
         aspect = float(spacing_mm[plane.up] / spacing_mm[plane.across])
         _draw_row(row, [view(image, plane) for image in images], view(lungs, plane), aspect)
         mark_sides(row[0], plane)
         _name_row(row[0], f"{plane.name}, right lung" if plane.normal == 0 else plane.name)
-    for axis, text in zip(axes[0], _COLUMNS, strict=True):
+    for axis, text in zip(axes[0], columns, strict=True):
         axis.set_title(text, fontsize=12, pad=4)
     _colour_bars(figure, axes)
     with replacing(path) as temporary:
@@ -107,18 +120,21 @@ def _centre(lungs):
     return [int(index) for index in np.rint(centre)]
 
 
-def _sheet(heights, title, lines):
+def _sheet(heights, count, title, lines, warnings):
     """A figure with one row of panels a plane, heights in inches, and the words above them."""
-    left, top, bottom = 0.45, 0.75 + 0.19 * len(lines), 0.75
-    count = len(_COLUMNS)
-    width = left + count * (_PANEL_INCH + _GAP_INCH) + 0.1
+    width = 0.45 + count * (_PANEL_INCH + _GAP_INCH) + 0.1
+    words = [(line, "0.25") for line in lines]
+    for text in warnings:
+        wrapped = textwrap.wrap(f"warning: {text}", int(width * _LETTERS_PER_INCH))
+        words += [(line, _WARNING_COLOUR) for line in wrapped]
+    left, top, bottom = 0.45, 0.75 + 0.19 * len(words), 0.75
     height = top + sum(heights) + _GAP_INCH * (len(heights) - 1) + bottom
     figure = Figure(figsize=(width, height))
     plain: dict[str, Any] = {"parse_math": False}  # a "$" in the name of a case is a "$"
     figure.text(left / width, 1 - 0.32 / height, title, fontsize=15, weight="bold", **plain)
-    for i, line in enumerate(lines):
+    for i, (line, colour) in enumerate(words):
         y = 1 - (0.58 + 0.19 * i) / height
-        figure.text(left / width, y, line, fontsize=10, color="0.25", **plain)
+        figure.text(left / width, y, line, fontsize=10, color=colour, **plain)
     axes, y = [], height - top
     for panel in heights:
         y -= panel
@@ -133,14 +149,15 @@ def _sheet(heights, title, lines):
 
 
 def _draw_row(row: Sequence[Axes], images, lungs, aspect):
-    """Six panels of one plane."""
-    fixed, moving, warped, determinant = images
+    """Panels of one plane."""
+    fixed, moving, warped, determinant, *quality = images
     panels: list[Any] = [(image, "gray", LUNG_WINDOW) for image in (fixed, moving, warped)]
     panels += [(fixed - image, DIFFERENCE_COLOURS, DIFFERENCE) for image in (moving, warped)]
     panels.append((np.maximum(determinant, 1e-3), VOLUME_COLOURS, VOLUME_CHANGE))  # for the log
+    panels += [(np.where(lungs, q, np.nan), QUALITY_COLOURS, QUALITY) for q in quality]
     for axis, (image, colours, norm) in zip(row, panels, strict=True):
         axis.imshow(image, cmap=colours, norm=norm, origin="lower", aspect=aspect)
-    last = row[-1]
+    last = row[5]
     last.imshow(folds(determinant), origin="lower", aspect=aspect, interpolation="nearest")
     if lungs.any() and not lungs.all():
         last.contour(lungs, levels=[0.5], colors="black", linewidths=0.6)
@@ -161,11 +178,12 @@ def _name_row(axis: Axes, name):
 def _colour_bars(figure, axes):
     """Scales below the last row: HU, difference in HU, volume change."""
     last = axes[-1]
-    below = (
+    below = [
         (last[1], "HU", (-1000, -600, -200, 200)),
         (last[4], "difference, HU", (-600, -300, 0, 300, 600)),
         (last[5], "volume, moving / fixed; red: folded", (0.5, 0.7, 1, 1.4, 2)),
-    )
+    ]
+    below += [(axis, "chance of an error below 2 mm", (0, 0.5, 1)) for axis in last[6:]]
     height = figure.get_figheight()
     for axis, text, ticks in below:
         panel = axis.get_position(original=True)

@@ -25,6 +25,8 @@ VOLUME_CHANGE = LogNorm(0.5, 2.0)  # det, so that halving and doubling are equal
 VOLUME_COLOURS = LinearSegmentedColormap.from_list(
     "volume change", ["#08306b", "#4292c6", "#ffffff", "#f5c518", "#6b4a00"]
 )
+QUALITY = Normalize(0.0, 1.0)
+QUALITY_COLOURS = "cividis"
 FOLD_COLOUR = (0.86, 0.0, 0.0)
 _MARGIN_MM = 15.0  # shown around the lungs
 

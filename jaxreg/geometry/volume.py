@@ -21,6 +21,9 @@ from jaxreg.geometry.grid import transform as transform
 
 _NO_IMAGE = "Replace them (outside of a scanner's field of view: by -1024)."
 _NO_FIELD = "Register anew, or replace them by 0 where the field is not needed."
+_VOXEL_MM = (0.005, 50.0)  # of a CT, from a mouse to the thickest slices
+_FARTHEST_MM = 1e6  # from the world's origin; beyond it float32 headers lose tenths of a millimetre
+_MOST_HU = 1e5  # metal on an extended scale has 30,000
 _SHRINK_WITHOUT_SMOOTHING = 1.5  # above it linear sampling skips voxels and aliases
 
 
@@ -234,8 +237,29 @@ def require_same_grid(
 
 
 def check_ct(volume: Volume, name: str) -> None:
-    """Raises ValueError, beginning with `name`, unless the image can be a CT in HU."""
+    """Raises ValueError, beginning with `name`, unless the image can be a CT in HU.
+
+    Its values, the size of its voxels and where it lies are looked at.
+    """
     low, high = float(volume.data.min()), float(volume.data.max())
+    least_mm, most_mm = _VOXEL_MM
+    if not (least_mm <= min(volume.spacing_mm) and max(volume.spacing_mm) <= most_mm):
+        raise ValueError(
+            f"{name}: expected voxels of {least_mm:g} to {most_mm:g} mm, got "
+            f"{' x '.join(f'{mm:g}' for mm in volume.spacing_mm)} mm. The header may give metres "
+            "or micrometres as millimetres: correct it."
+        )
+    if np.abs(volume.affine[:3, 3]).max() > _FARTHEST_MM:
+        raise ValueError(
+            f"{name}: expected an image within {_FARTHEST_MM:,.0f} mm of the world's origin, got "
+            f"its first voxel at {', '.join(f'{mm:g}' for mm in volume.affine[:3, 3])} mm. Correct "
+            "the origin in the header."
+        )
+    if high > _MOST_HU:
+        raise ValueError(
+            f"{name}: expected Hounsfield units, got values up to {high:g}. Replace what is no "
+            "measurement by -1024, and check the rescale slope."
+        )
     if low == high:
         raise ValueError(
             f"{name}: expected a CT image, got the value {low:g} in every voxel. "

@@ -44,6 +44,7 @@ def lung_mask(volume: Volume, *, config: LungConfig = LungConfig()) -> Volume:
     data, spacing_mm, back = in_ras(volume)
     hu = np.asarray(data, np.float32)
     factors = np.maximum(1, np.rint(config.spacing_mm / spacing_mm)).astype(int)
+    hu = _mark_padding(hu, factors, config)
     void = block_mean((hu < config.void_hu).astype(np.float32), factors) > 0
     coarse = block_mean(np.clip(hu, *config.window_hu), factors)
     labels = _coarse_labels(coarse, void, spacing_mm * factors, config)
@@ -56,6 +57,30 @@ def lung_mask(volume: Volume, *, config: LungConfig = LungConfig()) -> Volume:
         )
     labels = _redraw_border(hu, coarse, labels, factors, config)
     return Volume(data=back(labels), affine=volume.affine)
+
+
+def _mark_padding(hu: np.ndarray, factors: np.ndarray, config: LungConfig) -> np.ndarray:
+    """The image with padding below `void_hu`, where it is told by being one value from a side on.
+
+    Air is noise: a value that fills whole blocks up to a side of the volume was written there.
+    """
+    faces = np.concatenate([hu[[0, -1]].ravel(), hu[:, [0, -1]].ravel()])
+    values, counts = np.unique(faces, return_counts=True)
+    padding = values[np.argmax(counts)]
+    if not config.void_hu <= padding < config.lung_hu:
+        return hu
+    same = hu == padding
+    constant = labelled(block_mean(same.astype(np.float32), factors) >= 1.0)
+    sides = np.concatenate([constant[[0, -1]].ravel(), constant[:, [0, -1]].ravel()])
+    near = ndimage.binary_dilation(np.isin(constant, np.unique(sides[sides > 0])))
+    return np.where(same & _upsampled(near, factors, hu.shape), np.float32(config.void_hu) - 1, hu)
+
+
+def _upsampled(image: np.ndarray, factors: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Each voxel of a reduced grid repeated over its block."""
+    for axis, factor in enumerate(factors):
+        image = np.repeat(image, factor, axis)
+    return image[tuple(slice(n) for n in shape)]
 
 
 def _coarse_labels(
@@ -207,12 +232,9 @@ def _redraw_border(
     solid = core | (near & (coarse[box] >= config.lung_hu))  # closed vessels and nodules stay
     grown = np.where(ndimage.binary_dilation(near), spread(labels[box], factors), 0)
 
-    def upsample(image: np.ndarray) -> np.ndarray:
-        for axis, factor in enumerate(factors):
-            image = np.repeat(image, factor, axis)
-        return image[tuple(slice(n) for n in within.shape)]
-
+    solid = _upsampled(solid, factors, within.shape)
+    grown = _upsampled(grown.astype(np.uint8), factors, within.shape)
     lung = (within < config.lung_hu) & (within > config.void_hu)
     redrawn = np.zeros(hu.shape, np.uint8)
-    redrawn[fine] = upsample(grown.astype(np.uint8)) * (upsample(solid) | lung)
+    redrawn[fine] = grown * (solid | lung)
     return redrawn

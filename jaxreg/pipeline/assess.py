@@ -9,15 +9,17 @@ import numpy as np
 
 from jaxreg.config import RegistrationConfig
 from jaxreg.engine.prealignment import at_limit
-from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.grid import Grid, transform
 from jaxreg.geometry.volume import Volume, resample
+from jaxreg.lungs.view import cut_share
 from jaxreg.ops.deformation import target_points
 from jaxreg.ops.interpolation import sample_nearest
 from jaxreg.ops.jacobian import jacobian_determinant
+from jaxreg.ops.pyramid import mean_2x2x2
 from jaxreg.ops.types import Displacement
 from jaxreg.pipeline.align import AlignedPair
 from jaxreg.trust import findings
-from jaxreg.trust.agreement import agreement
+from jaxreg.trust.agreement import Agreement, agreement
 from jaxreg.trust.orientation import similarity_by_orientation
 from jaxreg.trust.quality import Quality, estimate_quality
 
@@ -62,7 +64,7 @@ def assess(
     Returns:
         The assessment.
     """
-    found = _quality(pair, u, config)
+    found = _quality(fixed, moving, pair, u, config)
     warnings = tuple(_doubts(fixed, moving, pair, found, config))
     x, y, z = found.shown.shape
     half = Grid((x, y, z), pair.grid.affine @ _HALF)
@@ -84,8 +86,11 @@ _HALF = np.diag([2.0, 2.0, 2.0, 1.0])
 _HALF[:3, 3] = 0.5  # centre of the first block of two
 
 
-def _quality(pair: AlignedPair, u: Displacement, config: RegistrationConfig) -> Quality:
-    measures = agreement(
+def agreement_of(
+    pair: AlignedPair, u: Displacement, *, config: RegistrationConfig = RegistrationConfig()
+) -> Agreement:
+    """How well an aligned pair agrees around each voxel under a displacement (`agreement`)."""
+    return agreement(
         pair.fixed,
         pair.moving,
         pair.fixed_lungs > 0,
@@ -94,6 +99,16 @@ def _quality(pair: AlignedPair, u: Displacement, config: RegistrationConfig) -> 
         rim=config.optimiser.rim,
         config=config.trust,
     )
+
+
+def _quality(
+    fixed: Volume,
+    moving: Volume,
+    pair: AlignedPair,
+    u: Displacement,
+    config: RegistrationConfig,
+) -> Quality:
+    measures = agreement_of(pair, u, config=config)
     warped, determinant = _moved(pair.moving_lungs, u)
     return estimate_quality(
         measures,
@@ -101,10 +116,22 @@ def _quality(pair: AlignedPair, u: Displacement, config: RegistrationConfig) -> 
         pair.moving_lungs,
         np.asarray(warped),
         np.asarray(determinant),
+        (
+            _in_scan(pair, u, moving.grid, matrix=pair.matrix),
+            _in_scan(pair, -np.asarray(u), fixed.grid, matrix=np.eye(4)),
+        ),
         voxel_ml=float(np.prod(pair.spacing_mm)) / 1e3,
         scale=float(np.linalg.det(pair.matrix[:3, :3])),
         config=config.trust,
     )
+
+
+def _in_scan(pair: AlignedPair, u: Displacement, scan: Grid, *, matrix: np.ndarray) -> np.ndarray:
+    """Whether voxels of half of the lung grid end in a scan, moved by u and `matrix`."""
+    step = np.stack([np.asarray(mean_2x2x2(u[..., axis])) for axis in range(3)], axis=-1)
+    voxels = 2.0 * np.moveaxis(np.indices(step.shape[:3]), 0, -1) + 0.5 + step
+    places = scan.voxel_from_world(transform(matrix, pair.grid.world_from_voxel(voxels)))
+    return np.all((places >= -0.5) & (places <= np.array(scan.shape) - 0.5), axis=-1)
 
 
 @jax.jit
@@ -116,6 +143,11 @@ def _doubts(
     fixed: Volume, moving: Volume, pair: AlignedPair, found: Quality, config: RegistrationConfig
 ) -> Iterator[findings.Finding]:
     yield from findings.doubts_of_masks(pair.masks, config=config.trust)
+    cut = [
+        cut_share(*scan, config=config.lungs)
+        for scan in zip((fixed, moving), pair.masks, strict=True)
+    ]
+    yield from findings.doubt_of_view((cut[0], cut[1]), config=config.trust)
     if config.prealignment.enabled:
         yield from findings.doubt_of_prealignment(at_limit(pair.matrix, config.prealignment))
     doubts = list(findings.doubts_of_lungs(found.lungs, config=config.trust))

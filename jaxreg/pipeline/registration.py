@@ -3,7 +3,7 @@
 import dataclasses
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -30,7 +30,7 @@ from jaxreg.pipeline.align import AlignedPair, align
 from jaxreg.pipeline.assess import assess
 from jaxreg.pipeline.result import Registration
 from jaxreg.pipeline.stages import cascade_stage, network_displacement, optimiser_stage
-from jaxreg.trust.findings import doubt_of_correlation
+from jaxreg.trust.findings import Finding, doubt_of_correlation
 
 Params = Mapping[str, Any]
 
@@ -104,6 +104,7 @@ def register_volumes(
     method: str | None = None,
     config: RegistrationConfig | None = None,
     params: Params | None = None,
+    notes: Sequence[Finding] = (),
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Registration:
     """Registers two images of any grid, orientation and field of view.
@@ -122,6 +123,7 @@ def register_volumes(
         config: settings; the defaults if None.
         params: of the networks, whose settings are `config.network.architecture`, or those of the
             shipped ones if that is None. If `params` is None, `config.network.weights` are loaded.
+        notes: what is doubtful about the files; they come first among the warnings.
         progress: called with the name of each stage when it begins.
 
     Returns:
@@ -172,7 +174,7 @@ def register_volumes(
     summary |= registration.measures()
     before, after = summary["correlation_before"], summary["correlation_after"]
     fell = doubt_of_correlation(before, after, config=config.trust)
-    summary["warnings"] = [doubt._asdict() for doubt in (*assessment.warnings, *fell)]
+    summary["warnings"] = [doubt._asdict() for doubt in (*notes, *assessment.warnings, *fell)]
     clock("")
     summary["seconds"] = clock.seconds
     return registration

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.resampling import field_determinant, invert_field, warp_volume
-from jaxreg.geometry.volume import DisplacementField, Volume
+from jaxreg.geometry.volume import DisplacementField, Volume, resample
 from jaxreg.io.atomic import replacing_set
 from jaxreg.io.nifti import write_displacement, write_volume
 from jaxreg.ops.jacobian import fold_count
@@ -98,6 +98,11 @@ class Registration:
         """Volume change on the fixed grid by central differences; <= 0 is a fold."""
         return self._determinant
 
+    def prealigned(self) -> Volume:
+        """The moving image on the fixed grid after the linear prealignment alone."""
+        grid = self.fixed.grid
+        return resample(self.moving, grid.affine, grid.shape, matrix=self.prealignment, fill=AIR_HU)
+
     # Measures and pictures need these three, which are worked out once.
 
     @functools.cached_property
@@ -179,12 +184,14 @@ class Registration:
             pair_figure(
                 folder / "report.png",
                 fixed=self.fixed,
-                moving=self._unmoved,
+                moving=self.prealigned(),
                 warped=warped,
                 determinant=determinant,
+                quality=self.quality,
                 mask=self.fixed_mask,
                 title=f"jaxreg: {self.summary['method']}",
                 lines=self.lines(),
+                warnings=[str(warning["text"]) for warning in self.warnings],
             )
             for file in files:
                 file.result()

@@ -89,7 +89,7 @@ def doubts_of_lungs(
         config: settings.
     """
     for name, lung in lungs.items():
-        if lung.moving_ml > 0 and lung.agreement < config.least_agreement:
+        if lung.shown > 0.1 and lung.agreement < config.least_agreement:
             yield Finding(
                 "images-disagree",
                 f"in the {name} lung the images hardly agree after registration (local correlation "
@@ -98,16 +98,16 @@ def doubts_of_lungs(
                 "Do not use the field before you have looked at the report.",
                 name,
             )
-        for share, one, other in (
-            (lung.shown, "fixed", "moving"),
-            (lung.covered, "moving", "fixed"),
+        for share, in_view, one, other in (
+            (lung.shown, lung.in_view, "fixed", "moving"),
+            (lung.covered, lung.moving_in_view, "moving", "fixed"),
         ):
-            if lung.moving_ml > 0 and share < config.least_shown:
+            if lung.moving_ml > 0 and share < config.least_shown * in_view:
                 yield Finding(
                     "lung-not-shown",
-                    f"{100 * (1 - share):.0f} % of the {name} lung of the {one} image meet no lung "
-                    f"in the {other} one: fluid, collapse, a tumour or the end of the field of "
-                    "view. There the field is only continued. Look at valid.nii.gz.",
+                    f"{100 * (in_view - share):.0f} % of the {name} lung of the {one} image meet "
+                    f"no lung in the {other} one: fluid, collapse, a tumour or a mask that lacks "
+                    "a part. There the field is only continued. Look at valid.nii.gz.",
                     name,
                 )
         ratio = lung.moving_ml / lung.fixed_ml
@@ -118,6 +118,26 @@ def doubts_of_lungs(
                 f"{lung.moving_ml:,.0f} ml in the moving one: more than breathing changes it. Look "
                 "at masks and voxel sizes.",
                 name,
+            )
+
+
+def doubt_of_view(
+    cut: tuple[float, float], *, config: TrustConfig = TrustConfig()
+) -> Iterator[Finding]:
+    """Yields a finding where a scan ends within the lungs, and the other one does not or less.
+
+    Args:
+        cut: share of the lungs' surface at which the scan ends (`jaxreg.lungs.view.cut_share`),
+            of the fixed and of the moving image.
+        config: settings.
+    """
+    for name, share, other in (("fixed", *cut), ("moving", *cut[::-1])):
+        if share > config.most_cut and share > 2 * other:
+            yield Finding(
+                "field-of-view",
+                f"the {name} scan ends within the lungs ({100 * share:.0f} % of their surface; of "
+                f"the other image {100 * other:.0f} %). Outside of it the field is only continued. "
+                "Look at valid.nii.gz.",
             )
 
 

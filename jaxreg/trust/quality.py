@@ -1,7 +1,11 @@
 """Quality of a registration: for each voxel and each lung, how likely the error is below 2 mm.
 
-A logistic model of what is measured around a voxel (`jaxreg.trust.agreement`). Its coefficients are
-settings; `benchmarks/trust.py` fits them and says how far they can be believed.
+A logistic model of what is measured around a voxel (`jaxreg.trust.agreement`),
+
+    q = 1 / (1 + exp(-z)),    z = b0 + b1 s max(c, 0) + b2 s C + b3 |log det|,
+
+with c the local correlation, C that of the whole lung, s how far both images show lung. The
+coefficients are settings; `benchmarks/trust.py` fits them and says how far they can be believed.
 """
 
 import dataclasses
@@ -26,6 +30,8 @@ class Lung(NamedTuple):
         agreement: correlation of both images where they can be compared, weighted by texture.
         shown: share of the fixed lung that the moving image shows.
         covered: share of the moving lung that the fixed image shows.
+        in_view: share of the fixed lung that ends within the moving scan; the rest has left it.
+        moving_in_view: share of the moving lung that ends within the fixed scan.
         quality: mean over the lung, 0 to 1.
     """
 
@@ -34,6 +40,8 @@ class Lung(NamedTuple):
     agreement: float
     shown: float
     covered: float
+    in_view: float
+    moving_in_view: float
     quality: float
 
 
@@ -58,6 +66,7 @@ def estimate_quality(
     moving_lungs: np.ndarray,
     warped_lungs: np.ndarray,
     determinant: np.ndarray,
+    in_scan: tuple[np.ndarray, np.ndarray],
     *,
     voxel_ml: float,
     scale: float,
@@ -71,6 +80,8 @@ def estimate_quality(
         moving_lungs: the same of the moving image, prealigned.
         warped_lungs: `moving_lungs` taken through the registration.
         determinant: of its Jacobian on the lung grid.
+        in_scan: on half of the lung grid, where the fixed lungs end within the moving scan, and
+            where the moving ones end within the fixed scan.
         voxel_ml: volume of a voxel of the lung grid.
         scale: determinant of the prealignment, by which the moving lungs are larger than on it.
         config: settings.
@@ -88,7 +99,7 @@ def estimate_quality(
         weight = np.asarray(mean_2x2x2(in_lung.astype(np.float32)), np.float64)
         seen = weight * shown * texture
         agreement = float((seen * correlation).sum() / max(seen.sum(), 1e-6))
-        inputs = (correlation, agreement, texture, shown, log_volume)
+        inputs = (shown * np.maximum(correlation, 0.0), shown * agreement, log_volume)
         found = _logistic(inputs, config.quality)
         share += weight
         quality += weight * found
@@ -100,6 +111,8 @@ def estimate_quality(
             agreement=agreement,
             shown=float((weight * shown).sum() / weight.sum()),
             covered=min(1.0, met / moving) if moving else 0.0,
+            in_view=_share(weight, in_scan[0]),
+            moving_in_view=_share(mean_2x2x2((moving_lungs == label) * 1.0), in_scan[1]),
             quality=float((weight * found).sum() / weight.sum()),
         )
     probability = _continued(quality / np.maximum(share, 1e-6), share > 0)
@@ -110,6 +123,11 @@ def _continued(image: np.ndarray, known: np.ndarray) -> np.ndarray:
     """The image with the nearest known value elsewhere, for interpolation at the border."""
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     return image[tuple(np.asarray(nearest))]
+
+
+def _share(weight, part) -> float:
+    weight = np.asarray(weight, np.float64)
+    return float((weight * part).sum() / max(weight.sum(), 1e-6))
 
 
 def _logistic(inputs, coefficients):

@@ -24,6 +24,8 @@ def shifted(error=None):
         Volume(mask, AFFINE),
         np.eye(4),
         {},
+        quality=Volume(mask.astype(np.float32), AFFINE),
+        valid=Volume(mask, AFFINE),
         inverse_consistency=error,
     )
 
@@ -46,6 +48,29 @@ def test_inverse_consistency_is_measured_in_the_lungs_alone():
     assert measures["inverse_consistency_mm"] == {"50": 0.5, "95": 0.5, "99": 0.5}
 
 
+def test_similarity_and_folds_are_told_of_the_part_that_was_measured():
+    whole = shifted()
+    valid = np.array(whole.valid.data)
+    valid[3:] *= 2  # continued: there the field is wrong
+    field = np.array(whole.displacement.data)
+    field[3:] = 0
+    wrong = dataclasses.replace(
+        whole, displacement=DisplacementField(field, AFFINE), valid=Volume(valid, AFFINE)
+    )
+    assert wrong.measures()["correlation_after"] == pytest.approx(1.0, abs=1e-5)
+    unknown = dataclasses.replace(wrong, valid=None)
+    assert unknown.measures()["correlation_after"] < 0.9
+
+
+@pytest.mark.parametrize(("fill", "outside"), [(None, 0.0), (7.0, 7.0)])
+def test_outside_of_another_image_is_zero_unless_it_is_said(fill, outside):
+    result = shifted()
+    dose = Volume(np.full(SHAPE, 3.0, np.float32), AFFINE)
+    warped = result.warp(image=dose, fill=fill).data
+    assert set(np.unique(warped)) == {3.0, outside}
+    assert result.warp().data[-1, 0, 0] == -1024.0
+
+
 SUMMARY = {
     "method": "classical",
     "correlation_before": 0.1,
@@ -62,9 +87,11 @@ def test_a_new_set_of_results_replaces_the_old_one_as_a_whole(tmp_path, monkeypa
     first = dataclasses.replace(shifted(error), summary=SUMMARY)
     first.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(RESULT_SET)
-    dataclasses.replace(shifted(), summary=SUMMARY).save(tmp_path)
+    bare = dataclasses.replace(shifted(), summary=SUMMARY, quality=None, valid=None)
+    bare.save(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == set(RESULT_SET) - {"inverse_consistency.nii.gz"}
+    maps = {"inverse_consistency.nii.gz", "quality.nii.gz", "valid.nii.gz"}
+    assert names == set(RESULT_SET) - maps
 
     def full(path, volume):
         raise OSError(28, "No space left on device")

@@ -112,7 +112,7 @@ def outside(name: str, folder: Path) -> Method:
         field = read_displacement(path)
         require_same_grid(pair.fixed, field, ("fixed", str(path)))
         lungs = pair.fixed_mask or lung_mask(pair.fixed)
-        found = Registration(pair.fixed, pair.moving, field, lungs, np.eye(4), {"warnings": []})
+        found = Registration(pair.fixed, pair.moving, field, lungs, np.eye(4), {})
         return _scored(ground_truth, pair, found)
 
     def settings(case: str) -> Mapping[str, Any]:

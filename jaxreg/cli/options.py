@@ -96,6 +96,9 @@ def registration_config(
 ) -> RegistrationConfig:
     """Settings from the options of `settings`; single ones come last and win.
 
+    Returns:
+        The settings.
+
     Raises:
         ValueError: no such file, or no such setting or value.
     """

@@ -361,7 +361,7 @@ class TrustConfig:
     radius: int = 2
     noise_hu: float = 20.0
     quality: tuple[float, float, float, float] = (-3.3, 2.2, 6.5, -4.0)
-    least_agreement: float = 0.45
+    least_agreement: float = 0.5
     least_shown: float = 0.8
     most_cut: float = 0.02
     orientation_gain: float = 0.1

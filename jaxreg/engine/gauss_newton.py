@@ -2,8 +2,9 @@
 
 Minimised over the displacement u in millimetres, level by level, h being the voxel size of u,
 
-    mean over the mask of (1 - LNCC^2) / 2  +  smoothness h^2 / 2  mean of |Laplace u|^2
+    mean over the lungs of (1 - LNCC^2) / 2  +  smoothness h^2 / 2  mean of |Laplace u|^2
 
+as far as both images show lung; where one does not, u returns to 0 over a distance `anchor_mm`
 (curvature regularisation, Fischer and Modersitzki 2003, as in Ruehaak et al. 2017 and Hering et
 al. 2021, here with Gauss-Newton and LNCC instead of L-BFGS and NGF). The weight grows as h^2
 because the squared slopes of a standardised image fall so; the shortest wave the data decide then
@@ -224,13 +225,14 @@ def _step(level: _Level, pulls: _Pulls, u: Field, features: Features, config) ->
     spacing_mm = 2 * level.spacing_mm
     displaced = _voxels_last(double(u), level.spacing_mm)
     warped = features(warp(level.moving, displaced))
-    seen = level.mask * inside(displaced, level.moving.shape)
+    shown = level.mask
     if level.moving_mask is not None:
-        seen *= both_show(level.mask, warp(level.moving_mask, displaced), radius=config.rim)
+        shown *= both_show(level.mask, warp(level.moving_mask, displaced), radius=config.rim)
+    seen = shown * inside(displaced, level.moving.shape)
     a, b = _normal_equations(level, warped, seen, config)
     strength, force = _pull(pulls, u, spacing_mm, config.keypoint_mm3)
     weight = config.smoothness * jnp.prod(spacing_mm) ** (2 / 3)
-    anchor = (1.0 - mean_2x2x2(seen)) * weight / config.anchor_mm**4
+    anchor = (1.0 - mean_2x2x2(shown)) * weight / config.anchor_mm**4
     a = a + (config.damping + strength + anchor)[None] * IDENTITY
     b = b + force - anchor[None] * u
     v = solve(a, b, u, weight=weight, spacing_mm=spacing_mm, steps=config.solver_steps)

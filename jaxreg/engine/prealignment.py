@@ -101,11 +101,14 @@ def linear_similarity(
 
 
 def at_limit(matrix: np.ndarray, config: PrealignmentConfig) -> list[str]:
-    """Names of the parts of a linear map that are at their bounds: rotation, scale, shear.
+    """Which parts of a linear map are at their bounds.
 
     Args:
         matrix: (4, 4), as `prealign` returns it.
         config: settings.
+
+    Returns:
+        Some of "rotation", "scale" and "shear".
     """
     rotation, upper = np.linalg.qr(matrix[:3, :3])
     signs = np.sign(np.diag(upper))

@@ -49,6 +49,7 @@ def lung_mask(volume: Volume, *, config: LungConfig = LungConfig()) -> Volume:
     coarse = block_mean(np.clip(hu, *config.window_hu), factors)
     labels = _coarse_labels(coarse, void, spacing_mm * factors, config)
     if not labels.any():
+        hu = data
         raise ValueError(
             f"volume: expected a chest CT in HU with at least {config.minimum_ml:.0f} ml of "
             f"aerated lung ({config.gas_hu:.0f} to {config.lung_hu:.0f} HU, enclosed by the body), "

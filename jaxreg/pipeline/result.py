@@ -69,7 +69,7 @@ class Registration:
     @property
     def warnings(self) -> Sequence[Mapping[str, str | None]]:
         """What a person should look at: code, text, and "right" or "left" where it is one lung."""
-        return self.summary["warnings"]
+        return self.summary.get("warnings", ())
 
     def warp(self, *, image: Volume | None = None, fill: float | None = None) -> Volume:
         """The moving image, or another one in its world, on the fixed grid by linear interpolation.

@@ -107,10 +107,10 @@ def estimate_quality(
         met = float(determinant[(fixed_lungs > 0) & (warped_lungs == label)].sum())
         measured[name] = Lung(
             fixed_ml=voxel_ml * int(np.count_nonzero(in_lung)),
-            moving_ml=voxel_ml * scale * moving,
+            moving_ml=float(voxel_ml * scale * moving),
             agreement=agreement,
             shown=float((weight * shown).sum() / weight.sum()),
-            covered=min(1.0, met / moving) if moving else 0.0,
+            covered=min(1.0, met / float(moving)) if moving else 0.0,
             in_view=_share(weight, in_scan[0]),
             moving_in_view=_share(mean_2x2x2((moving_lungs == label) * 1.0), in_scan[1]),
             quality=float((weight * found).sum() / weight.sum()),

@@ -1,0 +1,199 @@
+"""What is said of pairs that are right, wrong, or show different things."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jaxreg.config import PrealignmentConfig, RegistrationConfig, TrustConfig
+from jaxreg.engine.gauss_newton import both_show
+from jaxreg.engine.prealignment import at_limit
+from jaxreg.geometry.volume import Volume
+from jaxreg.lungs.view import cut_share
+from jaxreg.phantom.pair import phantom_pair
+from jaxreg.pipeline.align import align
+from jaxreg.pipeline.assess import CONTINUED, MEASURED, assess
+from jaxreg.pipeline.stages import optimiser_stage
+from jaxreg.trust import findings
+from jaxreg.trust.quality import Lung
+
+CONFIG = RegistrationConfig()
+CONFIG = dataclasses.replace(CONFIG, grid=dataclasses.replace(CONFIG.grid, shape=(96, 80, 96)))
+GOOD = Lung(2000.0, 2400.0, 0.9, 0.97, 0.98, 1.0, 1.0, 0.95)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return phantom_pair(51, shape=(96, 80, 80), motion=10.0)
+
+
+def assessed(pair, moving, config=CONFIG):
+    aligned = align(pair.fixed, moving, config=config)
+    u = optimiser_stage(aligned, None, config.optimiser)
+    return aligned, np.asarray(u), assess(pair.fixed, moving, aligned, u, config=config)
+
+
+def codes(assessment):
+    return {(warning.code, warning.lung) for warning in assessment.warnings}
+
+
+def filled(pair, part):
+    """The moving image with fluid in a part of it."""
+    return Volume(np.where(part, np.float32(20.0), pair.moving.data), pair.moving.affine)
+
+
+@pytest.mark.slow
+def test_a_right_pair_is_good_and_nothing_is_said(pair):
+    _, _, assessment = assessed(pair, pair.moving)
+    assert codes(assessment) == set()
+    assert all(lung["quality"] > 0.9 for lung in assessment.lungs.values())
+    inside = assessment.valid.data > 0
+    assert np.mean(assessment.valid.data[inside] == MEASURED) > 0.93
+    assert not assessment.quality.data[~inside].any()
+
+
+@pytest.mark.slow
+def test_a_lung_half_full_of_fluid_is_continued_where_it_is_not_shown(pair):
+    left = pair.moving_labels.data > 3
+    z = np.indices(left.shape)[2]
+    part = left & (z < np.median(z[left]))
+    aligned, u, assessment = assessed(pair, filled(pair, part))
+    assert codes(assessment) == {("lung-not-shown", "left")}
+    assert assessment.lungs["left"]["shown"] < 0.75 < 0.93 < assessment.lungs["right"]["shown"]
+    points = aligned.grid.voxel_from_world(pair.fixed_landmarks)
+    from scipy import ndimage
+
+    step = [ndimage.map_coordinates(u[..., a], points.T, order=1) for a in range(3)]
+    ends = aligned.grid.world_from_voxel(points + np.stack(step, axis=-1))
+    ends = ends @ aligned.matrix[:3, :3].T + aligned.matrix[:3, 3]
+    affine = pair.fixed_landmarks @ aligned.matrix[:3, :3].T + aligned.matrix[:3, 3]
+    errors = np.linalg.norm(ends - pair.moving_landmarks, axis=1)
+    places = np.rint(pair.moving.voxel_from_world(pair.moving_landmarks)).astype(int)
+    hidden = part[tuple(places.T)]
+    assert np.percentile(errors[~hidden], 95) < 1.5
+    before = np.linalg.norm(affine - pair.moving_landmarks, axis=1)[hidden].mean()
+    assert errors[hidden].mean() < 1.5 * before
+    valid = assessment.valid
+    places = np.rint(valid.voxel_from_world(pair.fixed_landmarks)).astype(int)
+    assert np.mean(valid.data[tuple(places.T)][hidden] == CONTINUED) > 0.8
+
+
+@pytest.mark.slow
+def test_a_lung_that_is_missing_is_named(pair):
+    right = (pair.moving_labels.data > 0) & (pair.moving_labels.data < 4)
+    _, _, assessment = assessed(pair, filled(pair, right))
+    assert ("lung-in-one-image", "right") in codes(assessment)
+    assert assessment.lungs["right"]["quality"] < 0.3 < 0.9 < assessment.lungs["left"]["quality"]
+
+
+@pytest.mark.slow
+def test_another_person_is_doubted_in_both_lungs(pair):
+    other = phantom_pair(52, shape=(96, 80, 80), motion=10.0)
+    _, _, assessment = assessed(pair, other.moving, RegistrationConfig())
+    assert {("images-disagree", "right"), ("images-disagree", "left")} <= codes(assessment)
+    assert all(lung["quality"] < 0.5 for lung in assessment.lungs.values())
+
+
+@pytest.mark.slow
+def test_a_header_that_exchanges_head_and_feet_is_named(pair):
+    flip = np.diag([1.0, 1.0, -1.0, 1.0])
+    flip[2, 3] = 2 * pair.moving.world_from_voxel(np.array(pair.moving.shape) / 2)[2]
+    _, _, assessment = assessed(pair, Volume(pair.moving.data, flip @ pair.moving.affine))
+    said = [w.text for w in assessment.warnings if w.code == "orientation"]
+    assert len(said) == 1 and "head and feet exchanged" in said[0]
+
+
+def test_weights_are_the_explicit_mean_of_the_difference():
+    rng = np.random.default_rng(0)
+    fixed, moving = (rng.random((7, 9, 8)) > 0.5 for _ in range(2))
+    found = np.asarray(both_show(fixed * np.float32(1), moving * np.float32(1), radius=1))
+    for x, y, z in ((0, 0, 0), (3, 4, 2), (6, 8, 7), (2, 0, 5)):
+        box = tuple(slice(max(i - 1, 0), i + 2) for i in (x, y, z))
+        apart = np.mean(fixed[box] != moving[box])
+        assert found[x, y, z] == pytest.approx(np.clip(2 - 4 * apart, 0, 1), abs=1e-5)
+
+
+def test_lungs_apart_by_less_than_a_quarter_of_the_window_count_in_full():
+    fixed, near, far = np.zeros((3, 30, 12, 12), np.float32)
+    fixed[:15], near[:17], far[:24] = 1, 1, 1
+    assert np.all(np.asarray(both_show(fixed, near, radius=4)) == 1)
+    weight = np.asarray(both_show(fixed, far, radius=4))
+    assert np.all(weight[17:22] == 0) and np.all(weight[:8] == 1)
+
+
+@pytest.mark.parametrize("padding", [-2048.0, -1024.0, -1000.0])
+def test_share_of_the_surface_where_a_scan_ends(padding):
+    data = np.full((20, 16, 12), -50.0, np.float32)
+    data[:2], data[-2:], data[:, :2], data[:, -2:] = (padding,) * 4
+    mask = np.zeros(data.shape, np.uint8)
+    mask[2:10, 4:10, 0:6] = 1  # ends at the padding and at the first slice
+    faces = 2 * (8 * 6 + 6 * 6 + 8 * 6)
+    share = cut_share(Volume(data, np.eye(4)), Volume(mask, np.eye(4)))
+    assert share == pytest.approx((6 * 6 + 8 * 6) / faces)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({}, None),
+        ({"agreement": 0.3}, "images-disagree"),
+        ({"shown": 0.7}, "lung-not-shown"),
+        ({"shown": 0.7, "in_view": 0.75}, None),
+        ({"covered": 0.5}, "lung-not-shown"),
+        ({"covered": 0.5, "moving_in_view": 0.55}, None),
+        ({"moving_ml": 12_000.0}, "volume-change"),
+        ({"shown": 0.05, "agreement": 0.0, "moving_ml": 0.0}, None),
+    ],
+)
+def test_what_is_said_of_one_lung(change, code):
+    said = list(findings.doubts_of_lungs({"left": GOOD._replace(**change)}))
+    assert [(doubt.code, doubt.lung) for doubt in said] == ([(code, "left")] if code else [])
+    assert all("Look at" in d.text or "looked at" in d.text for d in said)
+
+
+def lungs(voxels, spacing_mm=2.0, sides=(1, 2)):
+    data = np.zeros((40, 40, 40), np.uint8)
+    data.ravel()[: voxels // 2], data.ravel()[-(voxels // 2) :] = sides
+    return Volume(data, np.diag([spacing_mm] * 3 + [1.0]))
+
+
+@pytest.mark.parametrize(
+    ("masks", "expected"),
+    [
+        ((lungs(40_000), lungs(40_000)), set()),
+        ((lungs(40_000), lungs(40_000, 20.0)), {"implausible-lungs"}),
+        ((lungs(2), lungs(40_000)), {"implausible-lungs", "few-voxels"}),
+        ((lungs(40_000, sides=(1, 1)), lungs(40_000)), {"lung-in-one-image"}),
+    ],
+)
+def test_what_is_said_of_masks(masks, expected):
+    assert {doubt.code for doubt in findings.doubts_of_masks(masks)} == expected
+
+
+@pytest.mark.parametrize(
+    ("cut", "named"),
+    [((0.0, 0.01), None), ((0.0, 0.1), "moving"), ((0.1, 0.0), "fixed"), ((0.17, 0.2), None)],
+)
+def test_a_scan_that_ends_within_the_lungs_is_named_unless_both_do(cut, named):
+    said = [doubt.text for doubt in findings.doubt_of_view(cut)]
+    assert [text.split()[1] for text in said] == ([named] if named else [])
+
+
+def test_a_fall_of_the_correlation_is_told():
+    assert not list(findings.doubt_of_correlation(0.5, 0.46))
+    (doubt,) = findings.doubt_of_correlation(0.5, 0.4)
+    assert doubt.code == "correlation-fell" and "from 0.50 to 0.40" in doubt.text
+
+
+def test_parts_of_a_map_at_their_bounds_are_named():
+    config = PrealignmentConfig()
+    stretched = np.diag([1.0, 1.0, np.exp(config.largest_log_scale), 1.0])
+    assert at_limit(stretched, config) == ["scale"]
+    assert at_limit(np.diag([1.0, 1.0, 1.2, 1.0]), config) == []
+    (doubt,) = findings.doubt_of_prealignment(["scale"])
+    assert "(scale)" in doubt.text and not list(findings.doubt_of_prealignment([]))
+
+
+def test_settings_that_say_nothing_are_refused():
+    with pytest.raises(ValueError, match="trust.window_hu: expected"):
+        TrustConfig(window_hu=(0.0, -1000.0))

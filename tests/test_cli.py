@@ -47,6 +47,27 @@ def test_register_writes_its_files(files, tmp_path, capsys):
     assert (tmp_path / "out" / "report.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(("strict", "status"), [([], 0), (["--strict"], 3)])
+def test_what_is_doubtful_is_a_line_and_a_code(files, tmp_path, capsys, strict, status):
+    mask = read_volume(files / "moving_mask.nii.gz")
+    right = Volume(np.where(mask.data < 4, mask.data, 0), mask.affine)
+    write_volume(tmp_path / "right.nii.gz", right)
+    found = run(
+        "register", files / "fixed.nii.gz", files / "moving.nii.gz",
+        "--fixed-mask", files / "fixed_mask.nii.gz", "--moving-mask", tmp_path / "right.nii.gz",
+        "--method", "affine", "--out", tmp_path / "out", *strict,
+    )  # fmt: skip
+    assert found == status
+    errors = capsys.readouterr().err.splitlines()
+    assert "warning: the left lung is in the fixed image but not in the moving one." in errors[0]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert len(summary["warnings"]) == len(errors)
+    assert summary["warnings"][0]["code"] == "lung-in-one-image"
+    assert summary["warnings"][0]["lung"] == "left"
+    for name in ("quality", "valid"):
+        assert (tmp_path / "out" / f"{name}.nii.gz").exists()
+
+
 def test_keypoints_writes_a_csv_in_the_space_asked_for(files, tmp_path, capsys):
     out = tmp_path / "new" / "points.csv"
     status = run(

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxreg.config import PrealignmentConfig, RegistrationConfig, TrustConfig
+from jaxreg.config import PrealignmentConfig, RegistrationConfig, TrustConfig, with_method
 from jaxreg.engine.gauss_newton import both_show
 from jaxreg.engine.prealignment import at_limit
 from jaxreg.geometry.volume import Volume
@@ -92,6 +92,19 @@ def test_another_person_is_doubted_in_both_lungs(pair):
     _, _, assessment = assessed(pair, other.moving, RegistrationConfig())
     assert {("images-disagree", "right"), ("images-disagree", "left")} <= codes(assessment)
     assert all(lung["quality"] < 0.5 for lung in assessment.lungs.values())
+
+
+def test_a_linear_map_alone_is_not_asked_whether_the_images_agree(pair):
+    affine = with_method(CONFIG, "affine")
+    aligned = align(pair.fixed, pair.moving, config=affine)
+    still = np.zeros((*aligned.grid.shape, 3), np.float32)
+    assert assess(pair.fixed, pair.moving, aligned, still, config=affine).warnings == ()
+    noise = np.random.default_rng(0).normal(-850.0, 100.0, aligned.fixed.shape)
+    other = dataclasses.replace(aligned, moving=noise.astype(np.float32))
+    said = assess(pair.fixed, pair.moving, other, still, config=affine).warnings
+    assert "images-disagree" not in {doubt.code for doubt in said}
+    said = assess(pair.fixed, pair.moving, other, still, config=CONFIG).warnings
+    assert "images-disagree" in {doubt.code for doubt in said}
 
 
 @pytest.mark.slow

@@ -151,6 +151,8 @@ def _doubts(
     if config.prealignment.enabled:
         yield from findings.doubt_of_prealignment(at_limit(pair.matrix, config.prealignment))
     doubts = list(findings.doubts_of_lungs(found.lungs, config=config.trust))
+    if not config.deforms:  # a linear map alone leaves images of one person apart
+        doubts = [doubt for doubt in doubts if doubt.code != "images-disagree"]
     yield from doubts
     if any(doubt.code == "images-disagree" for doubt in doubts):
         similarity = similarity_by_orientation(

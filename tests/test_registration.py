@@ -322,7 +322,7 @@ def test_saved_files_are_read_back(classical, tmp_path):
     names = {p.name for p in (tmp_path / "new" / "folder").iterdir()}
     assert names == {
         *("warped.nii.gz", "displacement.nii.gz", "jacobian.nii.gz", "report.png", "summary.json"),
-        "inverse_consistency.nii.gz",
+        *("inverse_consistency.nii.gz", "quality.nii.gz", "valid.nii.gz"),
     }
     field = read_displacement(tmp_path / "new" / "folder" / "displacement.nii.gz")
     assert np.allclose(field.data, classical.displacement.data, atol=1e-4)

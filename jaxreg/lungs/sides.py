@@ -92,7 +92,9 @@ def largest_body(hu: np.ndarray, spacing_mm: np.ndarray, config: LungConfig) -> 
 def find_midline(
     hu: np.ndarray, body: np.ndarray, spacing_mm: np.ndarray, config: LungConfig
 ) -> float:
-    """Position of the spine along x in voxels, or of the body's centre where no bone is seen."""
+    """Position along x in voxels: of the spine, of the body where no bone is seen, of the image."""
+    if not body.any():
+        return (len(hu) - 1) / 2
     rows = np.flatnonzero(body.any((0, 2)))
     back = slice(rows[0], rows[0] + max(1, int(config.back_share * len(rows))))
     bone = ((hu > config.bone_hu) & body)[:, back].sum((1, 2)) * np.prod(spacing_mm) / 1e3

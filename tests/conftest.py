@@ -7,10 +7,15 @@ import hypothesis
 import jax
 import pytest
 
-# Only the tests' own process is asked for this warning (see Makefile); commands that they start
-# would write to stderr what other packages open.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
+
+def pytest_configure(config):
+    """Asks only the tests' own process for warnings about encodings (see Makefile).
+
+    Commands that they start would write to stderr what other packages open.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ or not config.getoption("numprocesses", None):
+        os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
+
 
 # A silent broadcast of (3,) against (X, Y, Z, 3) is how an axis gets lost: write it out instead.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -20,6 +25,15 @@ hypothesis.settings.register_profile(
     "jaxreg", derandomize=True, database=None, deadline=None, max_examples=25
 )
 hypothesis.settings.load_profile("jaxreg")
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compiles the programs of a module in half of the time; they run more slowly."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def neighbours(voxel, shape):
 
 
 def nearest_mm(points, voxel, spacing_mm):
-    return min(np.linalg.norm((np.array(point) - voxel) * spacing_mm) for point in points)
+    return np.linalg.norm((np.asarray(points) - voxel) * spacing_mm, axis=1).min()
 
 
 def lung_marks_loop(volume):
@@ -59,9 +59,8 @@ def lung_marks_loop(volume):
     reach = [np.linalg.norm(half.mean(axis=0) - centre) for half in halves]
     marks = {}
     for voxel in np.ndindex(*data.shape):
-        far = all(
-            np.linalg.norm(volume.world_from_voxel(np.array(voxel)) - centre) > r for r in reach
-        )
+        distance = np.linalg.norm(volume.world_from_voxel(np.array(voxel)) - centre)
+        far = all(distance > r for r in reach)
         if far and NEAR_MM < nearest_mm(surface, voxel, spacing_mm) <= FAR_MM:
             marks[voxel] = 1 if data[voxel] > 0 else -1
     return marks

@@ -14,7 +14,10 @@ from jaxreg.training.respiratory_motion import draw_motion
 from jaxreg.training.sources import stream_source
 from jaxreg.training.synthetic import draw, level_shape
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SYNTHETIC = SyntheticConfig()
+PLAIN = dataclasses.replace(SYNTHETIC, sliding=0.0, binning=0.0, cut=0.0)
 CONFIG = Config(
     network=NetworkConfig(grid=GRID, levels=3, widths=(4, 8), convs=1),
     training=TrainingConfig(steps=(4, 4, 4), batch=(1, 2, 2), subjects=2),
@@ -148,12 +151,15 @@ def test_steep_motion_is_made_smaller():
     np.testing.assert_allclose(sizes[1] / sizes[0], 4.0, rtol=0.05)
 
 
+def with_and_without(seed, paths, **certain):
+    """A pair without sliding, slab of another phase and cut, and the same with one of them."""
+    configs = (PLAIN, dataclasses.replace(PLAIN, **certain))
+    return [make(seed, paths, level=1, config=config) for config in configs]
+
+
 def test_lungs_slide_along_the_wall(paths):
     """The ground truth and the lungs stay; what is outside of them differs."""
-    plain, sliding = (
-        make(4, paths, level=1, config=dataclasses.replace(SYNTHETIC, sliding=p, binning=0.0))
-        for p in (0.0, 1.0)
-    )
+    plain, sliding = with_and_without(4, paths, sliding=1.0)
     np.testing.assert_array_equal(plain.fixed, sliding.fixed)
     np.testing.assert_array_equal(plain.fixed_keypoints, sliding.fixed_keypoints)
     lungs = np.asarray(plain.moving_labels).sum(axis=-1) > 0
@@ -163,9 +169,7 @@ def test_lungs_slide_along_the_wall(paths):
 
 
 def test_points_that_an_image_does_not_show_have_no_weight(paths):
-    whole, cut = (
-        make(6, paths, level=1, config=dataclasses.replace(SYNTHETIC, cut=p)) for p in (0.0, 1.0)
-    )
+    whole, cut = with_and_without(6, paths, cut=1.0)
     assert float(cut.keypoint_weights.sum()) < 0.9 * float(whole.keypoint_weights.sum())
     kept = np.asarray(cut.keypoint_weights) > 0
     assert kept.any()
@@ -178,10 +182,7 @@ def test_points_that_an_image_does_not_show_have_no_weight(paths):
 
 
 def test_a_slab_of_another_phase_changes_only_the_moving_image(paths):
-    plain, binned = (
-        make(5, paths, level=1, config=dataclasses.replace(SYNTHETIC, binning=p))
-        for p in (0.0, 1.0)
-    )
+    plain, binned = with_and_without(5, paths, binning=1.0)
     np.testing.assert_array_equal(plain.fixed, binned.fixed)
     changed = np.abs(np.asarray(plain.moving - binned.moving)).max(axis=(0, 1)) > 1.0
     slices = np.flatnonzero(changed)

@@ -69,6 +69,8 @@ def test_outside_of_another_image_is_zero_unless_it_is_said(fill, outside):
     warped = result.warp(image=dose, fill=fill).data
     assert set(np.unique(warped)) == {3.0, outside}
     assert result.warp().data[-1, 0, 0] == -1024.0
+    assert result.warp(image=result.moving).data[-1, 0, 0] == -1024.0
+    assert result.warp(fill=7.0).data[-1, 0, 0] == 7.0
 
 
 SUMMARY = {

@@ -107,6 +107,30 @@ def test_a_linear_map_alone_is_not_asked_whether_the_images_agree(pair):
     assert "images-disagree" in {doubt.code for doubt in said}
 
 
+def test_a_grid_of_odd_shape_says_the_same(pair):
+    """But for the resolution, which differs a little."""
+    shape = tuple(n + 1 for n in CONFIG.grid.shape)
+    odd = dataclasses.replace(CONFIG, grid=dataclasses.replace(CONFIG.grid, shape=shape))
+    found = []
+    for config in (CONFIG, odd):
+        aligned = align(pair.fixed, pair.moving, config=config)
+        still = np.zeros((*aligned.grid.shape, 3), np.float32)
+        found.append(assess(pair.fixed, pair.moving, aligned, still, config=config))
+    for name, lung in found[0].lungs.items():
+        assert found[1].lungs[name] == pytest.approx(lung, abs=0.05)
+    assert np.mean(found[0].valid.data != found[1].valid.data) < 0.01
+
+
+def test_the_rim_of_lungs_that_agree_counts_as_measured(pair):
+    aligned = align(pair.fixed, pair.fixed, config=CONFIG)
+    still = np.zeros((*aligned.grid.shape, 3), np.float32)
+    assessment = assess(pair.fixed, pair.fixed, aligned, still, config=CONFIG)
+    inside = assessment.valid.data > 0
+    assert np.array_equal(inside, aligned.masks[0].data > 0)
+    assert np.mean(assessment.valid.data[inside] == MEASURED) > 0.999
+    assert assessment.quality.data[inside].min() > 0.9
+
+
 @pytest.mark.slow
 def test_a_header_that_exchanges_head_and_feet_is_named(pair):
     flip = np.diag([1.0, 1.0, -1.0, 1.0])

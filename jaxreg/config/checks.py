@@ -23,6 +23,13 @@ def ordered(name: str, values: Sequence[float]) -> None:
     check(rising, name, "numbers in rising order", tuple(values), "Put the lowest first.")
 
 
+def below_one_voxel(settings: Any, name: str) -> None:
+    """Raises ValueError unless the named setting, a step, is above 0 and below 1 voxel."""
+    value = getattr(settings, name)
+    rule = "a number of voxels between 0 and 1"
+    check(0 < value < 1, name, rule, value, "Longer steps could fold. Use 0.8.")
+
+
 def tuples(settings: Any, *names: str) -> None:
     """Turns lists, as JSON has them, into tuples, which are hashable."""
     for name in names:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jaxreg.config.network import NetworkConfig
 from jaxreg.config.registration import RegistrationConfig
-from jaxreg.config.training import Config, NetworkConfig
+from jaxreg.config.training import Config
 
 Settings = TypeVar("Settings")
 

@@ -23,6 +23,7 @@ from jaxreg.lungs.morphology import (
     spread,
 )
 from jaxreg.lungs.sides import LEFT, RIGHT, find_midline, in_ras, largest_body, split_sides
+from jaxreg.lungs.view import padding_value
 
 
 def lung_mask(volume: Volume, *, config: LungConfig = LungConfig()) -> Volume:
@@ -65,9 +66,7 @@ def _mark_padding(hu: np.ndarray, factors: np.ndarray, config: LungConfig) -> np
 
     Air is noise: a value that fills whole blocks up to a side of the volume was written there.
     """
-    faces = np.concatenate([hu[[0, -1]].ravel(), hu[:, [0, -1]].ravel()])
-    values, counts = np.unique(faces, return_counts=True)
-    padding = values[np.argmax(counts)]
+    padding = padding_value(hu)
     if not config.void_hu <= padding < config.lung_hu:
         return hu
     same = hu == padding

@@ -1,9 +1,24 @@
-"""How far the field of view of a scan cuts the lungs."""
+"""The field of view of a scan: what is padding around it, and how far it cuts the lungs."""
 
 import numpy as np
 
 from jaxreg.config import LungConfig
 from jaxreg.geometry.volume import Volume
+from jaxreg.lungs.sides import in_ras
+
+
+def padding_value(hu: np.ndarray) -> float:
+    """The value that fills most of the sides of a volume, which may be padding.
+
+    Args:
+        hu: (X, Y, Z), the first two axes across the body.
+
+    Returns:
+        HU.
+    """
+    faces = np.concatenate([hu[[0, -1]].ravel(), hu[:, [0, -1]].ravel()])
+    values, counts = np.unique(faces, return_counts=True)
+    return float(values[np.argmax(counts)])
 
 
 def cut_share(image: Volume, mask: Volume, *, config: LungConfig = LungConfig()) -> float:
@@ -18,10 +33,8 @@ def cut_share(image: Volume, mask: Volume, *, config: LungConfig = LungConfig())
         0 to 1, of the voxel faces between the lungs and what is not lung.
     """
     hu, lungs = image.data, mask.data > 0
-    faces = np.concatenate([hu[[0, -1]].ravel(), hu[:, [0, -1]].ravel()])
-    values, counts = np.unique(faces, return_counts=True)
-    padding = values[np.argmax(counts)]  # one value from the sides on, if it is below lung
     outside = hu < config.void_hu
+    padding = padding_value(in_ras(image)[0])
     if padding < config.lung_hu:
         outside |= hu == padding
     outside &= ~lungs

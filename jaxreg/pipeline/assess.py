@@ -64,6 +64,7 @@ def assess(
     Returns:
         The assessment.
     """
+    pair, u = _with_even_shape(pair, np.asarray(u))
     found = _quality(fixed, moving, pair, u, config)
     warnings = tuple(_doubts(fixed, moving, pair, found, config))
     x, y, z = found.shown.shape
@@ -84,6 +85,18 @@ def assess(
 
 _HALF = np.diag([2.0, 2.0, 2.0, 1.0])
 _HALF[:3, 3] = 0.5  # centre of the first block of two
+
+
+def _with_even_shape(pair: AlignedPair, u: np.ndarray) -> tuple[AlignedPair, np.ndarray]:
+    """The pair and the field on a grid that can be halved: a plane more along each odd axis."""
+    odd = [(0, n % 2) for n in pair.grid.shape]
+    if odd == [(0, 0)] * 3:
+        return pair, u
+    x, y, z = (n + more for n, (_, more) in zip(pair.grid.shape, odd, strict=True))
+    names = ("fixed", "moving", "fixed_lungs", "moving_lungs")
+    arrays = {name: np.pad(getattr(pair, name), odd, mode="edge") for name in names}
+    grid = Grid((x, y, z), pair.grid.affine)
+    return dataclasses.replace(pair, grid=grid, **arrays), np.pad(u, [*odd, (0, 0)], mode="edge")
 
 
 def agreement_of(
@@ -120,8 +133,7 @@ def _quality(
             _in_scan(pair, u, moving.grid, matrix=pair.matrix),
             _in_scan(pair, -np.asarray(u), fixed.grid, matrix=np.eye(4)),
         ),
-        voxel_ml=float(np.prod(pair.spacing_mm)) / 1e3,
-        scale=float(np.linalg.det(pair.matrix[:3, :3])),
+        volumes_ml=(_volumes_ml(pair.masks[0]), _volumes_ml(pair.masks[1])),
         config=config.trust,
     )
 
@@ -132,6 +144,13 @@ def _in_scan(pair: AlignedPair, u: Displacement, scan: Grid, *, matrix: np.ndarr
     voxels = 2.0 * np.moveaxis(np.indices(step.shape[:3]), 0, -1) + 0.5 + step
     places = scan.voxel_from_world(transform(matrix, pair.grid.world_from_voxel(voxels)))
     return np.all((places >= -0.5) & (places <= np.array(scan.shape) - 0.5), axis=-1)
+
+
+def _volumes_ml(mask: Volume) -> tuple[float, float]:
+    """Volumes of the right and of the left lung."""
+    voxel_ml = abs(np.linalg.det(mask.affine[:3, :3])) / 1e3
+    right, left = (float(voxel_ml * np.count_nonzero(mask.data == label)) for label in (1, 2))
+    return right, left
 
 
 @jax.jit

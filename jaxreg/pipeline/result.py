@@ -81,9 +81,10 @@ class Registration:
         Returns:
             The warped image.
         """
-        if image is None and fill is None:
+        ct = image is None or image is self.moving
+        if ct and fill is None:
             return self._warped
-        outside = fill if fill is not None else 0.0
+        outside = 0.0 if fill is None else fill
         return warp_volume(image or self.moving, self.displacement, fill=outside)
 
     def warp_labels(self, labels: Volume) -> Volume:

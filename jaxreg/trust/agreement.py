@@ -21,7 +21,7 @@ class Agreement(NamedTuple):
     Attributes:
         correlation: of both images, each standardised by its surroundings, -1 to 1.
         texture: share of the fixed image's local variance that is more than noise, 0 to 1.
-        shown: how far both images show lung, 0 to 1; 0 outside the lungs of the fixed image.
+        shown: share of the fixed lung in a voxel where both images show lung, 0 to 1; 0 outside.
         log_volume: |log det| of the deformation beside the prealignment.
     """
 
@@ -61,8 +61,9 @@ def agreement(
     shown = mask * both_show(mask, warped_mask, radius=rim) * inside(u, moving.shape)
     images = [jnp.clip(image, *config.window_hu) for image in (fixed, warp(moving, u))]
     shown, mask, *images = map(mean_2x2x2, (shown, mask, *images))
+    shown = shown / jnp.maximum(mask, 1e-6)  # of the lung in a voxel, not of the voxel
     f, w = (standardise(i, radius=config.radius, noise=config.noise_hu) for i in images)
-    weight = shown + 1e-6
+    weight = mask * shown + 1e-6
 
     def local(product):
         return box_mean(product * weight, radius=config.radius) / box_mean(

@@ -68,8 +68,7 @@ def estimate_quality(
     determinant: np.ndarray,
     in_scan: tuple[np.ndarray, np.ndarray],
     *,
-    voxel_ml: float,
-    scale: float,
+    volumes_ml: tuple[tuple[float, float], tuple[float, float]],
     config: TrustConfig = TrustConfig(),
 ) -> Quality:
     """Quality of a registration from its measures.
@@ -82,8 +81,7 @@ def estimate_quality(
         determinant: of its Jacobian on the lung grid.
         in_scan: on half of the lung grid, where the fixed lungs end within the moving scan, and
             where the moving ones end within the fixed scan.
-        voxel_ml: volume of a voxel of the lung grid.
-        scale: determinant of the prealignment, by which the moving lungs are larger than on it.
+        volumes_ml: of right and left lung, in the fixed and in the moving image.
         config: settings.
 
     Returns:
@@ -106,17 +104,20 @@ def estimate_quality(
         moving = np.count_nonzero(moving_lungs == label)
         met = float(determinant[(fixed_lungs > 0) & (warped_lungs == label)].sum())
         measured[name] = Lung(
-            fixed_ml=voxel_ml * int(np.count_nonzero(in_lung)),
-            moving_ml=float(voxel_ml * scale * moving),
+            fixed_ml=volumes_ml[0][label - 1],
+            moving_ml=volumes_ml[1][label - 1],
             agreement=agreement,
-            shown=float((weight * shown).sum() / weight.sum()),
+            shown=_share(weight, shown),
             covered=min(1.0, met / float(moving)) if moving else 0.0,
             in_view=_share(weight, in_scan[0]),
             moving_in_view=_share(mean_2x2x2((moving_lungs == label) * 1.0), in_scan[1]),
-            quality=float((weight * found).sum() / weight.sum()),
+            quality=_share(weight, found),
         )
-    probability = _continued(quality / np.maximum(share, 1e-6), share > 0)
-    return Quality(probability.astype(np.float32), shown.astype(np.float32), measured)
+    probability, shown = (
+        _continued(image, share > 0).astype(np.float32)
+        for image in (quality / np.maximum(share, 1e-6), shown)
+    )
+    return Quality(probability, shown, measured)
 
 
 def _continued(image: np.ndarray, known: np.ndarray) -> np.ndarray:

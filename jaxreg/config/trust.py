@@ -1,0 +1,54 @@
+"""Settings of what is doubted of a pair and of its registration."""
+
+import dataclasses
+
+from jaxreg.config.checks import check, ordered, positive, tuples
+
+
+@dataclasses.dataclass(frozen=True)
+class TrustConfig:
+    """What is doubted of a pair and of its registration (`jaxreg.trust`).
+
+    Attributes:
+        window_hu: values outside are clipped before the images are compared.
+        radius: of the windows of standardisation and correlation, voxels of half of the lung grid.
+        noise_hu: standard deviation of noise there.
+        quality: intercept and coefficients of the logistic model of "the error is below 2 mm":
+            local correlation and that of the lung, each times the share shown, and |log det|.
+        least_agreement: correlation in a lung below which the images hardly agree.
+        least_shown: share of a lung of either image that the other shows, of what lies within its
+            scan, below which that is said.
+        most_cut: share of the lungs' surface at which a scan may end.
+        orientation_gain: of the similarity by which another orientation must fit better.
+        correlation_loss: of the correlation in the lungs that a registration may cost.
+        lungs_ml: volumes of both lungs that a person can have.
+        breath: factor by which a lung may grow or shrink by breathing.
+        fewest_voxels: of a mask; of fewer nothing is said.
+    """
+
+    window_hu: tuple[float, float] = (-1000.0, 0.0)
+    radius: int = 2
+    noise_hu: float = 20.0
+    quality: tuple[float, float, float, float] = (-3.3, 2.2, 6.5, -4.0)
+    least_agreement: float = 0.5
+    least_shown: float = 0.8
+    most_cut: float = 0.02
+    orientation_gain: float = 0.1
+    correlation_loss: float = 0.05
+    lungs_ml: tuple[float, float] = (100.0, 12_000.0)
+    breath: float = 5.0
+    fewest_voxels: int = 1000
+
+    def __post_init__(self):
+        """Refuses windows, shares and counts that say nothing."""
+        tuples(self, "window_hu", "quality", "lungs_ml")
+        ordered("trust.window_hu", self.window_hu)
+        ordered("trust.lungs_ml", self.lungs_ml)
+        positive(self, "radius", "noise_hu", "breath", "fewest_voxels")
+        check(
+            len(self.quality) == 4,
+            "trust.quality",
+            "an intercept and three coefficients",
+            self.quality,
+            "Use (-3.3, 2.2, 6.5, -4.0).",
+        )

@@ -1,23 +1,22 @@
 """Pairs that are wrong, in all or in part, and pairs that are right but hard: what is said of them.
 
-    python benchmarks/trust.py [FOLDER] [--phantoms 4] [--half 1] [--fit] [--json OUT]
+    python benchmarks/trust.py [FOLDER] [--chosen] [--fit] [--json OUT]
 
 FOLDER holds the development pairs (default ../shared/data). Every kind of `trust_pairs.py` is tried
-on every second anatomy, in turn. Thresholds and the coefficients of the quality were chosen on half
-0 of kinds and anatomies; half 1 is the other one. A row tells the warnings, and errors in mm: of
-the points that the moving image shows (95th percentile), and of those that it does not, beside what
-the linear prealignment leaves there. Below the table: how many wrong pairs are warned of, how many
-right ones; Spearman's coefficient of quality and error, and the share of points within 2 mm by
-quality. --fit fits the coefficients to the points of the pairs that were run.
+on every second anatomy, in turn: kinds and anatomies on which nothing was chosen, or with --chosen
+those on which the thresholds and the coefficients of the quality were. A row tells the warnings,
+and errors in mm: of the points that the moving image shows (95th percentile), and of those that it
+does not, beside what the linear prealignment leaves there. Below the table: how many wrong pairs
+are warned of, how many right ones; Spearman's coefficient of quality and error, and the share of
+points within 2 mm by quality. --fit fits the coefficients to the points of the pairs that were run.
 """
 
 import functools
-import zlib
 
 import numpy as np
 from harness import development_parser, lengths, print_rows
 from scipy import ndimage, optimize, stats
-from trust_pairs import PARTLY_WRONG, RIGHT, WRONG, other_patient, scenes
+from trust_pairs import KINDS, other_patient, scenes
 
 from jaxreg.config import RegistrationConfig
 from jaxreg.geometry.grid import transform
@@ -28,11 +27,6 @@ from jaxreg.pipeline.stages import optimiser_stage
 
 CONFIG = RegistrationConfig()
 NEAR_MM = 2.0
-
-
-def half_of(word):
-    """0 or 1, the same for ever."""
-    return zlib.crc32(word.encode()) % 2
 
 
 def at(volume, points):
@@ -52,10 +46,10 @@ def inputs_of_quality(pair, u, assessment, scene):
     return np.stack([shown * np.maximum(correlation, 0), shown * of_lung, log_volume], axis=1)
 
 
-def measure(kind, scene, points):
+def measure(name, scene, points):
     """Figures of one case; its points are added to `points`."""
-    wrong = kind not in RIGHT
-    row = {"anatomy": scene.anatomy, "kind": kind, "wrong": "yes" if wrong else "no"}
+    wrong = KINDS[name].wrong
+    row = {"anatomy": scene.anatomy, "kind": name, "wrong": wrong or "no"}
     try:
         pair = align(scene.fixed, scene.moving, config=CONFIG)
     except ValueError as error:
@@ -69,7 +63,7 @@ def measure(kind, scene, points):
         lengths(transform(pair.matrix, pair.grid.world_from_voxel(e)) - scene.moving_points)
         for e in ends
     )
-    known = not wrong or kind in PARTLY_WRONG
+    known = wrong != "all"
     error = error if known else np.full(len(error), np.inf)
     points.append(
         (
@@ -89,17 +83,18 @@ def measure(kind, scene, points):
     }
 
 
-def cases(folder, phantoms, half):
-    """Yields kind and scene: each kind on every second anatomy, from its half on."""
-    anatomies = list(scenes(folder, phantoms))
-    for index, (kind, change) in enumerate({**WRONG, **RIGHT, "other patient": None}.items()):
+def cases(folder, chosen):
+    """Yields the name of a kind and a scene: each kind on every second anatomy."""
+    anatomies = list(scenes(folder, held_out=not chosen))
+    # of other patients there are as many kinds as there are pairs of them
+    names = [name for name, kind in KINDS.items() if kind.chosen == chosen or not kind.change]
+    for index, name in enumerate(names):
+        change = KINDS[name].change
         for place, scene in enumerate(anatomies):
-            if (place + index) % 2 or half not in (None, half_of(kind + scene.anatomy)):
-                continue
-            if change is not None:
-                yield kind, change(scene)
-            else:
-                yield kind, other_patient(scene, _somebody_else(scene, anatomies))
+            if change is None:
+                yield name, other_patient(scene, _somebody_else(scene, anatomies))
+            elif (place + index) % 2 == 0:
+                yield name, change(scene)
 
 
 def _somebody_else(scene, anatomies):
@@ -146,19 +141,17 @@ def tell_quality(points, fit):
 def main():
     """Prints the table and the figures below it."""
     parser = development_parser(__doc__)
-    parser.add_argument("--phantoms", type=int, default=4, help="generated anatomies")
-    parser.add_argument("--half", type=int, choices=(0, 1), help="of kinds and anatomies; all")
+    parser.add_argument("--chosen", action="store_true", help="what the thresholds are from")
     parser.add_argument("--fit", action="store_true", help="fit the coefficients of the quality")
     options = parser.parse_args()
     points = []
-    chosen = cases(options.folder, options.phantoms, options.half)
-    rows = print_rows((measure(kind, scene, points) for kind, scene in chosen), options.json)
-    for word in ("yes", "no"):
-        those = [row for row in rows if row["wrong"] == word]
+    todo = cases(options.folder, options.chosen)
+    rows = print_rows((measure(name, scene, points) for name, scene in todo), options.json)
+    for word in ("wrong", "right"):
+        those = [row for row in rows if (row["wrong"] == "no") == (word == "right")]
         warned = sum(bool(row["warnings"]) for row in those)
         kinds = len({row["kind"] for row in those})
-        name = "wrong" if word == "yes" else "right"
-        print(f"{name}: {warned} of {len(those)} pairs of {kinds} kinds warned of")
+        print(f"{word}: {warned} of {len(those)} pairs of {kinds} kinds warned of")
     tell_quality(points, options.fit)
 
 

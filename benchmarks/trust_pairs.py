@@ -18,6 +18,8 @@ from jaxreg.phantom.pair import phantom_pair
 
 PHANTOM_SEED = 40_000_000  # no training, test or evaluation draws from here
 PHANTOM_SHAPE = (144, 120, 136)
+HELD_OUT_PAIRS = ("cip64_m5",)
+CHOSEN_PHANTOMS, HELD_OUT_PHANTOMS = (0, 1, 2), (10, 11, 12, 13)
 AIR, FLUID = -1000.0, 15.0  # HU
 
 
@@ -48,12 +50,16 @@ class Scene:
     left: np.ndarray
 
 
-def scenes(folder: Path, phantoms: int) -> Iterator[Scene]:
-    """Yields the development pairs and generated ones."""
+def scenes(folder: Path, *, held_out: bool) -> Iterator[Scene]:
+    """Yields the anatomies on which thresholds were chosen, or those on which they were not.
+
+    `cip64_m5` is the scan of `cip64_m2` in other motion.
+    """
     for pair, fixed, moving, points in development_pairs(folder):
-        lungs = [read_volume(pair / f"{name}_labels.nii.gz") for name in ("fixed", "moving")]
-        yield _scene(pair.name, fixed, moving, *lungs, points.fixed, points.moving)
-    for number in range(phantoms):
+        if (pair.name in HELD_OUT_PAIRS) == held_out:
+            lungs = [read_volume(pair / f"{name}_labels.nii.gz") for name in ("fixed", "moving")]
+            yield _scene(pair.name, fixed, moving, *lungs, points.fixed, points.moving)
+    for number in HELD_OUT_PHANTOMS if held_out else CHOSEN_PHANTOMS:
         yield phantom_scene(number)
 
 
@@ -205,15 +211,40 @@ def _turned(*signs: float) -> Callable[[Scene], Scene]:
     return turn
 
 
+def exchanged(change: Callable[[Scene], Scene]) -> Callable[[Scene], Scene]:
+    """The same done to the fixed image; points that it hides are not asked about."""
+
+    def turn_round(scene: Scene) -> Scene:
+        return dataclasses.replace(
+            scene,
+            fixed=scene.moving,
+            moving=scene.fixed,
+            fixed_lungs=scene.moving_lungs,
+            moving_lungs=scene.fixed_lungs,
+            fixed_points=scene.moving_points,
+            moving_points=scene.fixed_points,
+        )
+
+    def change_fixed(scene):
+        changed = turn_round(change(turn_round(scene)))
+        seen = changed.shown
+        return dataclasses.replace(
+            changed,
+            fixed_points=changed.fixed_points[seen],
+            moving_points=changed.moving_points[seen],
+            shown=seen[seen],
+            left=changed.left[seen],
+        )
+
+    return change_fixed
+
+
 def _scaled(*factors: float) -> Callable[[Scene], Scene]:
-    """The header gives other voxel sizes."""
+    """The header gives other voxel sizes: points are where it says."""
 
     def scale(scene):
-        moving = scene.moving
-        affine = moving.affine @ np.diag([*factors, 1.0])
-        return dataclasses.replace(
-            scene, moving=Volume(moving.data, affine), shown=np.zeros_like(scene.shown)
-        )
+        affine = scene.moving.affine
+        return _placed(scene, affine @ np.diag([*factors, 1.0]) @ np.linalg.inv(affine))
 
     return scale
 
@@ -226,34 +257,6 @@ def other_patient(scene: Scene, other: Scene) -> Scene:
         moving_lungs=other.moving_lungs,
         shown=np.zeros_like(scene.shown),
     )
-
-
-WRONG: dict[str, Callable[[Scene], Scene]] = {
-    "effusion": effusion,
-    "lung full of fluid": whole_effusion,
-    "lung missing": missing_lung,
-    "pneumothorax": pneumothorax,
-    "field of view 230 mm": narrow_view,
-    "field of view 230 mm, air": lambda scene: narrow_view(scene, padding=-1024.0),
-    "half a scan": short_scan,
-    "head and feet exchanged": _turned(1, 1, -1),
-    "right and left exchanged": _turned(-1, 1, 1),
-    "half turn": _turned(-1, -1, 1),
-    "metre": _scaled(1e3, 1e3, 1e3),
-    "slices twice as far apart": _scaled(1, 1, 2),
-}
-
-
-# Of these a part of the truth is known.
-PARTLY_WRONG = (
-    "effusion",
-    "lung full of fluid",
-    "lung missing",
-    "pneumothorax",
-    "field of view 230 mm",
-    "field of view 230 mm, air",
-    "half a scan",
-)
 
 
 # Pairs that are right, but hard.
@@ -301,12 +304,9 @@ def contrast(scene: Scene) -> Scene:
     lung = scene.moving_lungs.data > 0
     vessels = ndimage.gaussian_filter(((data > -500) & lung).astype(np.float32), 0.5)
     soft = ndimage.gaussian_filter(((data > 0) & (data < 100)).astype(np.float32), 1.5)
-    affine = scene.moving.affine.copy()
-    affine[2, 3] += 150.0
-    shifted = scene.moving_points + np.array([0, 0, 150.0])
-    moving = Volume((data + 200 * vessels + 60 * soft).astype(np.float32), affine)
-    lungs = Volume(scene.moving_lungs.data, affine)
-    return dataclasses.replace(scene, moving=moving, moving_lungs=lungs, moving_points=shifted)
+    shift = np.eye(4)
+    shift[2, 3] = 150.0
+    return _placed(_with_moving(scene, data + 200 * vessels + 60 * soft), shift)
 
 
 def shifted_hu(scene: Scene) -> Scene:
@@ -350,10 +350,7 @@ def turned_body(scene: Scene) -> Scene:
     turn = np.eye(4)
     angle = np.deg2rad(12.0)
     turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    moving = Volume(scene.moving.data, turn @ scene.moving.affine)
-    lungs = Volume(scene.moving_lungs.data, moving.affine)
-    points = scene.moving_points @ turn[:3, :3].T
-    return dataclasses.replace(scene, moving=moving, moving_lungs=lungs, moving_points=points)
+    return _placed(scene, turn)
 
 
 def as_it_is(scene: Scene) -> Scene:
@@ -361,14 +358,123 @@ def as_it_is(scene: Scene) -> Scene:
     return scene
 
 
-RIGHT: dict[str, Callable[[Scene], Scene]] = {
-    "as it is": as_it_is,
-    "slab doubled": doubled_slab,
-    "nodule grown": nodule,
-    "contrast, 150 mm": contrast,
-    "HU + 200": shifted_hu,
-    "low dose": low_dose,
-    "slices of 8 mm": thick_slices,
-    "emphysema": emphysema,
-    "body turned": turned_body,
+def sharp_kernel(scene: Scene) -> Scene:
+    """Edges enhanced, and the noise with them."""
+    data = scene.moving.data
+    smooth = ndimage.gaussian_filter(data, 1.0)
+    return _with_moving(scene, data + 0.8 * (data - smooth) + 0.5 * _noise(scene, 7))
+
+
+def tilted_body(scene: Scene) -> Scene:
+    """The patient lies tilted by 10 degrees about the axis from right to left."""
+    angle = np.deg2rad(10.0)
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return _placed(scene, turn)
+
+
+def moved_sideways(scene: Scene) -> Scene:
+    """The patient lies 70 mm to the right and 40 mm further up."""
+    shift = np.eye(4)
+    shift[:3, 3] = 70.0, 40.0, 0.0
+    return _placed(scene, shift)
+
+
+def implant(scene: Scene) -> Scene:
+    """A piece of metal in the chest wall of the moving image, with streaks across the lung."""
+    lungs = scene.moving_lungs.data > 0
+    world = _world(scene.moving)
+    front = np.argwhere(lungs)[np.argmax(np.argwhere(lungs) @ scene.moving.affine[1, :3])]
+    centre = scene.moving.world_from_voxel(front) + np.array([0.0, 12.0, 0.0])
+    offset = world - centre
+    metal = np.linalg.norm(offset, axis=-1) < 10.0
+    angle = np.arctan2(offset[..., 1], offset[..., 0])
+    near = np.exp(-((offset[..., 2] / 6.0) ** 2)) * 20.0 / (20.0 + np.hypot(*offset[..., :2].T).T)
+    data = scene.moving.data + 300.0 * np.cos(9 * angle) * near
+    return _with_moving(scene, np.where(metal, 3000.0, data))
+
+
+def later_year(scene: Scene) -> Scene:
+    """Scars and small nodules that the fixed image does not have."""
+    random = np.random.default_rng(8)
+    lungs = np.argwhere(scene.moving_lungs.data > 0)
+    places = np.zeros(scene.moving.shape)
+    places[tuple(lungs[random.choice(len(lungs), 60, replace=False)].T)] = 1.0
+    sigma = 4.0 / np.asarray(scene.moving.spacing_mm)
+    blobs = ndimage.gaussian_filter(places, sigma)
+    return _with_moving(scene, scene.moving.data + 700.0 * np.minimum(blobs / blobs.max(), 1.0))
+
+
+def _placed(scene: Scene, change: np.ndarray) -> Scene:
+    """The moving scan elsewhere in the world."""
+    moving, lungs = (
+        Volume(volume.data, change @ volume.affine) for volume in (scene.moving, scene.moving_lungs)
+    )
+    points = scene.moving_points @ change[:3, :3].T + change[:3, 3]
+    return dataclasses.replace(scene, moving=moving, moving_lungs=lungs, moving_points=points)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A way to make a pair of another.
+
+    Attributes:
+        change: of the right pair; None takes the moving image of somebody else.
+        wrong: "all" where nothing of the truth is left, "part" where it holds in what is shown, ""
+            where the pair is right.
+        chosen: whether thresholds and coefficients were chosen on pairs of this kind.
+    """
+
+    change: Callable[[Scene], Scene] | None
+    wrong: str = ""
+    chosen: bool = False
+
+
+KINDS = {
+    "as it is": Kind(as_it_is, "", True),
+    "slab doubled": Kind(doubled_slab, "", True),
+    "nodule grown": Kind(nodule, "", True),
+    "contrast, 150 mm": Kind(contrast, "", True),
+    "HU + 200": Kind(shifted_hu, "", True),
+    "low dose": Kind(low_dose, "", True),
+    "slices of 8 mm": Kind(thick_slices, "", True),
+    "emphysema": Kind(emphysema, "", True),
+    "body turned": Kind(turned_body, "", True),
+    "sharp kernel": Kind(sharp_kernel),
+    "body tilted": Kind(tilted_body),
+    "moved sideways": Kind(moved_sideways),
+    "metal": Kind(implant),
+    "a later year": Kind(later_year),
+    "fixed of low dose": Kind(exchanged(low_dose)),
+    "fixed slices of 6 mm": Kind(
+        exchanged(lambda scene: thick_slices(scene, thickness_mm=6.0)),
+    ),
+    "fixed emphysema": Kind(exchanged(emphysema)),
+    "effusion": Kind(effusion, "part", True),
+    "lung full of fluid": Kind(whole_effusion, "part", True),
+    "lung missing": Kind(missing_lung, "part", True),
+    "pneumothorax": Kind(pneumothorax, "part", True),
+    "field of view 230 mm": Kind(narrow_view, "part", True),
+    "field of view 230 mm, air": Kind(
+        lambda scene: narrow_view(scene, padding=-1024.0), "part", True
+    ),
+    "half a scan": Kind(short_scan, "part", True),
+    "other patient": Kind(None, "all", True),
+    "head and feet exchanged": Kind(_turned(1, 1, -1), "all", True),
+    "right and left exchanged": Kind(_turned(-1, 1, 1), "all", True),
+    "half turn": Kind(_turned(-1, -1, 1), "all", True),
+    "metre": Kind(_scaled(1e3, 1e3, 1e3), "part", True),
+    "slices twice as far apart": Kind(_scaled(1, 1, 2), "part", True),
+    "fixed effusion": Kind(exchanged(effusion), "part"),
+    "effusion of a third": Kind(lambda scene: effusion(scene, side=1, level=0.33), "part"),
+    "fixed lung missing": Kind(exchanged(missing_lung), "part"),
+    "right pneumothorax": Kind(lambda scene: pneumothorax(scene, side=1, scale=0.5), "part"),
+    "fixed view 200 mm": Kind(
+        exchanged(lambda scene: narrow_view(scene, diameter_mm=200.0)), "part"
+    ),
+    "fixed scan of 60 %": Kind(exchanged(lambda scene: short_scan(scene, share=0.4)), "part"),
+    "front and back exchanged": Kind(_turned(1, -1, 1), "all"),
+    "all axes reversed": Kind(_turned(-1, -1, -1), "all"),
+    "slices half as far apart": Kind(_scaled(1, 1, 0.5), "part"),
+    "micrometre": Kind(_scaled(1e-3, 1e-3, 1e-3), "part"),
 }

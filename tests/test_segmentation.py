@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from thorax import LEFT, RIGHT, SHAPE, SPACING, dice, grid, thorax
 
+from jaxreg.config import LungConfig
 from jaxreg.geometry.volume import Volume, resample
 from jaxreg.lungs import segmentation as lungs
 from jaxreg.lungs.segmentation import lung_mask
@@ -117,6 +118,22 @@ def test_result_does_not_vary_and_input_stays():
     before = volume.data.copy()
     np.testing.assert_array_equal(lung_mask(volume).data, lung_mask(volume).data)
     np.testing.assert_array_equal(volume.data, before)
+
+
+def test_foam_between_the_body_and_the_table_is_no_lung():
+    volume, labels = thorax()
+    x, y, _ = np.moveaxis(volume.world_from_voxel(np.moveaxis(np.indices(SHAPE), 0, -1)), -1, 0)
+    hu = np.array(volume.data)
+    below = (np.abs(x) < 130) & (hu < -900)
+    hu[below & (y < -60)] = 50.0
+    foam = (np.abs(x) < 90) & (y > -122) & (y < -108)
+    hu[foam] = -800.0
+    scan = Volume(hu, volume.affine)
+    everything = lung_mask(scan, config=LungConfig(least_depth=0.01))
+    assert np.mean(everything.data[foam] > 0) > 0.5
+    found = lung_mask(scan).data
+    assert not found[foam].any()
+    assert dice(found > 0, labels > 0) > 0.97
 
 
 @pytest.mark.parametrize("values", ["soft tissue", "fractions", "offset", "air", "constant"])

@@ -20,6 +20,8 @@ class LungConfig:
         small_gas_hu: the same of a small component, since the tissue around it blurs into it.
         small_share: of all air; a component with less is small.
         least_share: of the largest component; another with less cannot be a lung.
+        least_depth: share of the greatest distance from a point of the lungs to their surface that
+            each component reaches; a shallower one is gas of the bowel, foam or clothes.
         cut_share: of a component within the body; with more, what lies outside may belong to it,
             where the volume cuts a lung at a corner.
         piece_share: of the lungs; a piece of them with more can be one side.
@@ -56,6 +58,7 @@ class LungConfig:
     small_gas_hu: float = -920.0
     small_share: float = 0.1
     least_share: float = 0.05
+    least_depth: float = 0.33
     cut_share: float = 0.1
     piece_share: float = 0.1
     closing_mm: float = 6.5
@@ -86,7 +89,7 @@ class LungConfig:
         positive(self, "body_opening_mm", "spine_ml", "spine_mm")
         tuples(self, "airways_hu", "airways_reach_mm", "trachea_mm2", "window_hu")
         shares = ("small_share", "least_share", "cut_share", "piece_share", "back_share")
-        for name in (*shares, "side_share", "trachea_fill"):
+        for name in (*shares, "side_share", "least_depth", "trachea_fill"):
             value = getattr(self, name)
             check(0 < value < 1, f"lungs.{name}", "a number between 0 and 1", value, "Use 0.1.")
         check(

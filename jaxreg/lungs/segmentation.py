@@ -19,6 +19,7 @@ from jaxreg.lungs.morphology import (
     block_mean,
     bounding_box,
     close,
+    distance_mm,
     labelled,
     spread,
 )
@@ -198,7 +199,11 @@ def _aerated_components(
     names = _large(components, spacing_mm, config)
     small = np.bincount(components.ravel())[names] < config.small_share * np.count_nonzero(air)
     gas = np.where(small, config.small_gas_hu, config.gas_hu)
-    return np.isin(components, names[_medians(hu, components, names) > gas])
+    lungs = names[_medians(hu, components, names) > gas]
+    depths_mm = distance_mm(components > 0, spacing_mm)
+    depths_mm = np.array([depths_mm[components == name].max() for name in lungs])
+    deep = depths_mm >= config.least_depth * depths_mm.max(initial=0.0)
+    return np.isin(components, lungs[deep])
 
 
 def _large(components: np.ndarray, spacing_mm: np.ndarray, config: LungConfig) -> np.ndarray:

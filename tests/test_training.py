@@ -25,6 +25,8 @@ from jaxreg.training.loop import (
 from jaxreg.training.pairs import batches, example_at
 from jaxreg.training.sources import pairs_source
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIG = Config(
     network=NetworkConfig(grid=GRID, levels=3, widths=(4, 8), convs=1),
     loss=LossConfig(),

@@ -5,6 +5,7 @@ from .config import RegistrationConfig as RegistrationConfig
 from .engine.gauss_newton import refine as refine
 from .geometry.volume import DisplacementField as DisplacementField
 from .geometry.volume import Volume as Volume
+from .io.images import read_displacement as read_displacement
 from .io.images import read_image as read_image
 from .network.weights import load_weights as load_weights
 from .pipeline.registration import register as register

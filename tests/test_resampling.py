@@ -74,7 +74,8 @@ def test_warp_equals_itk(nearest):
     values = rng.integers(0, 9, MOVING.shape).astype(np.uint8 if nearest else np.float32)
     moving = Volume(values, MOVING.affine)
     field = DisplacementField.from_voxels(smooth_field(FIXED, 3, 1.3), FIXED.affine)
-    ours = warp_volume(moving, field, fill=100, nearest=nearest)
+    sampling = "nearest" if nearest else "linear"
+    ours = warp_volume(moving, field, fill=100, sampling=sampling)
     assert ours.data.dtype == values.dtype
 
     lps = field.data.astype(np.float64) * [-1, -1, 1]

@@ -49,7 +49,7 @@ def field_scores(
         field, lungs, pair.moving.grid, prealignment=prealignment
     )
     labels = pair.moving_labels
-    warped = warp_volume(labels, field, fill=0, nearest=True) if labels else None
+    warped = warp_volume(labels, field, fill=0, sampling="nearest") if labels else None
     return scores | _known_scores(ground_truth, pair, field, warped)
 
 
@@ -170,7 +170,7 @@ def inverse_scores(
     x, y, z = (-(-n // int(s)) for n, s in zip(moving.shape, step, strict=True))
     coarse = Grid((x, y, z), moving.affine @ np.diag([*step, 1.0]))
     inverse, error = invert_field(field, coarse, matrix=prealignment)
-    inside = warp_volume(lungs, inverse, fill=0, nearest=True).data > 0
+    inside = warp_volume(lungs, inverse, fill=0, sampling="nearest").data > 0
     if not inside.any():
         return {}
     values = error.data[inside].astype(np.float64)

@@ -15,7 +15,10 @@ import click
 
 from jaxreg.cli import session
 
-COMMANDS = ("register", "keypoints", "demo", "train", "evaluate")  # in the order of --help
+COMMANDS = (  # in the order of --help
+    *("register", "warp", "points", "invert", "compose", "jacobian", "check"),
+    *("keypoints", "demo", "train", "evaluate"),
+)
 
 
 class _Program(click.Group):
@@ -44,7 +47,8 @@ def main(*, arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0; 1 after one line that says what is wrong; 2 after a wrong call; 3 where a
-        command was told to be strict and there are warnings; 130 or 143 after a signal.
+        command was told to be strict and there are warnings, or `check` did not certify; 130 or
+        143 after a signal.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -1,6 +1,7 @@
 """`jaxreg demo`: a generated pair whose ground truth is known, registered and measured."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +9,9 @@ from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
 from jaxreg.cli.files import prepare_folder
 from jaxreg.config import METHODS
+
+if TYPE_CHECKING:
+    from jaxreg.phantom.pair import PhantomPair
 
 SEED = 20_000_000  # of the phantoms for tests, none of which was trained on
 
@@ -31,6 +35,7 @@ def command(out: Path, method: str) -> int:
     click.echo("registering ...")
     result = register_volumes(pair.fixed, pair.moving, method=method)
     result.save(out)
+    _write_pair(out, pair)
 
     def errors(points):
         return np.linalg.norm(points - pair.moving_landmarks, axis=1)
@@ -43,3 +48,18 @@ def command(out: Path, method: str) -> int:
     click.echo("\n".join(result.lines()))
     click.echo(f"written to {out}: look at report.png")
     return 0
+
+
+def _write_pair(folder: Path, pair: "PhantomPair") -> None:
+    """Writes the images, the lobes and the landmarks, for other commands to work on."""
+    import numpy as np
+
+    from jaxreg.io.nifti import write_volume
+    from jaxreg.io.points import Landmarks, write_landmarks
+
+    for name in ("fixed", "moving"):
+        write_volume(folder / f"{name}.nii.gz", getattr(pair, name))
+        write_volume(folder / f"{name}_lobes.nii.gz", getattr(pair, f"{name}_labels"))
+    kind = np.full(len(pair.fixed_landmarks), "vessel")
+    points = Landmarks(pair.fixed_landmarks, pair.moving_landmarks, kind)
+    write_landmarks(folder / "landmarks.csv", points)

@@ -1,6 +1,7 @@
 """What commands read, and where they may write."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,32 @@ def prepare_folder(folder: Path) -> None:
         raise OSError(
             f"--out: expected a folder that can be written, got {folder}. Choose another folder."
         )
+
+
+def prepare_file(
+    out: Path,
+    inputs: Sequence[Path | None],
+    *,
+    endings: Sequence[str] = (".nii.gz", ".nii"),
+) -> None:
+    """Checks the name of a file to write, and makes its folder, before the work.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+        ValueError: a folder, another ending, or a file that the command reads.
+    """
+    if out.is_dir():
+        raise ValueError(f"--out: expected a file name, got the folder {out}. Name a file in it.")
+    if not out.name.lower().endswith(tuple(endings)):
+        raise ValueError(
+            f"--out: expected a name ending in {' or '.join(endings)}, got {out}. Rename it."
+        )
+    for path in inputs:
+        if path is not None and out.exists() and path.exists() and out.samefile(path):
+            raise ValueError(
+                f"--out: expected another file than the input, got {out}. Choose another name."
+            )
+    prepare_folder(out.parent)
 
 
 class InputPair(NamedTuple):

@@ -115,6 +115,18 @@ def registration_config(
     return chosen
 
 
+field = click.option(
+    "--field",
+    type=FILE,
+    required=True,
+    help="Displacement field of any tool (.nii.gz, .mha, .nrrd): LPS vectors in mm, fixed to "
+    "moving.",
+)
+field_file = click.argument("field", metavar="FIELD", type=FILE)
+output = click.option("--out", type=FILE, required=True, help="File to write, .nii.gz or .nii.")
+mask = click.option("--mask", type=FILE, help="Mask of the fixed image; the whole grid if none.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and no words.")
+
 quiet = click.option("--quiet", is_flag=True, help="Show no progress.")
 
 

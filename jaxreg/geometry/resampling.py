@@ -6,6 +6,7 @@ out in float64, plus a sampled displacement in float32.
 """
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import numpy as np
 
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.volume import DisplacementField, Volume
-from jaxreg.ops.interpolation import sample, sample_nearest
+from jaxreg.ops.interpolation import sample, sample_majority, sample_nearest
 from jaxreg.ops.jacobian import jacobian_determinant
 from jaxreg.ops.types import Displacement, Number
 
@@ -63,43 +64,50 @@ def field_on_grid(
     return DisplacementField(np.asarray(data), grid.affine)
 
 
-@functools.partial(jax.jit, static_argnames="nearest")
-def _warp_planes(image, d_mm, lattice, vectors, fill, *, nearest):
+_SAMPLERS = {"linear": sample, "nearest": sample_nearest, "majority": sample_majority}
+
+
+@functools.partial(jax.jit, static_argnames="sampling")
+def _warp_planes(image, d_mm, lattice, vectors, fill, *, sampling):
     last = jnp.array(image.shape, jnp.float32) - 0.5
 
     def plane(numbered):
         i, d_plane = numbered
         points = _plane(i, lattice, d_mm.shape[:3]) + d_plane @ vectors.T
         inside = jnp.all((points >= -0.5) & (points <= last[None, None]), axis=-1)
-        values = sample_nearest(image, points) if nearest else sample(image, points)
-        return jnp.where(inside, values, fill)
+        return jnp.where(inside, _SAMPLERS[sampling](image, points), fill)
 
     return jax.lax.map(plane, (jnp.arange(d_mm.shape[0]), d_mm), batch_size=PLANES)
 
 
 def warp_volume(
-    volume: Volume, field: DisplacementField, *, fill: Number, nearest: bool = False
+    volume: Volume,
+    field: DisplacementField,
+    *,
+    fill: Number,
+    sampling: Literal["linear", "nearest", "majority"] = "linear",
 ) -> Volume:
     """The volume at T(x) = x + d(x), on the grid of the field.
 
     Args:
-        volume: image (linear interpolation) or, with `nearest`, labels, whose type is kept.
+        volume: image, or labels, whose type is kept.
         field: fixed to moving, world mm.
         fill: value where T(x) lies more than half a voxel outside of the volume, as in ITK.
-        nearest: whether to take the nearest voxel.
+        sampling: "linear" of images; of labels "nearest", or "majority", the label with the largest
+            fraction (`jaxreg.ops.interpolation.sample_majority`).
 
     Returns:
         The warped volume.
     """
     voxel_from_world = np.linalg.inv(volume.affine)
-    data = volume.data if nearest else volume.data.astype(np.float32, copy=False)
+    data = volume.data.astype(np.float32, copy=False) if sampling == "linear" else volume.data
     warped = _warp_planes(
         jnp.asarray(data),
         jnp.asarray(field.data),
         jnp.asarray(voxel_from_world @ field.affine, jnp.float32),
         jnp.asarray(voxel_from_world[:3, :3], jnp.float32),
         jnp.asarray(fill, data.dtype),
-        nearest=nearest,
+        sampling=sampling,
     )
     return Volume(np.asarray(warped), field.affine)
 
@@ -125,13 +133,33 @@ _determinant = jax.jit(jacobian_determinant)
 
 
 @jax.jit
-def _return_planes(back_mm, d_mm, lattice, vectors):
+def _composed_planes(outer_mm, d_mm, lattice, vectors):
     def plane(numbered):
         i, d_plane = numbered
         points = _plane(i, lattice, d_mm.shape[:3]) + d_plane @ vectors.T
-        return jnp.linalg.norm(d_plane + sample(back_mm, points), axis=-1)
+        return d_plane + sample(outer_mm, points)
 
     return jax.lax.map(plane, (jnp.arange(d_mm.shape[0]), d_mm), batch_size=PLANES)
+
+
+def compose_fields(outer: DisplacementField, inner: DisplacementField) -> DisplacementField:
+    """The map x -> T_outer(T_inner(x)), on the grid of `inner`.
+
+    Args:
+        outer: applied second, world mm, on any grid; continued outside by its edge value.
+        inner: applied first, world mm.
+
+    Returns:
+        Its field, exact at the voxels of the grid but for the interpolation of `outer`.
+    """
+    voxel_from_world = np.linalg.inv(outer.affine)
+    data = _composed_planes(
+        jnp.asarray(outer.data),
+        jnp.asarray(inner.data),
+        jnp.asarray(voxel_from_world @ inner.affine, jnp.float32),
+        jnp.asarray(voxel_from_world[:3, :3], jnp.float32),
+    )
+    return DisplacementField(np.asarray(data), inner.affine)
 
 
 def inverse_consistency(forward: DisplacementField, back: DisplacementField) -> Volume:
@@ -144,23 +172,17 @@ def inverse_consistency(forward: DisplacementField, back: DisplacementField) -> 
     Returns:
         The error on the grid of `forward`.
     """
-    voxel_from_world = np.linalg.inv(back.affine)
-    error = _return_planes(
-        jnp.asarray(back.data),
-        jnp.asarray(forward.data),
-        jnp.asarray(voxel_from_world @ forward.affine, jnp.float32),
-        jnp.asarray(voxel_from_world[:3, :3], jnp.float32),
-    )
-    return Volume(np.asarray(error), forward.affine)
+    error = np.linalg.norm(compose_fields(back, forward).data, axis=-1)
+    return Volume(error, forward.affine)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "iterations"))
-def _inverse_planes(u, lattice, start, *, shape, iterations):
+def _inverse_planes(u, lattice, start, unstretch, *, shape, iterations):
     def plane(i):
         wanted = _plane(i, lattice, shape)
 
         def step(_, points):
-            return wanted - sample(u, points)
+            return points + (wanted - points - sample(u, points)) @ unstretch.T
 
         points = jax.lax.fori_loop(0, iterations, step, _plane(i, start, shape))
         return points - wanted, points + sample(u, points) - wanted
@@ -177,7 +199,8 @@ def invert_field(
 ) -> tuple[DisplacementField, Volume]:
     """The inverse map on another grid, and how far it is from one.
 
-    Fixed-point iteration x <- q - d(x) for T(x) = q (Chen et al. 2008, Med Phys 35(1), eq. 6).
+    Fixed-point iteration x <- x + M^-1 (q - T(x)) for T(x) = q, with M the 3x3 part of `matrix`; M
+    = 1 is that of Chen et al. 2008, Med Phys 35(1), eq. 6, which diverges for large rotations.
 
     Args:
         field: T(x) = x + d(x), fixed to moving, world mm.
@@ -188,12 +211,13 @@ def invert_field(
     Returns:
         The field of T^-1 on `grid`, and the inverse-consistency error |T(T^-1(q)) - q| in mm.
     """
-    matrix = np.eye(4) if matrix is None else matrix
+    back = np.eye(4) if matrix is None else np.linalg.inv(matrix)
     voxel_from_world = np.linalg.inv(field.affine)
     moved, residual = _inverse_planes(
         jnp.asarray(field.to_voxels()),
         jnp.asarray(voxel_from_world @ grid.affine, jnp.float32),
-        jnp.asarray(voxel_from_world @ np.linalg.inv(matrix) @ grid.affine, jnp.float32),
+        jnp.asarray(voxel_from_world @ back @ grid.affine, jnp.float32),
+        jnp.asarray((voxel_from_world @ back @ field.affine)[:3, :3], jnp.float32),
         shape=grid.shape,
         iterations=iterations,
     )

@@ -12,6 +12,7 @@ from jaxreg.io.notes import note
 from jaxreg.io.values import as_image, as_labels
 
 _NIFTI = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
+_TRANSFORMS = (".mat", ".txt", ".tfm", ".h5", ".xfm", ".hdf5")
 _ITK = (".mha", ".mhd", ".nrrd", ".nhdr")
 
 
@@ -65,7 +66,16 @@ def read_grid(path: str | os.PathLike) -> Grid:
 
 
 def read_displacement(path: str | os.PathLike) -> DisplacementField:
-    """Returns the displacement field in a file in ITK's convention: LPS vectors in mm."""
+    """Returns the displacement field in a file in ITK's convention: LPS vectors in mm.
+
+    Raises:
+        ValueError: an affine transform, an image, or another format; the text begins with the path.
+    """
+    if str(path).lower().endswith(_TRANSFORMS):
+        raise ValueError(
+            f"{path}: expected a displacement field as an image of vectors, got a transform file. "
+            "Convert it with SimpleITK.TransformToDisplacementField on the fixed image's grid."
+        )
     reader = _reader(path)
     if reader not in (nifti, itk):
         raise ValueError(

@@ -72,7 +72,8 @@ def read_landmarks(path: str | os.PathLike, *, space: str | None = None) -> Land
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected CSV text, got binary data. Check the name.") from error
-    signs = _SIGNS[_space(path, [line for line in lines if line.startswith("#")], space)]
+    comments = [line for line in lines if line.startswith("#")]
+    signs = _SIGNS[stated_space(path, comments, given=space)]
     numbered = [(i, x) for i, x in enumerate(lines, 1) if x.strip() and not x.startswith("#")]
     header = [name.strip().lower() for name in numbered[0][1].split(",")] if numbered else []
     if sorted(set(header) - {"kind"}) != sorted(_COLUMNS) or len(set(header)) != len(header):
@@ -120,8 +121,29 @@ def write_landmarks(path: str | os.PathLike, landmarks: Landmarks, *, space: str
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
-def _space(path: str | os.PathLike, comments: list[str], given: str | None) -> str:
-    """RAS or LPS: what the file says, else what the caller says."""
+def space_of_pairs(path: str | os.PathLike) -> str | None:
+    """Returns RAS or LPS for a CSV file of pairs of points, None for any other file."""
+    path = Path(path)
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return None
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    header = next((line for line in lines if line.strip() and not line.startswith("#")), "")
+    if _COLUMNS[0] not in header.lower():
+        return None
+    return stated_space(path, [line for line in lines if line.startswith("#")])
+
+
+def stated_space(path: str | os.PathLike, comments: list[str], *, given: str | None = None) -> str:
+    """RAS or LPS: what the file says, else what the caller says.
+
+    Args:
+        path: for messages.
+        comments: lines of the file that begin with "#".
+        given: RAS or LPS by the caller; must agree with the file.
+
+    Returns:
+        "RAS" or "LPS".
+    """
     notes = [comment.lstrip("# ").lower() for comment in comments]
     said = {note.removeprefix("space:").strip() for note in notes if note.startswith("space:")}
     stated = {_known_space(f"{path}: space", text) for text in said}

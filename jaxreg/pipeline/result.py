@@ -89,7 +89,7 @@ class Registration:
 
     def warp_labels(self, labels: Volume) -> Volume:
         """Labels of the moving image on the fixed grid, nearest neighbour; 0 outside."""
-        return warp_volume(labels, self.displacement, fill=0, nearest=True)
+        return warp_volume(labels, self.displacement, fill=0, sampling="nearest")
 
     def map_points(self, points: np.ndarray) -> np.ndarray:
         """Points of the moving image, RAS mm, that belong to fixed points (N, 3), RAS mm."""

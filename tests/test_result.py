@@ -103,3 +103,27 @@ def test_a_new_set_of_results_replaces_the_old_one_as_a_whole(tmp_path, monkeypa
     with pytest.raises(OSError, match="room on the disk"):
         first.save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_saved_result_comes_back_as_it_was(tmp_path):
+    before = shifted()
+    grids = {"fixed_grid": str(before.fixed.grid), "moving_grid": str(before.moving.grid)}
+    certificate = {"uncertified": 0}
+    summary = {"method": "m", "certificate": certificate, "seconds": {}, **before.measures()}
+    summary |= {"prealignment_matrix": np.eye(4).tolist(), **grids}
+    before = dataclasses.replace(before, summary=summary)
+    before.save(tmp_path)
+    after = Registration.load(tmp_path, before.fixed, before.moving)
+    points = before.fixed.world_from_voxel(np.array([[2.0, 3.0, 4.0], [1.5, 2.5, 3.5]]))
+    np.testing.assert_array_equal(after.map_points(points), before.map_points(points))
+    np.testing.assert_array_equal(after.warp().data, before.warp().data)
+    labels = before.fixed_mask
+    np.testing.assert_array_equal(after.warp_labels(labels).data, before.warp_labels(labels).data)
+    pairs = [(after.inverse()[0], before.inverse()[0]), (after.fixed_mask, before.fixed_mask)]
+    pairs += [(after.jacobian_determinant(), before.jacobian_determinant())]
+    for found, expected in [*pairs, (after.quality, before.quality)]:
+        np.testing.assert_array_equal(found.data, expected.data)
+    assert after.measures() == before.measures() and after.lines() == before.lines()
+    with pytest.raises(ValueError, match="moving: expected the image that was registered, on the"):
+        moved = Volume(before.moving.data, AFFINE @ np.diag([2.0, 1.0, 1.0, 1.0]))
+        Registration.load(tmp_path, before.fixed, moved)

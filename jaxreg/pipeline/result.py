@@ -14,7 +14,8 @@ from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.resampling import field_determinant, invert_field, warp_volume
 from jaxreg.geometry.volume import DisplacementField, Volume, resample
 from jaxreg.io.atomic import replacing_set
-from jaxreg.io.nifti import write_displacement, write_volume
+from jaxreg.io.documents import read_json
+from jaxreg.io.nifti import read_displacement, read_volume, write_displacement, write_volume
 from jaxreg.ops.jacobian import fold_count
 from jaxreg.pipeline.assess import MEASURED
 
@@ -196,6 +197,45 @@ class Registration:
             )
             for file in files:
                 file.result()
+
+    @classmethod
+    def load(cls, folder: str | Path, fixed: Volume, moving: Volume) -> "Registration":
+        """A registration that `save` wrote, with the images that were registered.
+
+        Args:
+            folder: with the files of RESULT_SET.
+            fixed: HU, as it was registered; the folder does not hold it.
+            moving: the same.
+
+        Returns:
+            The registration. The lungs are those of valid.nii.gz, right and left not told apart.
+
+        Raises:
+            OSError: a file is not there.
+            ValueError: an image is on another grid than the one that was registered.
+        """
+        folder = Path(folder)
+        summary = read_json(folder / "summary.json")
+        for name, image in (("fixed", fixed), ("moving", moving)):
+            if str(image.grid) != summary[f"{name}_grid"]:
+                raise ValueError(
+                    f"{name}: expected the image that was registered, on the grid "
+                    f"{summary[f'{name}_grid']}, got {image.grid}. Give that image."
+                )
+        field = read_displacement(folder / "displacement.nii.gz")
+        if field.grid.matches(fixed.grid):
+            field = DisplacementField(field.data, fixed.affine)  # not rounded as in the header
+        else:  # written for a sheared grid
+            field = field.on_grid(fixed.grid)
+        maps = {
+            name: Volume(read_volume(folder / f"{name}.nii.gz").data, fixed.affine)
+            for name in ("quality", "valid", "inverse_consistency")
+            if (folder / f"{name}.nii.gz").is_file()
+        }
+        valid = Volume(maps.pop("valid").data.astype(np.uint8), fixed.affine)
+        lungs = Volume((valid.data > 0).astype(np.uint8), fixed.affine)
+        matrix = np.array(summary["prealignment_matrix"])
+        return cls(fixed, moving, field, lungs, matrix, summary, valid=valid, **maps)
 
     def lines(self) -> tuple[str, ...]:
         """The summary in a few lines of words."""

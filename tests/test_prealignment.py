@@ -7,10 +7,12 @@ from thorax import LEFT, RIGHT, SHAPE, grid, thorax
 
 from jaxreg.config import PrealignmentConfig
 from jaxreg.engine import prealignment as affine
+from jaxreg.engine.linear_choice import local_correlation
 from jaxreg.engine.prealignment import prealign
 from jaxreg.geometry.volume import Volume, transform
 from jaxreg.lungs.morphology import block_mean
 from jaxreg.lungs.segmentation import lung_mask
+from jaxreg.phantom.pair import phantom_pair
 
 CONFIG = PrealignmentConfig()
 PEERS_MM = {"a0001_m3": 3.11, "a0001_m4": 3.48, "cip64_m2": 2.27, "cip64_m5": 2.89}
@@ -203,6 +205,52 @@ def test_overlap_is_the_dice_coefficient():
     matrix = linear(shift_mm=(steps * fixed.spacing_mm[0], 0.0, 0.0))
     np.testing.assert_allclose(level.overlap(linear()), 1.0, atol=1e-6)
     np.testing.assert_allclose(level.overlap(matrix), expected, atol=0.01)
+
+
+def test_fluid_in_a_lung_does_not_turn_the_other():
+    pair = phantom_pair(10, shape=(96, 80, 96), spacing_mm=(3.0, 3.0, 3.2))
+    sides = [
+        Volume(np.where(labels.data > 3, LEFT, np.minimum(labels.data, RIGHT)), labels.affine)
+        for labels in (pair.fixed_labels, pair.moving_labels)
+    ]
+    lung = sides[1].data == RIGHT
+    height = np.arange(96)[None, None] + 0.35 * np.arange(80)[None, :, None]
+    height = np.broadcast_to(height, lung.shape)
+    fluid = lung & (height < np.quantile(height[lung], 0.33))
+    moving = Volume(np.where(fluid, np.float32(10), pair.moving.data), pair.moving.affine)
+    aerated = Volume(np.where(fluid, 0, sides[1].data), moving.affine)
+    matrix, _ = prealign(pair.fixed, moving, sides[0], aerated)
+    whole, _ = prealign(pair.fixed, pair.moving, *sides)
+    for found, most_mm in ((whole, 4.0), (matrix, 6.0)):
+        points = transform(found, pair.fixed_landmarks)
+        assert np.linalg.norm(points - pair.moving_landmarks, axis=1).mean() < most_mm
+
+
+def test_local_correlation_is_pearsons_in_the_lungs_that_meet():
+    rng = np.random.default_rng(5)
+    shape = (9, 8, 7)
+    images = [Volume(rng.normal(-800, 90, shape).astype(np.float32), np.eye(4)) for _ in "ab"]
+    lungs = [Volume(rng.random(shape) < 0.8, np.eye(4)) for _ in "ab"]
+    found = local_correlation(*images, *lungs, np.eye(4), config=CONFIG)
+    both = lungs[0].data & lungs[1].data
+
+    def reflected(index, n):
+        return np.where(index < 0, -1 - index, np.where(index >= n, 2 * n - 1 - index, index))
+
+    def mean(image):
+        values = np.zeros(shape)
+        for at in np.ndindex(shape):  # the window is mirrored at the border, as in scipy
+            around = [reflected(np.arange(i - 2, i + 3), n) for i, n in zip(at, shape, strict=True)]
+            window = np.ix_(*around)
+            count = both[window].sum()
+            values[at] = (image * both)[window].sum() / count if count else 0.0
+        return values
+
+    f, m = (np.clip(image.data.astype(float), *CONFIG.window_hu) for image in images)
+    f, m = f - mean(f), m - mean(m)
+    noise = CONFIG.noise_hu**2
+    wanted = mean(f * m) / np.sqrt((mean(f**2) + noise) * (mean(m**2) + noise))
+    assert found == pytest.approx(wanted[both].mean(), abs=1e-4)
 
 
 def test_repeats_bit_for_bit():

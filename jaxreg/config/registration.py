@@ -28,6 +28,9 @@ class PrealignmentConfig:
         largest_log_scale: logarithm of the factor by which an axis may be longer or shorter.
         largest_shear: of two axes.
         remnant: logarithm of the ratio of lung volumes above which one lung counts as cut off.
+        lopsided: logarithm of the ratio of both lungs' volume changes above which each lung is
+            also fitted alone.
+        noise_hu: standard deviation of noise; less local contrast counts as none.
         overlap_loss: Dice coefficient of the lungs that a stage may cost.
     """
 
@@ -41,13 +44,15 @@ class PrealignmentConfig:
     largest_log_scale: float = 0.45
     largest_shear: float = 0.25
     remnant: float = 0.5
+    lopsided: float = 0.2
+    noise_hu: float = 30.0
     overlap_loss: float = 0.02
 
     def __post_init__(self):
         """Refuses bounds that leave no map to search, and resolutions that get coarser."""
         tuples(self, "spacings_mm", "window_hu")
         positive(self, "points", "margin_mm", "largest_rotation_rad", "largest_shift_mm")
-        positive(self, "largest_log_scale", "largest_shear")
+        positive(self, "largest_log_scale", "largest_shear", "lopsided", "noise_hu")
         ordered("prealignment.window_hu", self.window_hu)
         ordered("prealignment.spacings_mm", self.spacings_mm[::-1])
         check(

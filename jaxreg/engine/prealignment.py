@@ -23,6 +23,7 @@ from scipy import ndimage, optimize
 from scipy.spatial.transform import Rotation
 
 from jaxreg.config import PrealignmentConfig
+from jaxreg.engine.linear_choice import boolean, common_lungs, local_correlation, single_lungs
 from jaxreg.geometry.volume import Volume, transform
 from jaxreg.lungs.morphology import block_mean
 
@@ -43,7 +44,9 @@ def prealign(
     shifted onto each other) and "moments" (shifted and scaled to the same extents). From there
     "rigid" and then "affine" are fitted; a stage is kept only if it raises the NCC and costs no
     overlap of the lungs. Shift (beside that of the centroids), rotation, scales and shears stay
-    within the bounds of the settings, and a map never mirrors.
+    within the bounds of the settings, and a map never mirrors. Where one lung changed its volume by
+    much more than the other, each lung is also fitted alone, and the map with the highest
+    `local_correlation` is kept.
 
     Args:
         fixed: chest CT, HU.
@@ -55,7 +58,25 @@ def prealign(
     Returns:
         (4, 4) float64, fixed world to moving world in RAS mm; and the name of the stage kept.
     """
-    fixed_lungs, moving_lungs = _common_lungs(fixed_mask, moving_mask, config.remnant)
+    lungs = common_lungs(fixed_mask, moving_mask, config.remnant)
+    choices = [lungs, *single_lungs(fixed_mask, moving_mask, config.lopsided)]
+    found = [_fit_lungs(fixed, moving, *masks, config) for masks in choices]
+    if len(found) == 1:
+        return found[0]
+    spacing_mm = config.spacings_mm[-1]
+    images = [reduced(image, spacing_mm) for image in (fixed, moving)]
+    both = [reduced(boolean(mask), spacing_mm) for mask in (fixed_mask, moving_mask)]
+    return max(found, key=lambda one: local_correlation(*images, *both, one[0], config=config))
+
+
+def _fit_lungs(
+    fixed: Volume,
+    moving: Volume,
+    fixed_lungs: Volume,
+    moving_lungs: Volume,
+    config: PrealignmentConfig,
+) -> tuple[np.ndarray, str]:
+    """The linear map that aligns what lies in and around the lungs of two boolean masks."""
     limits_mm = _limits_mm(config)
     centres, candidates = _starts(fixed_lungs, moving_lungs, config.spacings_mm[-1], limits_mm)
     images = (fixed, moving, fixed_lungs, moving_lungs)
@@ -96,7 +117,7 @@ def linear_similarity(
     Returns:
         -1 to 1; -1 where less than a quarter of the points lands in the moving image.
     """
-    lungs = _common_lungs(fixed_mask, moving_mask, config.remnant)
+    lungs = common_lungs(fixed_mask, moving_mask, config.remnant)
     return _level(fixed, moving, *lungs, config.spacings_mm[0], config).ncc(matrix)
 
 
@@ -177,39 +198,6 @@ class _Level:
         share = _sample(self.moving_lung, voxels[:, inside])
         in_lung = self.in_lung[inside]
         return float(2 * share[in_lung].sum() / max(in_lung.sum() + share.sum(), 1.0))
-
-
-def _common_lungs(fixed_mask: Volume, moving_mask: Volume, remnant: float) -> tuple[Volume, Volume]:
-    """Boolean masks of the lungs to align.
-
-    All of both masks, or the lung of one label, whichever makes the volumes more alike: a mask may
-    lack a lung, have little of it, or not tell right from left.
-    """
-    masks = (fixed_mask, moving_mask)
-    for mask, name in zip(masks, ("fixed_mask", "moving_mask"), strict=True):
-        if not mask.data.any():
-            raise ValueError(
-                f"{name}: expected a lung mask with voxels that are not 0, got only zeros. "
-                "Pass another mask, or none to have the lungs found."
-            )
-    first, second = (np.unique(mask.data[mask.data != 0]) for mask in masks)
-    chances = [_pair(masks, np.union1d(first, second))]
-    chances += [_pair(masks, np.array([label])) for label in np.intersect1d(first, second)]
-    # With the same labels in both masks, only a lung cut to a remnant is worth leaving out.
-    bias = remnant if np.array_equal(first, second) else 0.0
-    costs = [abs(np.log(_volume_mm3(f) / _volume_mm3(m))) + bias for f, m in chances]
-    costs[0] -= bias
-    return chances[int(np.argmin(costs))]
-
-
-def _pair(masks: tuple[Volume, Volume], labels: np.ndarray) -> tuple[Volume, Volume]:
-    """Where each mask has one of the labels."""
-    first, second = (Volume(np.isin(mask.data, labels), mask.affine) for mask in masks)
-    return first, second
-
-
-def _volume_mm3(mask: Volume) -> float:
-    return float(np.count_nonzero(mask.data) * abs(np.linalg.det(mask.affine[:3, :3])))
 
 
 def _limits_mm(config: PrealignmentConfig) -> np.ndarray:

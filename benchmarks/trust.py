@@ -55,7 +55,7 @@ def measure(name, scene, points):
     except ValueError as error:
         return row | {"warnings": f"error: {str(error)[:40]}"}
     u = optimiser_stage(pair, None, CONFIG.optimiser)
-    assessment = assess(scene.fixed, scene.moving, pair, u, config=CONFIG)
+    assessment = assess(pair, u, config=CONFIG)
     codes = [f"{w.code} {w.lung or ''}".strip() for w in assessment.warnings]
     start = pair.grid.voxel_from_world(scene.fixed_points)
     ends = [start, np.asarray(transform_points(u, start.astype(np.float32)))]

@@ -1,8 +1,8 @@
 import numpy as np
 
+from jaxreg.geometry.reduction import block_mean
 from jaxreg.lungs.morphology import (
     ball,
-    block_mean,
     bounding_box,
     close,
     distance_mm,

@@ -543,8 +543,11 @@ def test_an_unwritable_folder_is_named_and_nothing_is_left(tmp_path, data):
 
 @pytest.mark.parametrize(
     ("name", "kind", "writer"),
-    [("a.nii.gz", np.float32, "_save_numbers"), ("a.nii.gz", np.int16, "save")]
-    + [("a.nii", np.float32, "save")],
+    [
+        ("a.nii.gz", np.float32, "_save_compressed"),
+        ("a.nii.gz", np.int16, "_save_compressed"),
+        ("a.nii", np.float32, "save"),
+    ],
 )
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, data, monkeypatch, name, kind, writer):
     path, data = tmp_path / name, data.astype(kind)

@@ -9,8 +9,8 @@ from jaxreg.config import PrealignmentConfig
 from jaxreg.engine import prealignment as affine
 from jaxreg.engine.linear_choice import local_correlation
 from jaxreg.engine.prealignment import prealign
+from jaxreg.geometry.reduction import block_mean
 from jaxreg.geometry.volume import Volume, transform
-from jaxreg.lungs.morphology import block_mean
 from jaxreg.lungs.segmentation import lung_mask
 from jaxreg.phantom.pair import phantom_pair
 

@@ -30,7 +30,7 @@ def pair():
 def assessed(pair, moving, config=CONFIG):
     aligned = align(pair.fixed, moving, config=config)
     u = optimiser_stage(aligned, None, config.optimiser)
-    return aligned, np.asarray(u), assess(pair.fixed, moving, aligned, u, config=config)
+    return aligned, np.asarray(u), assess(aligned, u, config=config)
 
 
 def codes(assessment):
@@ -98,12 +98,12 @@ def test_a_linear_map_alone_is_not_asked_whether_the_images_agree(pair):
     affine = with_method(CONFIG, "affine")
     aligned = align(pair.fixed, pair.moving, config=affine)
     still = np.zeros((*aligned.grid.shape, 3), np.float32)
-    assert assess(pair.fixed, pair.moving, aligned, still, config=affine).warnings == ()
+    assert assess(aligned, still, config=affine).warnings == ()
     noise = np.random.default_rng(0).normal(-850.0, 100.0, aligned.fixed.shape)
     other = dataclasses.replace(aligned, moving=noise.astype(np.float32))
-    said = assess(pair.fixed, pair.moving, other, still, config=affine).warnings
+    said = assess(other, still, config=affine).warnings
     assert "images-disagree" not in {doubt.code for doubt in said}
-    said = assess(pair.fixed, pair.moving, other, still, config=CONFIG).warnings
+    said = assess(other, still, config=CONFIG).warnings
     assert "images-disagree" in {doubt.code for doubt in said}
 
 
@@ -115,7 +115,7 @@ def test_a_grid_of_odd_shape_says_the_same(pair):
     for config in (CONFIG, odd):
         aligned = align(pair.fixed, pair.moving, config=config)
         still = np.zeros((*aligned.grid.shape, 3), np.float32)
-        found.append(assess(pair.fixed, pair.moving, aligned, still, config=config))
+        found.append(assess(aligned, still, config=config))
     for name, lung in found[0].lungs.items():
         assert found[1].lungs[name] == pytest.approx(lung, abs=0.05)
     assert np.mean(found[0].valid.data != found[1].valid.data) < 0.01
@@ -124,7 +124,7 @@ def test_a_grid_of_odd_shape_says_the_same(pair):
 def test_the_rim_of_lungs_that_agree_counts_as_measured(pair):
     aligned = align(pair.fixed, pair.fixed, config=CONFIG)
     still = np.zeros((*aligned.grid.shape, 3), np.float32)
-    assessment = assess(pair.fixed, pair.fixed, aligned, still, config=CONFIG)
+    assessment = assess(aligned, still, config=CONFIG)
     inside = assessment.valid.data > 0
     assert np.array_equal(inside, aligned.masks[0].data > 0)
     assert np.mean(assessment.valid.data[inside] == MEASURED) > 0.999

@@ -71,15 +71,19 @@ class LungGridConfig:
     Attributes:
         shape: voxels (X, Y, Z); about 1.5 mm in the lungs of an adult.
         margin_mm: around the lungs, so that their surface has an outside to be compared with.
+        working_mm: images with smaller voxels are reduced, by means over blocks no larger than
+            this, before lungs, prealignment and this grid; no axis gets shorter than the grid's
+            longest.
     """
 
     shape: tuple[int, int, int] = (192, 160, 192)
     margin_mm: float = 12.0
+    working_mm: float = 1.5
 
     def __post_init__(self):
         """Refuses grids too small for one level."""
         tuples(self, "shape")
-        positive(self, "margin_mm")
+        positive(self, "margin_mm", "working_mm")
         check(
             len(self.shape) == 3 and all(isinstance(n, int) and n >= 16 for n in self.shape),
             "grid.shape",

@@ -42,7 +42,7 @@ def single_lungs(
     """
     masks = (fixed_mask, moving_mask)
     labels = [np.unique(mask.data[mask.data != 0]) for mask in masks]
-    if len(labels[0]) != 2 or not np.array_equal(*labels):
+    if len(labels[0]) != 2 or not np.array_equal(labels[0], labels[1]):
         return []
     alone = [_pair(masks, np.array([label])) for label in labels[0]]
     change = [np.log(_volume_mm3(first) / _volume_mm3(second)) for first, second in alone]

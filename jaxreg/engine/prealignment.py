@@ -24,8 +24,8 @@ from scipy.spatial.transform import Rotation
 
 from jaxreg.config import PrealignmentConfig
 from jaxreg.engine.linear_choice import boolean, common_lungs, local_correlation, single_lungs
+from jaxreg.geometry.reduction import block_mean
 from jaxreg.geometry.volume import Volume, transform
-from jaxreg.lungs.morphology import block_mean
 
 _ARM_MM = 100.0  # turns angles, logarithms of scales and shears into millimetres
 
@@ -60,13 +60,18 @@ def prealign(
     """
     lungs = common_lungs(fixed_mask, moving_mask, config.remnant)
     choices = [lungs, *single_lungs(fixed_mask, moving_mask, config.lopsided)]
-    found = [_fit_lungs(fixed, moving, *masks, config) for masks in choices]
+    found = [_fit_lungs(fixed, moving, first, second, config) for first, second in choices]
     if len(found) == 1:
         return found[0]
     spacing_mm = config.spacings_mm[-1]
     images = [reduced(image, spacing_mm) for image in (fixed, moving)]
     both = [reduced(boolean(mask), spacing_mm) for mask in (fixed_mask, moving_mask)]
-    return max(found, key=lambda one: local_correlation(*images, *both, one[0], config=config))
+    return max(
+        found,
+        key=lambda one: local_correlation(
+            images[0], images[1], both[0], both[1], one[0], config=config
+        ),
+    )
 
 
 def _fit_lungs(

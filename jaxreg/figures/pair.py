@@ -27,6 +27,7 @@ from jaxreg.figures.views import (
     mark_sides,
     shown_box,
     upright,
+    upright_affine,
     upright_spacing,
 )
 from jaxreg.geometry.lung_grid import AIR_HU
@@ -55,6 +56,7 @@ def pair_figure(
     moving: Volume,
     warped: Volume,
     determinant: Volume,
+    matrix: np.ndarray | None = None,
     quality: Volume | None = None,
     mask: Volume | None = None,
     title: str = "",
@@ -69,10 +71,11 @@ def pair_figure(
     Args:
         path: file to write, .png, .pdf or .svg; never half-written.
         fixed: HU.
-        moving: HU on its own grid, such as that after the prealignment; shown at the fixed image's
-            world positions.
+        moving: HU on its own grid.
         warped: moving image taken through the registration, on the fixed grid.
         determinant: det(I + du/dx) on the fixed grid.
+        matrix: (4, 4), fixed world to moving world, RAS mm, such as the prealignment: where the
+            moving image is shown; the identity if None.
         quality: 0 to 1 on the fixed grid; no column for it if None.
         mask: lungs on the fixed grid, nonzero inside; planes go through their middle and views
             are cropped to them. The whole image if None.
@@ -84,17 +87,24 @@ def pair_figure(
         mask = Volume(np.ones(fixed.shape, np.uint8), fixed.affine)
     for volume, name in ((warped, "warped"), (determinant, "determinant"), (mask, "mask")):
         require_same_grid(fixed, volume, ("fixed", name))
-    if not moving.grid.matches(fixed.grid):
-        moving = resample(moving, fixed.affine, fixed.shape, fill=AIR_HU)
     lungs, spacing_mm = upright(mask) > 0, upright_spacing(fixed)
     box, centre = shown_box(lungs, spacing_mm), _centre(lungs)
-    shown = (fixed, moving, warped, determinant, *([] if quality is None else [quality]))
-    images = [upright(volume) for volume in shown]
-    columns = _COLUMNS[: len(shown) + 2]
+    shown = (warped, determinant, *([] if quality is None else [quality]))
+    first, *others = (upright(volume) for volume in (fixed, *shown))
+    columns = _COLUMNS[: len(shown) + 4]
 
     def view(image, plane):
         shown = tuple(slice(None) if axis == plane.normal else box[axis] for axis in range(3))
         return cut(image[shown], plane, centre[plane.normal])
+
+    def moving_view(plane):
+        start, stop = ([getattr(axis, end) for axis in box] for end in ("start", "stop"))
+        start[plane.normal] = centre[plane.normal]
+        stop[plane.normal] = start[plane.normal] + 1
+        corner = np.eye(4)
+        corner[:3, 3] = start
+        affine, shape = upright_affine(fixed) @ corner, np.subtract(stop, start).tolist()
+        return cut(resample(moving, affine, shape, matrix=matrix, fill=AIR_HU).data, plane, 0)
 
     extents_mm = np.array([axis.stop - axis.start for axis in box]) * spacing_mm
     inch_by_mm = _PANEL_INCH / max(extents_mm[plane.across] for plane in PLANES)
@@ -102,7 +112,8 @@ def pair_figure(
     figure, axes = _sheet(heights, len(columns), title, lines, warnings)
     for plane, row in zip(PLANES, axes, strict=True):
         aspect = float(spacing_mm[plane.up] / spacing_mm[plane.across])
-        _draw_row(row, [view(image, plane) for image in images], view(lungs, plane), aspect)
+        images = [view(first, plane), moving_view(plane), *(view(o, plane) for o in others)]
+        _draw_row(row, images, view(lungs, plane), aspect)
         mark_sides(row[0], plane)
         _name_row(row[0], f"{plane.name}, right lung" if plane.normal == 0 else plane.name)
     for axis, text in zip(axes[0], columns, strict=True):

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.patheffects import withStroke
-from nibabel.orientations import apply_orientation, io_orientation
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from jaxreg.geometry.lung_grid import lung_box
 from jaxreg.geometry.volume import Volume
@@ -59,6 +59,11 @@ PLANES = (
 def upright(volume: Volume) -> np.ndarray:
     """Returns the array with axes that run closest to right, anterior and superior."""
     return apply_orientation(volume.data, io_orientation(volume.affine))
+
+
+def upright_affine(volume: Volume) -> np.ndarray:
+    """Returns the (4, 4) affine of the upright array, voxel index to world mm, RAS."""
+    return volume.affine @ inv_ornt_aff(io_orientation(volume.affine), volume.shape)
 
 
 def upright_spacing(volume: Volume) -> np.ndarray:

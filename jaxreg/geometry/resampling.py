@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.separable import interpolate, parallel_axes
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.ops.interpolation import sample, sample_majority, sample_nearest
 from jaxreg.ops.jacobian import jacobian_determinant
@@ -57,11 +58,33 @@ def field_on_grid(
     lattice = np.linalg.inv(source.affine) @ grid.affine  # voxel of grid -> voxel of source
     offset = (matrix - np.eye(4)) @ grid.affine
     vectors = (matrix @ source.affine)[:3, :3]
+    axes = parallel_axes(lattice, grid.shape)
+    if axes is not None:
+        return DisplacementField(
+            _field_on_parallel(u, vectors, lattice, offset, grid, axes), grid.affine
+        )
     to_device = functools.partial(jnp.asarray, dtype=jnp.float32)
     data = _field_planes(
         to_device(u), to_device(lattice), to_device(offset), to_device(vectors), shape=grid.shape
     )
     return DisplacementField(np.asarray(data), grid.affine)
+
+
+def _field_on_parallel(u, vectors, lattice, offset, grid: Grid, axes) -> np.ndarray:
+    """The same where the axes of both grids are parallel; (X, Y, Z, 3)."""
+    x, y, z = grid.shape
+    data = np.empty((x, y, z, 3), np.float32)
+    shift_mm = np.moveaxis(np.asarray(u, np.float32) @ vectors.T.astype(np.float32), -1, 0)
+    i, j, k = np.arange(x)[:, None, None], np.arange(y)[:, None], np.arange(z)
+
+    def store(planes: slice, values: np.ndarray) -> None:
+        for c in range(3):
+            row = offset[c]
+            linear = (row[1] * j + row[2] * k + row[3])[None] + row[0] * i[planes]
+            np.add(values[c], linear, out=data[planes, ..., c], casting="same_kind")
+
+    interpolate(shift_mm, lattice, grid.shape, axes, store)
+    return data
 
 
 _SAMPLERS = {"linear": sample, "nearest": sample_nearest, "majority": sample_majority}

@@ -1,6 +1,5 @@
 """Bytes of a file, compressed or not, read to the end, so that a checksum is never skipped."""
 
-import gzip
 import io
 import os
 import zlib
@@ -8,11 +7,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from isal import igzip, isal_zlib
 
 _GZIP = b"\x1f\x8b"
 _MAX_RATIO = 1032  # deflate makes no more of a byte
 _CHUNK = 1 << 20
-_DAMAGED = (EOFError, OSError, zlib.error)
+_DAMAGED = (EOFError, OSError, zlib.error, isal_zlib.error)
 
 
 class Damaged(ValueError):
@@ -43,7 +43,7 @@ class Stream:
             self._raw.seek(start)
         self.compressed = codec != "raw"
         self.capacity = _MAX_RATIO * size if self.compressed else size
-        openers = {"gzip": lambda raw: gzip.GzipFile(fileobj=raw), "zlib": _Zlib}
+        openers = {"gzip": lambda raw: igzip.IGzipFile(fileobj=raw), "zlib": _Zlib}
         self._file = openers[codec](self._raw) if self.compressed else self._raw
 
     def __enter__(self) -> "Stream":
@@ -131,6 +131,6 @@ def _reason(error: Exception) -> str:
         return "a wrong checksum"
     if isinstance(error, EOFError):
         return "an early end"
-    if isinstance(error, zlib.error):
+    if isinstance(error, (zlib.error, isal_zlib.error)):
         return f"damaged compression ({text})"
     return text or type(error).__name__

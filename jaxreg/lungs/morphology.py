@@ -3,28 +3,11 @@
 Arrays are (X, Y, Z), `spacing_mm` (3,) the size of their voxels.
 """
 
-import functools
-
 import numpy as np
 from scipy import ndimage
 
 IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
 EVERY = np.ones((3, 3, 3), bool)
-
-
-def block_mean(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Mean over blocks of `factors` voxels; the last block repeats the border."""
-    for axis, factor in enumerate(factors):
-        if factor > 1:
-            missing = -image.shape[axis] % factor
-            widths = [(0, missing if a == axis else 0) for a in range(3)]
-            image = np.pad(image, widths, mode="edge")
-            shape = (*image.shape[:axis], -1, factor, *image.shape[axis + 1 :])
-            image = image.reshape(shape)
-            # slice by slice: several times faster than a mean over a short axis
-            slices = (image.take(i, axis + 1) for i in range(factor))
-            image = functools.reduce(np.add, slices) / np.float32(factor)
-    return image
 
 
 def ball(radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:

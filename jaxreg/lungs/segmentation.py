@@ -11,12 +11,12 @@ import numpy as np
 from scipy import ndimage
 
 from jaxreg.config import LungConfig
+from jaxreg.geometry.reduction import block_mean
 from jaxreg.geometry.volume import Volume
 from jaxreg.lungs.morphology import (
     EVERY,
     IN_PLANE,
     ball,
-    block_mean,
     bounding_box,
     close,
     distance_mm,

@@ -11,10 +11,10 @@ import numpy as np
 from scipy import ndimage
 
 from jaxreg.config import LungConfig
+from jaxreg.geometry.reduction import block_mean
 from jaxreg.geometry.volume import Volume
 from jaxreg.lungs.morphology import (
     ball,
-    block_mean,
     bounding_box,
     distance_mm,
     labelled,

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from jaxreg.config import RegistrationConfig
+from jaxreg.config import LungGridConfig, RegistrationConfig
 from jaxreg.engine.prealignment import prealign
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.lung_grid import grid_around_lungs, image_on_grid, labels_on_grid
-from jaxreg.geometry.volume import Volume
+from jaxreg.geometry.reduction import factors_to, reduced, reduced_labels
+from jaxreg.geometry.volume import Volume, check_ct, require_same_grid
 from jaxreg.lungs.pair import lungs_of_pair
 
 
@@ -30,7 +31,9 @@ class AlignedPair:
         grid: where the voxels lie in the world of the fixed image.
         matrix: (4, 4), the prealignment, fixed world to moving world, RAS mm.
         prealignment: the stage that gave the matrix, "none" where it took no part.
-        masks: lungs on the images' own grids, fixed and moving.
+        images: fixed and moving image as they were worked on: those with fine voxels are reduced
+            (`LungGridConfig.working_mm`).
+        masks: lungs on the grids of `images`.
     """
 
     fixed: np.ndarray
@@ -40,6 +43,7 @@ class AlignedPair:
     grid: Grid
     matrix: np.ndarray
     prealignment: str
+    images: tuple[Volume, Volume]
     masks: tuple[Volume, Volume]
 
     @property
@@ -85,6 +89,8 @@ def align(
             found.
     """
     progress("masks")
+    fixed, fixed_mask = _working(fixed, fixed_mask, "fixed", config.grid)
+    moving, moving_mask = _working(moving, moving_mask, "moving", config.grid)
     masks = lungs_of_pair(
         fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, config=config.lungs
     )
@@ -102,4 +108,28 @@ def align(
             pool.submit(labels_on_grid, masks[1], grid, matrix=matrix),
         )
         images = [task.result() for task in tasks]
-    return AlignedPair(*images, grid=grid, matrix=matrix, prealignment=stage, masks=masks)
+    return AlignedPair(
+        *images,
+        grid=grid,
+        matrix=matrix,
+        prealignment=stage,
+        images=(fixed, moving),
+        masks=masks,
+    )
+
+
+def _working(
+    image: Volume, mask: Volume | None, name: str, config: LungGridConfig
+) -> tuple[Volume, Volume | None]:
+    """An image and its mask, reduced to what the lung grid needs; checked before."""
+    check_ct(image, name)
+    if mask is not None:
+        require_same_grid(image, mask, (name, f"{name}_mask"))
+    factors = working_factors(image.grid, config)
+    small = reduced(image, factors)
+    return small, None if mask is None else reduced_labels(mask, factors)
+
+
+def working_factors(grid: Grid, config: LungGridConfig) -> tuple[int, int, int]:
+    """By how many voxels along each axis an image is reduced before it is worked on."""
+    return factors_to(grid, config.working_mm, least=max(config.shape))

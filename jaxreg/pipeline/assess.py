@@ -10,7 +10,9 @@ import numpy as np
 from jaxreg.config import RegistrationConfig
 from jaxreg.engine.prealignment import at_limit
 from jaxreg.geometry.grid import Grid, transform
+from jaxreg.geometry.separable import interpolate, parallel_axes
 from jaxreg.geometry.volume import Volume, resample
+from jaxreg.lungs.morphology import bounding_box
 from jaxreg.lungs.view import cut_share
 from jaxreg.ops.deformation import target_points
 from jaxreg.ops.interpolation import sample_nearest
@@ -45,42 +47,62 @@ class Assessment:
 
 
 def assess(
-    fixed: Volume,
-    moving: Volume,
     pair: AlignedPair,
     u: Displacement,
     *,
+    fixed_mask: Volume | None = None,
     config: RegistrationConfig = RegistrationConfig(),
 ) -> Assessment:
     """Assesses a registration.
 
     Args:
-        fixed: HU.
-        moving: HU.
-        pair: the same on the lung grid.
+        pair: both images on the lung grid.
         u: displacement on that grid, voxels, (X, Y, Z, 3).
+        fixed_mask: lungs of the fixed image on the grid on which the assessment is wanted; those of
+            the pair if None.
         config: settings.
 
     Returns:
         The assessment.
     """
     pair, u = _with_even_shape(pair, np.asarray(u))
-    found = _quality(fixed, moving, pair, u, config)
-    warnings = tuple(_doubts(fixed, moving, pair, found, config))
+    found = _quality(pair, u, config)
+    warnings = tuple(_doubts(pair, found, config))
     x, y, z = found.shown.shape
     half = Grid((x, y, z), pair.grid.affine @ _HALF)
-    quality, shown = (
-        resample(Volume(image, half.affine), fixed.affine, fixed.shape).data
-        for image in (found.probability, found.shown)
-    )
-    in_lungs = pair.masks[0].data > 0
-    valid = np.where(shown > 0.5, MEASURED, CONTINUED) * in_lungs
+    mask = pair.masks[0] if fixed_mask is None else fixed_mask
+    images = np.stack([found.probability, found.shown]).astype(np.float32)
+    quality, shown = _in_lungs(images, half, mask)
+    valid = np.where(shown > 0.5, MEASURED, CONTINUED) * (mask.data > 0)
     return Assessment(
-        quality=Volume(np.where(in_lungs, quality, np.float32(0)), fixed.affine),
-        valid=Volume(valid.astype(np.uint8), fixed.affine),
+        quality=Volume(quality, mask.affine),
+        valid=Volume(valid.astype(np.uint8), mask.affine),
         lungs={name: lung._asdict() for name, lung in found.lungs.items()},
         warnings=warnings,
     )
+
+
+def _in_lungs(images: np.ndarray, source: Grid, mask: Volume) -> np.ndarray:
+    """Images (C, x, y, z) of a grid on that of a mask, linear, 0 outside of it, (C, X, Y, Z)."""
+    result = np.zeros((len(images), *mask.shape), np.float32)
+    box = bounding_box(mask.data > 0)
+    part, inside = result[(slice(None), *box)], mask.data[box] > 0
+    corner = np.eye(4)
+    corner[:3, 3] = [side.start for side in box]
+    lattice = np.linalg.inv(source.affine) @ mask.affine @ corner
+    x, y, z = inside.shape
+    axes = parallel_axes(lattice, (x, y, z))
+    if axes is None:
+        for image, target in zip(images, part, strict=True):
+            volume = Volume(image, source.affine)
+            target[:] = inside * resample(volume, mask.affine @ corner, (x, y, z)).data
+        return result
+
+    def store(planes: slice, values: np.ndarray) -> None:
+        np.multiply(values, inside[planes], out=part[:, planes])
+
+    interpolate(images, lattice, (x, y, z), axes, store)
+    return result
 
 
 _HALF = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -114,13 +136,8 @@ def agreement_of(
     )
 
 
-def _quality(
-    fixed: Volume,
-    moving: Volume,
-    pair: AlignedPair,
-    u: Displacement,
-    config: RegistrationConfig,
-) -> Quality:
+def _quality(pair: AlignedPair, u: Displacement, config: RegistrationConfig) -> Quality:
+    fixed, moving = pair.images
     measures = agreement_of(pair, u, config=config)
     warped, determinant = _moved(pair.moving_lungs, u)
     return estimate_quality(
@@ -159,12 +176,11 @@ def _moved(labels, u):
 
 
 def _doubts(
-    fixed: Volume, moving: Volume, pair: AlignedPair, found: Quality, config: RegistrationConfig
+    pair: AlignedPair, found: Quality, config: RegistrationConfig
 ) -> Iterator[findings.Finding]:
     yield from findings.doubts_of_masks(pair.masks, config=config.trust)
     cut = [
-        cut_share(*scan, config=config.lungs)
-        for scan in zip((fixed, moving), pair.masks, strict=True)
+        cut_share(*scan, config=config.lungs) for scan in zip(pair.images, pair.masks, strict=True)
     ]
     yield from findings.doubt_of_view((cut[0], cut[1]), config=config.trust)
     if config.prealignment.enabled:
@@ -175,6 +191,6 @@ def _doubts(
     yield from doubts
     if any(doubt.code == "images-disagree" for doubt in doubts):
         similarity = similarity_by_orientation(
-            fixed, moving, *pair.masks, config=config.prealignment
+            *pair.images, *pair.masks, config=config.prealignment
         )
         yield from findings.doubt_of_orientation(similarity, config=config.trust)

@@ -18,6 +18,7 @@ from jaxreg.config import (
     method_name,
     with_method,
 )
+from jaxreg.geometry.reduction import expanded
 from jaxreg.geometry.resampling import field_on_grid
 from jaxreg.geometry.volume import DisplacementField, Volume, resample
 from jaxreg.network.weights import load_named, weights_digest
@@ -26,7 +27,7 @@ from jaxreg.ops.deformation import compose
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.types import AnyArray, Displacement, Mask, Spacing
 from jaxreg.ops.verification import verify
-from jaxreg.pipeline.align import AlignedPair, align
+from jaxreg.pipeline.align import AlignedPair, align, working_factors
 from jaxreg.pipeline.assess import assess
 from jaxreg.pipeline.result import Registration
 from jaxreg.pipeline.stages import cascade_stage, network_displacement, optimiser_stage
@@ -152,7 +153,8 @@ def register_volumes(
     field = field_on_grid(u, pair.grid, fixed.grid, matrix=pair.matrix)
     field, certificate = _certified(field, config.certificate)
     clock("quality")
-    assessment = assess(fixed, moving, pair, u, config=config)
+    lungs = expanded(pair.masks[0], fixed.grid, working_factors(fixed.grid, config.grid))
+    assessment = assess(pair, u, fixed_mask=lungs, config=config)
     clock("measures")
     summary = _summary(fixed, moving, pair, config, networks, certificate)
     summary["masks"] = {
@@ -164,7 +166,7 @@ def register_volumes(
         fixed,
         moving,
         field,
-        pair.masks[0],
+        lungs,
         pair.matrix,
         summary,
         quality=assessment.quality,

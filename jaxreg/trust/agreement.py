@@ -60,7 +60,10 @@ def agreement(
     warped_mask = warp((jnp.asarray(moving_mask) > 0).astype(jnp.float32), u)
     shown = mask * both_show(mask, warped_mask, radius=rim) * inside(u, moving.shape)
     images = [jnp.clip(image, *config.window_hu) for image in (fixed, warp(moving, u))]
-    shown, mask, *images = map(mean_2x2x2, (shown, mask, *images))
+    change = jnp.abs(jnp.log(jnp.maximum(jacobian_determinant(u), 1e-3)))
+    # the barrier keeps XLA from sampling anew for each of the eight voxels of a mean
+    fine = jax.lax.optimization_barrier((shown, mask, change, *images))
+    shown, mask, change, *images = map(mean_2x2x2, fine)
     shown = shown / jnp.maximum(mask, 1e-6)  # of the lung in a voxel, not of the voxel
     f, w = (standardise(i, radius=config.radius, noise=config.noise_hu) for i in images)
     weight = mask * shown + 1e-6
@@ -75,5 +78,5 @@ def agreement(
         correlation=local(f * w) / power,
         texture=local(f**2),
         shown=shown,
-        log_volume=mean_2x2x2(jnp.abs(jnp.log(jnp.maximum(jacobian_determinant(u), 1e-3)))),
+        log_volume=change,
     )

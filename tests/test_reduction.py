@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from jaxreg.config import RegistrationConfig
+from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.reduction import expanded, factors_to, reduced, reduced_labels
+from jaxreg.geometry.volume import Volume
+from jaxreg.phantom.pair import phantom_pair
+from jaxreg.pipeline.align import align, working_factors
+from jaxreg.pipeline.registration import register_volumes
+
+AFFINE = np.array([[0, -0.7, 0, 5], [0.6, 0, 0, -3], [0, 0, -2.0, 9], [0, 0, 0, 1.0]])
+
+
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_blocks_are_averaged_where_they_lie(order, dtype):
+    rng = np.random.default_rng(3)
+    data = np.array(rng.integers(-1000, 1000, (37, 20, 11)), dtype, order=order)
+    small = reduced(Volume(data, AFFINE), (2, 3, 1))
+    padded = np.pad(data, ((0, 1), (0, 1), (0, 0)), mode="edge").astype(np.float64)
+    for i, j, k in ((0, 0, 0), (9, 4, 10), (18, 6, 3)):
+        block = padded[2 * i : 2 * i + 2, 3 * j : 3 * j + 3, k]
+        assert small.data[i, j, k] == pytest.approx(block.mean(), abs=1e-3)
+        centre = AFFINE @ [2 * i + 0.5, 3 * j + 1, k, 1]
+        assert small.world_from_voxel(np.array([i, j, k])) == pytest.approx(centre[:3])
+
+
+def test_labels_keep_their_numbers_and_come_back():
+    labels = np.zeros((8, 6, 9), np.int32)
+    labels[2:6, 2:4, 3:9] = 30_000_001
+    small = reduced_labels(Volume(labels, AFFINE), (2, 2, 3))
+    assert small.data.dtype == np.int32
+    back = expanded(small, Volume(labels, AFFINE).grid, (2, 2, 3))
+    assert np.array_equal(back.data, labels)
+
+
+def test_only_fine_and_large_grids_are_reduced():
+    def factors(shape, *spacing):
+        return working_factors(Grid(shape, np.diag([*spacing, 1.0])), RegistrationConfig().grid)
+
+    assert factors((512, 512, 400), 0.6, 0.6, 0.6) == (2, 2, 2)
+    assert factors((512, 512, 60), 0.7, 0.7, 5.0) == (2, 2, 1)
+    assert factors((226, 187, 127), 1.4, 1.4, 2.5) == (1, 1, 1)
+    assert factors((1024, 1024, 900), 0.3, 0.3, 0.5) == (5, 5, 3)
+    assert factors((300, 300, 500), 0.05, 0.05, 0.05) == (1, 1, 2)  # a mouse
+    assert factors_to(Grid((9, 9, 9), np.eye(4)), 50.0, least=4) == (2, 2, 2)
+
+
+@pytest.mark.slow
+def test_a_reduced_pair_ends_where_the_pair_does():
+    config = RegistrationConfig()
+    small = config.__class__(grid=config.grid.__class__(shape=(80, 64, 80), working_mm=3.6))
+    pair = phantom_pair(4, shape=(176, 160, 164), spacing_mm=(1.8, 1.8, 1.8))
+    aligned = align(pair.fixed, pair.moving, config=small)
+    assert aligned.images[0].shape == (88, 80, 82)
+    errors = []
+    for working_mm in (0.1, 3.6):
+        grid = config.grid.__class__(shape=(80, 64, 80), working_mm=working_mm)
+        result = register_volumes(pair.fixed, pair.moving, config=config.__class__(grid=grid))
+        assert result.fixed_mask.shape == result.valid.shape == pair.fixed.shape
+        points = result.map_points(pair.fixed_landmarks)
+        errors.append(np.linalg.norm(points - pair.moving_landmarks, axis=1).mean())
+        lungs, found = pair.fixed_labels.data > 0, result.fixed_mask.data > 0
+        assert 2 * (lungs & found).sum() / (lungs.sum() + found.sum()) > 0.95
+    assert errors[1] < errors[0] + 0.1 and errors[0] < 1.0  # mm

@@ -76,3 +76,11 @@ def test_not_a_number_is_uncertified():
 def test_a_single_slice_is_refused():
     with pytest.raises(ValueError, match=r"u: expected .* at least two voxels .* \(5, 4, 1, 3\)"):
         verify(np.zeros((5, 4, 1, 3), np.float32))
+
+
+def test_vectors_of_another_unit_are_the_same_field():
+    u = noise((12, 9, 8), sigma=1.0, amplitude=0.6, seed=4).astype(np.float64)
+    matrix = np.array([[0, -1.5, 0], [0.7, 0, 0.1], [0, 0, 2.5]])
+    mm = np.asarray(u) @ matrix.T
+    found, wanted = verify(mm, voxel_from_vector=np.linalg.inv(matrix)), verify(u)
+    assert found[:2] == wanted[:2] and found.smallest == pytest.approx(wanted.smallest, abs=1e-9)

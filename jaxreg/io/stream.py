@@ -12,7 +12,8 @@ from isal import igzip, isal_zlib
 _GZIP = b"\x1f\x8b"
 _MAX_RATIO = 1032  # deflate makes no more of a byte
 _CHUNK = 1 << 20
-_DAMAGED = (EOFError, OSError, zlib.error, isal_zlib.error)
+_BROKEN: tuple[type[Exception], ...] = (zlib.error, isal_zlib.error)  # pyright: ignore[reportAssignmentType] (a stub calls a class an object)
+_DAMAGED = (EOFError, OSError, *_BROKEN)
 
 
 class Damaged(ValueError):
@@ -131,6 +132,6 @@ def _reason(error: Exception) -> str:
         return "a wrong checksum"
     if isinstance(error, EOFError):
         return "an early end"
-    if isinstance(error, (zlib.error, isal_zlib.error)):
+    if isinstance(error, _BROKEN):
         return f"damaged compression ({text})"
     return text or type(error).__name__

@@ -44,12 +44,15 @@ class Verification(NamedTuple):
     smallest: float
 
 
-def verify(u: Displacement) -> Verification:
+def verify(
+    u: Displacement, *, voxel_from_vector: Float[np.ndarray, "3 3"] | None = None
+) -> Verification:
     """Checks every cell of a field; the field is not changed. Not for use under `jit`.
 
     Args:
         u: displacement in voxels, (X, Y, Z, 3), at least two voxels along each axis; as it was
             read back, where a file is to be verified.
+        voxel_from_vector: takes the vectors of `u` to voxels, where they are of another unit.
 
     Returns:
         Number of cells, how many are not certified, and the lower bound of the determinant.
@@ -70,8 +73,9 @@ def verify(u: Displacement) -> Verification:
     for start in range(0, count, thickness):
         first = min(start, count - thickness)  # all slabs of one shape: one compiled program
         with jax.enable_x64(True):
-            slab = jnp.asarray(u[first : first + thickness + 1], jnp.float64)
-            bound = np.asarray(_lower_bound(slab))[start - first :]
+            slab = u[first : first + thickness + 1].astype(np.float64)
+            slab = slab if voxel_from_vector is None else slab @ voxel_from_vector.T
+            bound = np.asarray(_lower_bound(jnp.asarray(slab)))[start - first :]
         uncertified += int(np.count_nonzero(~(bound > ROUNDING)))
         smallest = float(np.minimum(smallest, bound.min()))
     return Verification(count * layer, uncertified, smallest)

@@ -26,7 +26,7 @@ from jaxreg.ops.certificate import Repair, repair
 from jaxreg.ops.deformation import compose
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.types import AnyArray, Displacement, Mask, Spacing
-from jaxreg.ops.verification import verify
+from jaxreg.ops.verification import Verification, verify
 from jaxreg.pipeline.align import AlignedPair, align, working_factors
 from jaxreg.pipeline.assess import assess
 from jaxreg.pipeline.result import Registration
@@ -231,7 +231,7 @@ def _certified(
     field: DisplacementField, config: CertificateConfig
 ) -> tuple[DisplacementField, dict[str, Any]]:
     """The field, repaired where a cell could fold; what was done, and what verification says."""
-    found, report = verify(field.to_voxels()), Repair(cells=0, voxels=0, largest_change_mm=0.0)
+    found, report = _verified(field), Repair(cells=0, voxels=0, largest_change_mm=0.0)
     if config.enabled and not found.smallest >= config.margin:
         repaired, report = repair(
             field.to_voxels(),
@@ -240,9 +240,15 @@ def _certified(
             rounds=config.rounds,
         )
         field = DisplacementField.from_voxels(repaired, field.affine)
-        found = verify(field.to_voxels())  # as it is written, in mm
+        found = _verified(field)
     verified = {"uncertified": found.uncertified, "smallest": found.smallest}
     return field, report._asdict() | verified
+
+
+def _verified(field: DisplacementField) -> Verification:
+    """What verification says of a field as it is written, in mm."""
+    voxel_from_mm = np.linalg.inv(field.affine[:3, :3])
+    return verify(field.data, voxel_from_vector=voxel_from_mm)
 
 
 def _summary(fixed, moving, pair, config, networks, certificate) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""A pair of 512x512x128 voxels from files to files: seconds, memory of the process, error.
+"""A pair as large as scans come from files to files: seconds, memory of the process, error.
 
-    python benchmarks/full_size.py [--folder DIR] [--methods classical full] [--json OUT]
+    python benchmarks/full_size.py [--folder DIR] [--shape 512 512 128]
+        [--spacing 0.72 0.72 2.5] [--methods classical full] [--json OUT]
 
-A phantom that held its breath twice, voxels of 0.72 x 0.72 x 2.5 mm, is written to --folder (made
-in a minute or two; kept and used again) and registered by `python -m jaxreg register`, no mask
-given, twice; the seconds are those of both runs, of which the second finds its programs compiled.
+A phantom that held its breath twice, by default with voxels of 0.72 x 0.72 x 2.5 mm, is written to
+--folder (made in a minute or more; kept and used again) and registered by `python -m jaxreg
+register`, no mask given, twice; the seconds are those of both runs, of which the second finds its
+programs compiled.
 """
 
 import tempfile
@@ -18,16 +20,16 @@ from jaxreg.io.nifti import read_displacement, write_volume
 from jaxreg.io.points import Landmarks, read_landmarks, write_landmarks
 from jaxreg.phantom.pair import phantom_pair
 
-SHAPE, SPACING_MM, SEED = (512, 512, 128), (0.72, 0.72, 2.5), 1000
+SEED = 1000
 
 
-def make(folder):
+def make(folder, shape, spacing_mm):
     """Writes the pair as scanners do, in whole HU."""
     folder.mkdir(parents=True, exist_ok=True)
     pair = phantom_pair(
         SEED,
-        shape=SHAPE,
-        spacing_mm=SPACING_MM,
+        shape=shape,
+        spacing_mm=spacing_mm,
         motion="breath-hold",
         moving_shift_mm=(10.0, -5.0, 15.0),
     )
@@ -59,10 +61,12 @@ def main():
     """Prints the table."""
     arguments = parser(__doc__)
     arguments.add_argument("--folder", type=Path, default=Path("scratch/full_size"))
+    arguments.add_argument("--shape", type=int, nargs=3, default=[512, 512, 128])
+    arguments.add_argument("--spacing", type=float, nargs=3, default=[0.72, 0.72, 2.5], help="mm")
     arguments.add_argument("--methods", nargs="+", default=["classical", "full"])
     options = arguments.parse_args()
     if not (options.folder / "landmarks.csv").exists():
-        make(options.folder)
+        make(options.folder, options.shape, options.spacing)
     points = read_landmarks(options.folder / "landmarks.csv")
     rows = (measure(options.folder, points, method) for method in options.methods)
     print_rows(rows, options.json)

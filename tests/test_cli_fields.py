@@ -254,6 +254,14 @@ def test_check_certifies_fields_as_other_tools_write_them(folder, tmp_path, caps
     assert f"largest displacement: {norm:.2f} mm" in printed
 
 
+@pytest.mark.parametrize("option", ["--fixed", "--fixed-mask"])
+def test_check_wants_both_images(folder, capsys, option):
+    name = folder / "fixed.nii.gz"
+    assert run("check", folder / "field.nii.gz", option, name) == 1
+    printed = capsys.readouterr().err
+    assert "--fixed and --moving" in printed or "--fixed-mask and --moving-mask" in printed
+
+
 def test_check_of_a_folded_field_ends_with_status_3(folder, tmp_path, capsys):
     field = jaxreg.read_displacement(folder / "field.nii.gz")
     data = np.array(field.data)

@@ -8,11 +8,13 @@ import pytest
 from jaxreg.config import PrealignmentConfig, RegistrationConfig, TrustConfig, with_method
 from jaxreg.engine.gauss_newton import both_show
 from jaxreg.engine.prealignment import at_limit
-from jaxreg.geometry.volume import Volume
+from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.lungs.view import cut_share
 from jaxreg.phantom.pair import phantom_pair
 from jaxreg.pipeline.align import align
 from jaxreg.pipeline.assess import CONTINUED, MEASURED, assess
+from jaxreg.pipeline.judge import registration_of_field
+from jaxreg.pipeline.registration import register_volumes
 from jaxreg.pipeline.stages import optimiser_stage
 from jaxreg.trust import findings
 from jaxreg.trust.quality import Lung
@@ -132,6 +134,25 @@ def test_the_rim_of_lungs_that_agree_counts_as_measured(pair):
 
 
 @pytest.mark.slow
+def test_a_field_of_any_tool_is_judged_as_a_registration_is(pair):
+    own = register_volumes(pair.fixed, pair.moving, config=CONFIG)
+    judged = registration_of_field(own.displacement, pair.fixed, pair.moving, config=CONFIG)
+    assert judged.warnings == []
+    for name in ("right", "left"):
+        found, wanted = (r.summary["lungs"][name]["quality"] for r in (judged, own))
+        assert found == pytest.approx(wanted, abs=0.02) and wanted > 0.9
+    for name in ("correlation_before", "correlation_after"):
+        assert judged.summary[name] == pytest.approx(own.summary[name], abs=0.01)
+    for shift_mm, code in ((25.0, "images-disagree"), (400.0, "not-compared")):
+        data = own.displacement.data + np.float32([0, 0, shift_mm])
+        wrong = DisplacementField(data, pair.fixed.affine)
+        judged = registration_of_field(wrong, pair.fixed, pair.moving, config=CONFIG)
+        said = {(w["code"], w["lung"]) for w in judged.warnings}
+        assert {(code, "right"), (code, "left")} <= said
+        assert max(lung["quality"] for lung in judged.summary["lungs"].values()) < 0.3
+
+
+@pytest.mark.slow
 def test_a_header_that_exchanges_head_and_feet_is_named(pair):
     flip = np.diag([1.0, 1.0, -1.0, 1.0])
     flip[2, 3] = 2 * pair.moving.world_from_voxel(np.array(pair.moving.shape) / 2)[2]
@@ -180,6 +201,7 @@ def test_share_of_the_surface_where_a_scan_ends(padding):
         ({"covered": 0.5, "moving_in_view": 0.55}, None),
         ({"moving_ml": 12_000.0}, "volume-change"),
         ({"shown": 0.05, "agreement": 0.0, "moving_ml": 0.0}, None),
+        ({"shown": 0.05, "agreement": 0.0, "in_view": 0.05}, "not-compared"),
     ],
 )
 def test_what_is_said_of_one_lung(change, code):

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,22 +10,38 @@ from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
 from jaxreg.cli.measures import determinant_lines, determinant_measures
 
+if TYPE_CHECKING:
+    from jaxreg.geometry.volume import DisplacementField
+
 NOT_CERTIFIED = 3  # exit status
 
 
 @click.command("check")
 @options.field_file
 @options.mask
+@click.option("--fixed", type=options.FILE, help="Fixed CT; with --moving, quality is told.")
+@click.option("--moving", type=options.FILE, help="Moving CT.")
+@click.option("--fixed-mask", type=options.FILE, help="Lungs of --fixed; found if not given.")
+@click.option("--moving-mask", type=options.FILE, help="Lungs of --moving; found if not given.")
 @options.as_json
-def command(field: Path, mask: Path | None, as_json: bool) -> int:
+def command(
+    field: Path,
+    mask: Path | None,
+    fixed: Path | None,
+    moving: Path | None,
+    fixed_mask: Path | None,
+    moving_mask: Path | None,
+    as_json: bool,
+) -> int:
     """Check a displacement field of any tool for folds.
 
     Reads the file as it was written. Every cell between eight voxels is certified free of folds, or
-    not; the exit status is 0 if all are and 3 if not. A field without folds can still be wrong.
+    not; the exit status is 0 if all are and 3 if not. A field without folds can still be wrong:
+    with --fixed and --moving, quality, correlation and warnings of the pair are told too.
 
     \b
     Example:
-      jaxreg check DIR/displacement.nii.gz
+      jaxreg check DIR/displacement.nii.gz --fixed FIXED --moving MOVING
     \f
     Returns:
         Exit status.
@@ -35,6 +51,12 @@ def command(field: Path, mask: Path | None, as_json: bool) -> int:
     from jaxreg.io.images import read_displacement
     from jaxreg.ops.verification import verify
 
+    if (fixed is None) != (moving is None):
+        raise ValueError("--fixed and --moving: expected both or none, got one. Give both images.")
+    if fixed is None and (fixed_mask or moving_mask):
+        raise ValueError(
+            "--fixed-mask and --moving-mask: expected the images too. Give --fixed and --moving."
+        )
     keep_compiled_programs()
     given = read_displacement(field)
     _, measures = determinant_measures(given, field, mask)
@@ -45,12 +67,39 @@ def command(field: Path, mask: Path | None, as_json: bool) -> int:
         "smallest_bound": verified.smallest,
         "largest_displacement_mm": float(np.linalg.norm(given.data, axis=-1).max()),
     }
+    if fixed is not None and moving is not None:
+        measures |= _of_pair(given, fixed, moving, fixed_mask, moving_mask)
     if as_json:
         click.echo(json.dumps(measures, indent=2))
     else:
         click.echo(f"{field}: {given.grid}")
         click.echo("\n".join(_lines(measures, masked=mask is not None)))
     return NOT_CERTIFIED if measures["uncertified_cells"] else 0
+
+
+def _of_pair(
+    field: "DisplacementField",
+    fixed: Path,
+    moving: Path,
+    fixed_mask: Path | None,
+    moving_mask: Path | None,
+) -> dict[str, Any]:
+    """What the images say of the field."""
+    from jaxreg.cli.files import read_pair
+    from jaxreg.pipeline.judge import registration_of_field
+
+    images = read_pair(fixed, moving, fixed_mask, moving_mask, None)
+    found = registration_of_field(
+        field,
+        images.fixed,
+        images.moving,
+        fixed_mask=images.fixed_mask,
+        moving_mask=images.moving_mask,
+    )
+    for warning in found.warnings:
+        click.echo(f"warning: {warning['text']}", err=True)
+    names = ("correlation_before", "correlation_after", "lungs", "warnings")
+    return {name: found.summary[name] for name in names}
 
 
 def _lines(measures: dict[str, Any], *, masked: bool) -> list[str]:
@@ -64,6 +113,19 @@ def _lines(measures: dict[str, Any], *, masked: bool) -> list[str]:
         f"{verdict} (lower bound of the determinant {measures['smallest_bound']:.4f})",
         *determinant_lines(measures, masked=masked),
         f"largest displacement: {measures['largest_displacement_mm']:.2f} mm",
-        "This says nothing about whether the field is right: corresponding points may still be "
-        "wrong.",
+        *_pair_lines(measures),
+    ]
+
+
+def _pair_lines(measures: dict[str, Any]) -> list[str]:
+    if "lungs" not in measures:
+        return [
+            "This says nothing about whether the field is right: corresponding points may still be "
+            "wrong. Give --fixed and --moving to learn more."
+        ]
+    before, after = measures["correlation_before"], measures["correlation_after"]
+    quality = ", ".join(f"{name} {lung['quality']:.2f}" for name, lung in measures["lungs"].items())
+    return [
+        f"correlation in the lungs {before:.3f} before, {after:.3f} after",
+        f"quality (estimated chance of an error below 2 mm): {quality}",
     ]

@@ -23,6 +23,7 @@ class TrustConfig:
         correlation_loss: of the correlation in the lungs that a registration may cost.
         lungs_ml: volumes of both lungs that a person can have.
         breath: factor by which a lung may grow or shrink by breathing.
+        least_compared: share of a lung that both images must show for a statement about it.
         fewest_voxels: of a mask; of fewer nothing is said.
     """
 
@@ -37,6 +38,7 @@ class TrustConfig:
     correlation_loss: float = 0.05
     lungs_ml: tuple[float, float] = (100.0, 12_000.0)
     breath: float = 5.0
+    least_compared: float = 0.1
     fewest_voxels: int = 1000
 
     def __post_init__(self):

@@ -68,6 +68,7 @@ def align(
     *,
     fixed_mask: Volume | None = None,
     moving_mask: Volume | None = None,
+    matrix: np.ndarray | None = None,
     config: RegistrationConfig = RegistrationConfig(),
     progress: Callable[[str], None] = lambda stage: None,
 ) -> AlignedPair:
@@ -78,6 +79,7 @@ def align(
         moving: CT in HU, on any grid.
         fixed_mask: lungs or lobes, nonzero inside, on the grid of `fixed`; found if None.
         moving_mask: the same for `moving`.
+        matrix: (4, 4), fixed world to moving world, RAS mm, where it is known; found if None.
         config: settings.
         progress: called with the name of each stage when it begins.
 
@@ -94,10 +96,11 @@ def align(
     masks = lungs_of_pair(
         fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, config=config.lungs
     )
-    matrix, stage = np.eye(4), "none"
-    if config.prealignment.enabled:
+    stage = "none" if matrix is None else "given"
+    if matrix is None and config.prealignment.enabled:
         progress("prealignment")
         matrix, stage = prealign(fixed, moving, *masks, config=config.prealignment)
+    matrix = np.eye(4) if matrix is None else matrix
     progress("resampling")
     grid = grid_around_lungs(*masks, matrix, config=config.grid)
     with ThreadPoolExecutor() as pool:  # scipy holds no lock while it samples

@@ -89,7 +89,15 @@ def doubts_of_lungs(
         config: settings.
     """
     for name, lung in lungs.items():
-        if lung.shown > 0.1 and lung.agreement < config.least_agreement:
+        if lung.moving_ml > 0 and lung.shown <= config.least_compared:
+            yield Finding(
+                "not-compared",
+                f"the images could be compared in {100 * lung.shown:.0f} % of the {name} lung: the "
+                "field takes the rest of it out of the moving lung or out of the scan. Look at the "
+                "report, at both fields of view and at the headers.",
+                name,
+            )
+        elif lung.agreement < config.least_agreement and lung.shown > config.least_compared:
             yield Finding(
                 "images-disagree",
                 f"in the {name} lung the images hardly agree after registration (local correlation "

@@ -50,17 +50,17 @@ def test_only_fine_and_large_grids_are_reduced():
 @pytest.mark.slow
 def test_a_reduced_pair_ends_where_the_pair_does():
     config = RegistrationConfig()
-    small = config.__class__(grid=config.grid.__class__(shape=(80, 64, 80), working_mm=3.6))
-    pair = phantom_pair(4, shape=(176, 160, 164), spacing_mm=(1.8, 1.8, 1.8))
+    small = config.__class__(grid=config.grid.__class__(shape=(48, 40, 48), working_mm=5.6))
+    pair = phantom_pair(4, shape=(112, 96, 108), spacing_mm=(2.8, 2.8, 2.8))
     aligned = align(pair.fixed, pair.moving, config=small)
-    assert aligned.images[0].shape == (88, 80, 82)
+    assert aligned.images[0].shape == (56, 48, 54)
     errors = []
-    for working_mm in (0.1, 3.6):
-        grid = config.grid.__class__(shape=(80, 64, 80), working_mm=working_mm)
+    for working_mm in (0.1, 5.6):
+        grid = config.grid.__class__(shape=(48, 40, 48), working_mm=working_mm)
         result = register_volumes(pair.fixed, pair.moving, config=config.__class__(grid=grid))
         assert result.fixed_mask.shape == result.valid.shape == pair.fixed.shape
         points = result.map_points(pair.fixed_landmarks)
         errors.append(np.linalg.norm(points - pair.moving_landmarks, axis=1).mean())
         lungs, found = pair.fixed_labels.data > 0, result.fixed_mask.data > 0
         assert 2 * (lungs & found).sum() / (lungs.sum() + found.sum()) > 0.95
-    assert errors[1] < errors[0] + 0.1 and errors[0] < 1.0  # mm
+    assert errors[1] < errors[0] + 0.2 and errors[0] < 2.0, errors  # mm

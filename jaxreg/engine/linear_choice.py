@@ -14,6 +14,17 @@ def common_lungs(fixed_mask: Volume, moving_mask: Volume, remnant: float) -> tup
 
     All of both masks, or the lung of one label, whichever makes the volumes more alike: a mask may
     lack a lung, have little of it, or not tell right from left.
+
+    Args:
+        fixed_mask: labels of the lungs, nonzero inside.
+        moving_mask: the same of the moving image, on its own grid.
+        remnant: logarithm of the ratio of volumes above which one lung counts as cut off.
+
+    Returns:
+        Masks of the fixed and of the moving image.
+
+    Raises:
+        ValueError: a mask is empty.
     """
     masks = (fixed_mask, moving_mask)
     for mask, name in zip(masks, ("fixed_mask", "moving_mask"), strict=True):
@@ -39,6 +50,15 @@ def single_lungs(
 
     Lungs breathe together. Fluid in one of them shifts its outline, which a linear map of both
     would follow; which of both is ill is told later, by how well the maps agree.
+
+    Args:
+        fixed_mask: labels of the lungs, nonzero inside.
+        moving_mask: the same of the moving image, on its own grid.
+        lopsided: logarithm of the ratio of the volume changes above which this is so.
+
+    Returns:
+        Boolean masks of the fixed and of the moving image for each lung; none where the lungs
+        changed alike, or are not two.
     """
     masks = (fixed_mask, moving_mask)
     labels = [np.unique(mask.data[mask.data != 0]) for mask in masks]

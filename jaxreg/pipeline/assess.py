@@ -73,10 +73,11 @@ def assess(
     mask = pair.masks[0] if fixed_mask is None else fixed_mask
     images = np.stack([found.probability, found.shown]).astype(np.float32)
     quality, shown = _in_lungs(images, half, mask)
-    valid = np.where(shown > 0.5, MEASURED, CONTINUED) * (mask.data > 0)
+    valid = np.where(shown > 0.5, np.uint8(MEASURED), np.uint8(CONTINUED))
+    valid[mask.data <= 0] = 0
     return Assessment(
         quality=Volume(quality, mask.affine),
-        valid=Volume(valid.astype(np.uint8), mask.affine),
+        valid=Volume(valid, mask.affine),
         lungs={name: lung._asdict() for name, lung in found.lungs.items()},
         warnings=warnings,
     )

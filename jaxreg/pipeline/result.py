@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -190,7 +191,7 @@ class Registration:
         from jaxreg.figures.pair import pair_figure  # matplotlib: only where drawn
 
         warped, determinant = self.warp(), self.jacobian_determinant()
-        with ThreadPoolExecutor() as pool:  # compression takes no lock: the files share the cores
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # compression takes no lock
             files = [
                 pool.submit(write_displacement, folder / "displacement.nii.gz", self.displacement),
                 pool.submit(write_volume, folder / "warped.nii.gz", warped),

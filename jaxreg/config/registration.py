@@ -30,6 +30,8 @@ class PrealignmentConfig:
         remnant: logarithm of the ratio of lung volumes above which one lung counts as cut off.
         lopsided: logarithm of the ratio of both lungs' volume changes above which each lung is
             also fitted alone.
+        window: voxels at the finest of `spacings_mm` across which tissue is compared to choose
+            among these maps.
         noise_hu: standard deviation of noise; less local contrast counts as none.
         overlap_loss: Dice coefficient of the lungs that a stage may cost.
     """
@@ -45,6 +47,7 @@ class PrealignmentConfig:
     largest_shear: float = 0.25
     remnant: float = 0.5
     lopsided: float = 0.2
+    window: int = 5
     noise_hu: float = 30.0
     overlap_loss: float = 0.02
 
@@ -52,7 +55,7 @@ class PrealignmentConfig:
         """Refuses bounds that leave no map to search, and resolutions that get coarser."""
         tuples(self, "spacings_mm", "window_hu")
         positive(self, "points", "margin_mm", "largest_rotation_rad", "largest_shift_mm")
-        positive(self, "largest_log_scale", "largest_shear", "lopsided", "noise_hu")
+        positive(self, "largest_log_scale", "largest_shear", "lopsided", "noise_hu", "window")
         ordered("prealignment.window_hu", self.window_hu)
         ordered("prealignment.spacings_mm", self.spacings_mm[::-1])
         check(

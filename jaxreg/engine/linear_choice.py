@@ -6,8 +6,6 @@ from scipy import ndimage
 from jaxreg.config import PrealignmentConfig
 from jaxreg.geometry.volume import Volume, resample
 
-_WINDOW = 5  # voxels across the window of the local correlation
-
 
 def common_lungs(fixed_mask: Volume, moving_mask: Volume, remnant: float) -> tuple[Volume, Volume]:
     """Boolean masks of the lungs to align.
@@ -116,8 +114,8 @@ def local_correlation(
         return 0.0
 
     def mean(image: np.ndarray) -> np.ndarray:
-        sums = ndimage.uniform_filter(image * both, size=_WINDOW)
-        return sums / np.maximum(ndimage.uniform_filter(both, size=_WINDOW), 1e-6)
+        sums = ndimage.uniform_filter(image * both, size=config.window)
+        return sums / np.maximum(ndimage.uniform_filter(both, size=config.window), 1e-6)
 
     first, second = (np.clip(image.data, *config.window_hu) for image in (fixed, warped))
     first, second = first - mean(first), second - mean(second)

@@ -6,7 +6,7 @@ Phantoms from the first seed on (odd ones held their breath, up to 50 mm; inhale
 turns) are compared with their true field. Development pairs (a folder each with fixed.nii.gz,
 moving.nii.gz, landmarks.csv) have a ground truth at their landmarks alone: these are moved by a
 thin-plate spline through the 50 keypoints next to them. No mask is given. Seconds are those of a
-process that has found points before, masks and prealignment apart.
+process that has found points before, masks, prealignment and lung grid apart.
 """
 
 import itertools
@@ -18,10 +18,9 @@ import numpy as np
 from harness import development_pairs, lengths, parser, print_rows
 from scipy.interpolate import RBFInterpolator
 
-from jaxreg.engine.keypoints import find_keypoints_mm
-from jaxreg.engine.prealignment import prealign
-from jaxreg.lungs.segmentation import lung_mask
 from jaxreg.phantom.pair import phantom_pair
+from jaxreg.pipeline.align import align
+from jaxreg.pipeline.keypoints import pair_keypoints
 
 SHAPE = (160, 128, 160)  # of phantoms, which span the chest: voxels of about 2.3 mm
 
@@ -56,10 +55,9 @@ def development(folder):
 def measure(name, fixed, moving, errors):
     """Figures of one pair."""
     began = time.perf_counter()
-    masks = lung_mask(fixed), lung_mask(moving)
-    matrix, _ = prealign(fixed, moving, *masks)
+    pair = align(fixed, moving)
     aligned = time.perf_counter()
-    points = find_keypoints_mm(fixed, moving, *masks, matrix)
+    points = pair_keypoints(pair)
     ended = time.perf_counter()
     error = errors(points)
     return {
@@ -69,7 +67,7 @@ def measure(name, fixed, moving, errors):
         "median mm": np.median(error),
         "p95": np.percentile(error, 95),
         "> 5 mm %": 100 * np.mean(error > 5.0),
-        "masks and prealignment s": aligned - began,
+        "masks, prealignment and lung grid s": aligned - began,
         "keypoints s": ended - aligned,
     }
 

@@ -1,6 +1,7 @@
 """Imports go strictly downward and the library keeps quiet: read from the source, not imported."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -172,3 +173,19 @@ def test_no_file_holds_a_path_of_one_machine():
 def test_machine_paths_are_recognised(folder):
     assert MACHINE_PATH.search(f'open("/{folder}/me/scan.nii.gz")')
     assert not MACHINE_PATH.search(f"https://example.org/{folder}/me and ./{folder}/me")
+
+
+def test_benchmarks_import_what_there_is():
+    """They are run by hand only: a name that moved would be found late."""
+    missing = []
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxreg"):
+                module = importlib.import_module(str(node.module))
+                missing += [
+                    f"{path.name}: {node.module}.{name.name}"
+                    for name in node.names
+                    if not hasattr(module, name.name)
+                    and f"{node.module}.{name.name}" not in MODULES
+                ]
+    assert not missing

@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
-from jaxreg.config import RegistrationConfig
+from jaxreg.config import LungGridConfig, RegistrationConfig
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.reduction import expanded, factors_to, reduced, reduced_labels
 from jaxreg.geometry.volume import Volume
 from jaxreg.phantom.pair import phantom_pair
 from jaxreg.pipeline.align import align, working_factors
 from jaxreg.pipeline.registration import register_volumes
+from jaxreg.training.pairs import prepare
 
 AFFINE = np.array([[0, -0.7, 0, 5], [0.6, 0, 0, -3], [0, 0, -2.0, 9], [0, 0, 0, 1.0]])
 
@@ -49,18 +50,32 @@ def test_only_fine_and_large_grids_are_reduced():
 
 @pytest.mark.slow
 def test_a_reduced_pair_ends_where_the_pair_does():
-    config = RegistrationConfig()
-    small = config.__class__(grid=config.grid.__class__(shape=(48, 40, 48), working_mm=5.6))
+    def config(working_mm):
+        return RegistrationConfig(grid=LungGridConfig(shape=(48, 40, 48), working_mm=working_mm))
+
     pair = phantom_pair(4, shape=(112, 96, 108), spacing_mm=(2.8, 2.8, 2.8))
-    aligned = align(pair.fixed, pair.moving, config=small)
+    aligned = align(pair.fixed, pair.moving, config=config(5.6))
     assert aligned.images[0].shape == (56, 48, 54)
     errors = []
     for working_mm in (0.1, 5.6):
-        grid = config.grid.__class__(shape=(48, 40, 48), working_mm=working_mm)
-        result = register_volumes(pair.fixed, pair.moving, config=config.__class__(grid=grid))
+        result = register_volumes(pair.fixed, pair.moving, config=config(working_mm))
         assert result.fixed_mask.shape == result.valid.shape == pair.fixed.shape
         points = result.map_points(pair.fixed_landmarks)
         errors.append(np.linalg.norm(points - pair.moving_landmarks, axis=1).mean())
         lungs, found = pair.fixed_labels.data > 0, result.fixed_mask.data > 0
         assert 2 * (lungs & found).sum() / (lungs.sum() + found.sum()) > 0.95
     assert errors[1] < errors[0] + 0.2 and errors[0] < 2.0, errors  # mm
+
+
+def test_lobes_of_a_fine_scan_are_trained_on():
+    pair = phantom_pair(4, shape=(72, 60, 68))
+    small = np.diag([0.12, 0.12, 0.12, 1.0])  # a chest of voxels below a millimetre
+    scans = [
+        Volume(volume.data, small @ volume.affine)
+        for volume in (pair.fixed, pair.moving, pair.fixed_labels, pair.moving_labels)
+    ]
+    points = [small[0, 0] * p for p in (pair.fixed_landmarks, pair.moving_landmarks)]
+    assert max(working_factors(scans[0].grid, LungGridConfig(shape=(24, 16, 24)))) > 1
+    prepared = prepare(*scans, (points[0], points[1]), grid=(24, 16, 24))
+    for labels in (prepared.fixed_labels, prepared.moving_labels):
+        assert set(np.unique(labels)) == set(range(6))

@@ -149,7 +149,7 @@ def test_a_field_of_any_tool_is_judged_as_a_registration_is(pair):
         judged = registration_of_field(wrong, pair.fixed, pair.moving, config=CONFIG)
         said = {(w["code"], w["lung"]) for w in judged.warnings}
         assert {(code, "right"), (code, "left")} <= said
-        assert max(lung["quality"] for lung in judged.summary["lungs"].values()) < 0.4
+        assert max(lung["quality"] for lung in judged.summary["lungs"].values()) < 0.5
 
 
 @pytest.mark.slow

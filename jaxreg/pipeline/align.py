@@ -128,9 +128,15 @@ def _working(
     check_ct(image, name)
     if mask is not None:
         require_same_grid(image, mask, (name, f"{name}_mask"))
-    factors = working_factors(image.grid, config)
-    small = reduced(image, factors)
-    return small, None if mask is None else reduced_labels(mask, factors)
+    small = reduced(image, working_factors(image.grid, config))
+    return small, working_labels(mask, config)
+
+
+def working_labels(labels: Volume | None, config: LungGridConfig) -> Volume | None:
+    """Labels of an image on the grid on which it is worked on (`AlignedPair.images`)."""
+    if labels is None:
+        return None
+    return reduced_labels(labels, working_factors(labels.grid, config))
 
 
 def working_factors(grid: Grid, config: LungGridConfig) -> tuple[int, int, int]:

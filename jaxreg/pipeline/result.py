@@ -158,7 +158,7 @@ class Registration:
     def _correlations(self, lungs: np.ndarray) -> tuple[float, float]:
         """Pearson's coefficient of both images before and after, over at most `_SAMPLES` voxels."""
         chosen = np.flatnonzero(lungs)
-        chosen = np.unravel_index(chosen[:: -(-len(chosen) // _SAMPLES)], lungs.shape)
+        chosen = np.unravel_index(chosen[:: max(1, -(-len(chosen) // _SAMPLES))], lungs.shape)
         lattice = np.linalg.inv(self.moving.affine) @ self.fixed.affine
         voxels = transform(lattice, np.stack(chosen, axis=1)).T
         last = np.array(self.moving.shape)[:, None] - 0.5

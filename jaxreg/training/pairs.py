@@ -24,7 +24,7 @@ from jaxreg.lungs.pair import labels_of_pair
 from jaxreg.ops.pyramid import halve
 from jaxreg.ops.types import Shape
 from jaxreg.phantom.pair import phantom_pair
-from jaxreg.pipeline.align import align
+from jaxreg.pipeline.align import align, working_labels
 from jaxreg.pipeline.keypoints import pair_keypoints
 from jaxreg.training.losses import Example
 from jaxreg.training.prepared import entry_name, prepare_files
@@ -96,7 +96,8 @@ def prepare(
     keypoints = np.zeros((2, KEYPOINTS, 3), np.float32)
     keypoints[0, :count] = points_on_grid(fixed_points[chosen], pair.grid)
     keypoints[1, :count] = points_on_grid(moving_points[chosen], pair.grid, matrix=pair.matrix)
-    labels = labels_of_pair(fixed_labels, moving_labels, pair.masks)
+    given = [working_labels(labels, config.grid) for labels in (fixed_labels, moving_labels)]
+    labels = labels_of_pair(given[0], given[1], pair.masks)
     most = int(labels[0].data.max())
     if most > MOST_LABELS:
         raise ValueError(

@@ -5,8 +5,9 @@ from jaxreg.config import LungGridConfig, RegistrationConfig
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.reduction import expanded, factors_to, reduced, reduced_labels
 from jaxreg.geometry.volume import Volume
+from jaxreg.lungs.pair import labels_of_pair
 from jaxreg.phantom.pair import phantom_pair
-from jaxreg.pipeline.align import align, working_factors
+from jaxreg.pipeline.align import align, working_factors, working_labels
 from jaxreg.pipeline.registration import register_volumes
 from jaxreg.training.pairs import prepare
 
@@ -67,9 +68,9 @@ def test_a_reduced_pair_ends_where_the_pair_does():
     assert errors[1] < errors[0] + 0.2 and errors[0] < 2.0, errors  # mm
 
 
-def test_lobes_of_a_fine_scan_are_trained_on():
+def test_labels_of_a_fine_scan_are_trained_on():
     pair = phantom_pair(4, shape=(72, 60, 68))
-    small = np.diag([0.12, 0.12, 0.12, 1.0])  # a chest of voxels below a millimetre
+    small = np.diag([0.12, 0.12, 0.12, 1.0])  # voxels below a millimetre, and a tiny chest
     scans = [
         Volume(volume.data, small @ volume.affine)
         for volume in (pair.fixed, pair.moving, pair.fixed_labels, pair.moving_labels)
@@ -77,5 +78,18 @@ def test_lobes_of_a_fine_scan_are_trained_on():
     points = [small[0, 0] * p for p in (pair.fixed_landmarks, pair.moving_landmarks)]
     assert max(working_factors(scans[0].grid, LungGridConfig(shape=(24, 16, 24)))) > 1
     prepared = prepare(*scans, (points[0], points[1]), grid=(24, 16, 24))
-    for labels in (prepared.fixed_labels, prepared.moving_labels):
-        assert set(np.unique(labels)) == set(range(6))
+    fixed, moving = prepared.fixed_labels > 0, prepared.moving_labels > 0
+    assert 2 * (fixed & moving).sum() / (fixed.sum() + moving.sum()) > 0.8
+
+
+def test_lobes_keep_their_numbers_when_they_are_reduced():
+    pair = phantom_pair(4, shape=(72, 60, 68))
+    config = RegistrationConfig(grid=LungGridConfig(shape=(24, 24, 24), working_mm=12.0))
+    lobes = (pair.fixed_labels, pair.moving_labels)
+    aligned = align(
+        pair.fixed, pair.moving, fixed_mask=lobes[0], moving_mask=lobes[1], config=config
+    )
+    given = [working_labels(labels, config.grid) for labels in lobes]
+    for labels, image in zip(labels_of_pair(*given, aligned.masks), aligned.images, strict=True):
+        assert labels.shape == image.shape != pair.fixed.shape
+        assert set(np.unique(labels.data)) == set(range(6))

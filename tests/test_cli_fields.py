@@ -313,3 +313,10 @@ def test_an_image_that_the_field_does_not_reach_is_refused(folder, tmp_path, cap
     assert run("warp", tmp_path / "far.nii.gz", *words) == 1
     assert "IMAGE: expected an image that the field reaches" in capsys.readouterr().err
     assert not (tmp_path / "w.nii.gz").exists()
+
+
+def test_the_demo_does_not_write_over_scans(tmp_path, capsys):
+    (tmp_path / "fixed.nii.gz").write_bytes(b"mine")
+    assert run("demo", "--out", tmp_path) == 1
+    assert "expected a folder without scans of yours" in capsys.readouterr().err
+    assert (tmp_path / "fixed.nii.gz").read_bytes() == b"mine"

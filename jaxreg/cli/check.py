@@ -48,8 +48,8 @@ def command(
     """
     import numpy as np
 
+    from jaxreg.geometry.resampling import verify_field
     from jaxreg.io.images import read_displacement
-    from jaxreg.ops.verification import verify
 
     if (fixed is None) != (moving is None):
         raise ValueError("--fixed and --moving: expected both or none, got one. Give both images.")
@@ -60,7 +60,7 @@ def command(
     keep_compiled_programs()
     given = read_displacement(field)
     _, measures = determinant_measures(given, field, mask)
-    verified = verify(given.to_voxels())
+    verified = verify_field(given)
     measures |= {
         "cells": verified.cells,
         "uncertified_cells": verified.uncertified,

@@ -13,6 +13,7 @@ from jaxreg.config import METHODS
 if TYPE_CHECKING:
     from jaxreg.phantom.pair import PhantomPair
 
+_PAIR, _LOBES = ("fixed.nii.gz", "moving.nii.gz", "landmarks.csv"), "fixed_lobes.nii.gz"
 SEED = 20_000_000  # of the phantoms for tests, none of which was trained on
 
 
@@ -30,6 +31,11 @@ def command(out: Path, method: str) -> int:
 
     keep_compiled_programs()
     prepare_folder(out)
+    if any((out / name).exists() for name in _PAIR) and not (out / _LOBES).exists():
+        raise ValueError(
+            f"--out: expected a folder without scans of yours, got {out}, which has "
+            f"{' or '.join(_PAIR)}. Choose another folder."
+        )
     click.echo("generating a breathing thorax ...")
     pair = phantom_pair(SEED, shape=(144, 112, 128), spacing_mm=(2.4, 2.4, 2.5))
     click.echo("registering ...")

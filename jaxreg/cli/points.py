@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from jaxreg.geometry.volume import DisplacementField
 
-_ENDINGS = (".csv", ".fcsv", ".mrk.json", ".json")
-
 
 @click.command("points")
 @click.argument("points", type=options.FILE)
@@ -40,10 +38,10 @@ def command(points: Path, field: Path, out: Path, inverse: bool) -> int:
         Exit status.
     """
     from jaxreg.io.images import read_displacement
-    from jaxreg.io.point_lists import read_points, write_points
+    from jaxreg.io.point_lists import ENDINGS, read_points, write_points
     from jaxreg.io.points import read_landmarks, space_of_pairs, write_landmarks
 
-    prepare_file(out, (points, field), endings=_ENDINGS)
+    prepare_file(out, (points, field), endings=ENDINGS)
     space = space_of_pairs(points)
     if space is not None:
         if not out.name.lower().endswith(".csv"):

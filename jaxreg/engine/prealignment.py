@@ -24,7 +24,7 @@ from scipy.spatial.transform import Rotation
 
 from jaxreg.config import PrealignmentConfig
 from jaxreg.engine.linear_choice import boolean, common_lungs, local_correlation, single_lungs
-from jaxreg.geometry.reduction import block_mean
+from jaxreg.geometry.reduction import block_affine, block_mean
 from jaxreg.geometry.volume import Volume, transform
 
 _ARM_MM = 100.0  # turns angles, logarithms of scales and shears into millimetres
@@ -64,8 +64,8 @@ def prealign(
     if len(found) == 1:
         return found[0]
     spacing_mm = config.spacings_mm[-1]
-    images = [reduced(image, spacing_mm) for image in (fixed, moving)]
-    both = [reduced(boolean(mask), spacing_mm) for mask in (fixed_mask, moving_mask)]
+    images = [at_spacing(image, spacing_mm) for image in (fixed, moving)]
+    both = [at_spacing(boolean(mask), spacing_mm) for mask in (fixed_mask, moving_mask)]
     return max(
         found,
         key=lambda one: local_correlation(
@@ -148,7 +148,7 @@ def at_limit(matrix: np.ndarray, config: PrealignmentConfig) -> list[str]:
     return [name for name, (found, most) in parts.items() if np.abs(found).max() > 0.98 * most]
 
 
-def reduced(volume: Volume, spacing_mm: float) -> Volume:
+def at_spacing(volume: Volume, spacing_mm: float) -> Volume:
     """An image or mask by block means at about `spacing_mm`; a mask is where half of a block is."""
     data, affine = _reduce(volume, spacing_mm)
     mask = volume.data.dtype.kind in "bui"
@@ -272,9 +272,7 @@ def _reduce(
     factors = np.maximum(1, np.rint(spacing_mm / np.array(volume.spacing_mm))).astype(int)
     image = volume.data.astype(np.float32)
     image = image if window_hu is None else np.clip(image, *window_hu)
-    blocks = np.diag([*factors, 1.0])
-    blocks[:3, 3] = (factors - 1) / 2  # centre of the first block
-    return block_mean(image, factors), volume.affine @ blocks
+    return block_mean(image, factors), block_affine(volume.affine, factors)
 
 
 def _sample(image: np.ndarray, voxels: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ The result is float32 and made a few planes at a time; the image itself is never
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def reduced(volume: Volume, factors: tuple[int, int, int]) -> Volume:
         planes[axis] = slice(start * factor, (start + _PLANES) * factor)
         parts.append(block_mean(volume.data[tuple(planes)], np.array(factors)))
     result = np.concatenate(parts, axis)
-    return Volume(result, _block_affine(volume.affine, factors))
+    return Volume(result, block_affine(volume.affine, factors))
 
 
 def reduced_labels(volume: Volume, factors: tuple[int, int, int]) -> Volume:
@@ -63,7 +64,7 @@ def reduced_labels(volume: Volume, factors: tuple[int, int, int]) -> Volume:
         np.minimum(np.arange(0, n, factor) + (factor - 1) // 2, n - 1)
         for n, factor in zip(volume.shape, factors, strict=True)
     ]
-    return Volume(volume.data[np.ix_(*index)], _block_affine(volume.affine, factors))
+    return Volume(volume.data[np.ix_(*index)], block_affine(volume.affine, factors))
 
 
 def expanded(volume: Volume, grid: Grid, factors: tuple[int, int, int]) -> Volume:
@@ -92,7 +93,8 @@ def block_mean(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
     return image
 
 
-def _block_affine(affine: np.ndarray, factors) -> np.ndarray:
+def block_affine(affine: np.ndarray, factors: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The (4, 4) affine of the grid of blocks: its voxels lie in their middles."""
     blocks = np.diag([*factors, 1.0])
     blocks[:3, 3] = (np.array(factors) - 1) / 2  # centre of the first block
     return affine @ blocks

@@ -18,6 +18,7 @@ from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.ops.interpolation import sample, sample_majority, sample_nearest
 from jaxreg.ops.jacobian import jacobian_determinant
 from jaxreg.ops.types import Displacement, Number
+from jaxreg.ops.verification import Verification, verify
 
 PLANES = 4  # planes worked on at a time
 SLAB = 16  # planes of which the Jacobian is taken at a time
@@ -153,6 +154,11 @@ def field_determinant(field: DisplacementField) -> Volume:
 
 
 _determinant = jax.jit(jacobian_determinant)
+
+
+def verify_field(field: DisplacementField) -> Verification:
+    """What `jaxreg.ops.verification.verify` says of a field in world mm, as it is written."""
+    return verify(field.data, voxel_from_vector=np.linalg.inv(field.affine[:3, :3]))
 
 
 @jax.jit

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxreg.io.atomic import replacing
+from jaxreg.io.labelled import SIGNS
 
-_SIGNS = {"RAS": np.array([1.0, 1.0, 1.0]), "LPS": np.array([-1.0, -1.0, 1.0])}
 _COLUMNS = tuple(f"{image}_{axis}" for image in ("fixed", "moving") for axis in "xyz")
 
 
@@ -73,7 +73,7 @@ def read_landmarks(path: str | os.PathLike, *, space: str | None = None) -> Land
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected CSV text, got binary data. Check the name.") from error
     comments = [line for line in lines if line.startswith("#")]
-    signs = _SIGNS[stated_space(path, comments, given=space)]
+    signs = SIGNS[stated_space(path, comments, given=space)]
     numbered = [(i, x) for i, x in enumerate(lines, 1) if x.strip() and not x.startswith("#")]
     header = [name.strip().lower() for name in numbered[0][1].split(",")] if numbered else []
     if sorted(set(header) - {"kind"}) != sorted(_COLUMNS) or len(set(header)) != len(header):
@@ -114,7 +114,7 @@ def write_landmarks(path: str | os.PathLike, landmarks: Landmarks, *, space: str
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("kind", *_COLUMNS))
     points = np.concatenate([landmarks.fixed, landmarks.moving], axis=1)
-    points = points * np.tile(_SIGNS[space.upper()], 2)
+    points = points * np.tile(SIGNS[space.upper()], 2)
     for kind, row in zip(landmarks.kind, points, strict=True):
         writer.writerow((kind, *(f"{x:.3f}" for x in row)))
     with replacing(path) as temporary:
@@ -159,6 +159,6 @@ def stated_space(path: str | os.PathLike, comments: list[str], *, given: str | N
 
 
 def _known_space(name: str, text: str) -> str:
-    if text.upper() not in _SIGNS:
+    if text.upper() not in SIGNS:
         raise ValueError(f"{name}: expected RAS or LPS, got '{text}'. Use one of the two.")
     return text.upper()

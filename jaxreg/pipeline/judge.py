@@ -1,7 +1,7 @@
-"""A displacement field of any tool, assessed as a registration of jaxreg is."""
+"""Measures and warnings of a registration, or of a field that another tool made."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -9,11 +9,55 @@ from jaxreg.config import RegistrationConfig
 from jaxreg.geometry.grid import transform
 from jaxreg.geometry.inversion import affine_part
 from jaxreg.geometry.reduction import expanded
+from jaxreg.geometry.resampling import verify_field
 from jaxreg.geometry.volume import DisplacementField, Volume
-from jaxreg.pipeline.align import align, working_factors
+from jaxreg.ops.types import Displacement
+from jaxreg.pipeline.align import AlignedPair, align, working_factors
 from jaxreg.pipeline.assess import assess
 from jaxreg.pipeline.result import Registration
-from jaxreg.trust.findings import doubt_of_correlation
+from jaxreg.trust.findings import Finding, doubt_of_correlation
+
+
+def judged(
+    registration: Registration,
+    pair: AlignedPair,
+    u: Displacement,
+    *,
+    config: RegistrationConfig = RegistrationConfig(),
+    notes: Sequence[Finding] = (),
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Registration:
+    """A registration with its quality, what was compared, measures and warnings.
+
+    Args:
+        registration: without them; its lungs are replaced by those of `pair` on its fixed grid.
+        pair: both images on the lung grid.
+        u: displacement on that grid, voxels, (X, Y, Z, 3).
+        config: settings.
+        notes: what is doubtful about the files; they come first among the warnings.
+        progress: called with the name of each stage when it begins.
+
+    Returns:
+        The registration.
+    """
+    progress("quality")
+    grid = registration.fixed.grid
+    lungs = expanded(pair.masks[0], grid, working_factors(grid, config.grid))
+    assessment = assess(pair, u, fixed_mask=lungs, config=config)
+    summary = {**registration.summary, "lungs": assessment.lungs}
+    registration = dataclasses.replace(
+        registration,
+        fixed_mask=lungs,
+        quality=assessment.quality,
+        valid=assessment.valid,
+        summary=summary,
+    )
+    progress("measures")
+    summary |= registration.measures()
+    before, after = summary["correlation_before"], summary["correlation_after"]
+    fell = doubt_of_correlation(before, after, config=config.trust)
+    summary["warnings"] = [doubt._asdict() for doubt in (*notes, *assessment.warnings, *fell)]
+    return registration
 
 
 def registration_of_field(
@@ -56,27 +100,14 @@ def registration_of_field(
         config=config,
         progress=progress,
     )
-    progress("quality")
     on_pair = field.on_grid(pair.grid)
     voxels = np.moveaxis(np.indices(pair.grid.shape, np.float32), 0, -1)
     world = pair.grid.world_from_voxel(voxels)
     ends = transform(np.linalg.inv(matrix), world + on_pair.data)
     u = (pair.grid.voxel_from_world(ends) - voxels).astype(np.float32)
-    lungs = expanded(pair.masks[0], fixed.grid, working_factors(fixed.grid, config.grid))
-    assessment = assess(pair, u, fixed_mask=lungs, config=config)
-    registration = Registration(
-        fixed,
-        moving,
-        field if field.grid.matches(fixed.grid) else field.on_grid(fixed.grid),
-        lungs,
-        matrix,
-        {"method": "field", "lungs": assessment.lungs},
-        quality=assessment.quality,
-        valid=assessment.valid,
-    )
-    measures = registration.measures()
-    before, after = measures["correlation_before"], measures["correlation_after"]
-    fell = doubt_of_correlation(before, after, config=config.trust)
-    warnings = [doubt._asdict() for doubt in (*assessment.warnings, *fell)]
-    summary = {**registration.summary, **measures, "warnings": warnings}
-    return dataclasses.replace(registration, summary=summary)
+    on_fixed = field if field.grid.matches(fixed.grid) else field.on_grid(fixed.grid)
+    verified = verify_field(on_fixed)
+    certificate = {"uncertified": verified.uncertified, "smallest": verified.smallest}
+    summary = {"method": "field", "certificate": certificate, "seconds": {}}
+    unjudged = Registration(fixed, moving, on_fixed, pair.masks[0], matrix, summary)
+    return judged(unjudged, pair, u, config=config, progress=progress)

@@ -18,20 +18,18 @@ from jaxreg.config import (
     method_name,
     with_method,
 )
-from jaxreg.geometry.reduction import expanded
-from jaxreg.geometry.resampling import field_on_grid
+from jaxreg.geometry.resampling import field_on_grid, verify_field
 from jaxreg.geometry.volume import DisplacementField, Volume, resample
 from jaxreg.network.weights import load_named, weights_digest
 from jaxreg.ops.certificate import Repair, repair
 from jaxreg.ops.deformation import compose
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.types import AnyArray, Displacement, Mask, Spacing
-from jaxreg.ops.verification import Verification, verify
-from jaxreg.pipeline.align import AlignedPair, align, working_factors
-from jaxreg.pipeline.assess import assess
+from jaxreg.pipeline.align import AlignedPair, align
+from jaxreg.pipeline.judge import judged
 from jaxreg.pipeline.result import Registration
 from jaxreg.pipeline.stages import cascade_stage, network_displacement, optimiser_stage
-from jaxreg.trust.findings import Finding, doubt_of_correlation
+from jaxreg.trust.findings import Finding
 
 Params = Mapping[str, Any]
 
@@ -152,33 +150,17 @@ def register_volumes(
     clock("certificate")
     field = field_on_grid(u, pair.grid, fixed.grid, matrix=pair.matrix)
     field, certificate = _certified(field, config.certificate)
-    clock("quality")
-    lungs = expanded(pair.masks[0], fixed.grid, working_factors(fixed.grid, config.grid))
-    assessment = assess(pair, u, fixed_mask=lungs, config=config)
-    clock("measures")
     summary = _summary(fixed, moving, pair, config, networks, certificate)
     summary["masks"] = {
         "fixed": "found" if fixed_mask is None else "given",
         "moving": "found" if moving_mask is None else "given",
     }
-    summary["lungs"] = assessment.lungs
-    registration = Registration(
-        fixed,
-        moving,
-        field,
-        lungs,
-        pair.matrix,
-        summary,
-        quality=assessment.quality,
-        valid=assessment.valid,
-        inverse_consistency=error,
+    unjudged = Registration(
+        fixed, moving, field, pair.masks[0], pair.matrix, summary, inverse_consistency=error
     )
-    summary |= registration.measures()
-    before, after = summary["correlation_before"], summary["correlation_after"]
-    fell = doubt_of_correlation(before, after, config=config.trust)
-    summary["warnings"] = [doubt._asdict() for doubt in (*notes, *assessment.warnings, *fell)]
+    registration = judged(unjudged, pair, u, config=config, notes=notes, progress=clock)
     clock("")
-    summary["seconds"] = clock.seconds
+    registration.summary["seconds"] = clock.seconds
     return registration
 
 
@@ -231,7 +213,7 @@ def _certified(
     field: DisplacementField, config: CertificateConfig
 ) -> tuple[DisplacementField, dict[str, Any]]:
     """The field, repaired where a cell could fold; what was done, and what verification says."""
-    found, report = _verified(field), Repair(cells=0, voxels=0, largest_change_mm=0.0)
+    found, report = verify_field(field), Repair(cells=0, voxels=0, largest_change_mm=0.0)
     if config.enabled and not found.smallest >= config.margin:
         repaired, report = repair(
             field.to_voxels(),
@@ -240,15 +222,9 @@ def _certified(
             rounds=config.rounds,
         )
         field = DisplacementField.from_voxels(repaired, field.affine)
-        found = _verified(field)
+        found = verify_field(field)
     verified = {"uncertified": found.uncertified, "smallest": found.smallest}
     return field, report._asdict() | verified
-
-
-def _verified(field: DisplacementField) -> Verification:
-    """What verification says of a field as it is written, in mm."""
-    voxel_from_mm = np.linalg.inv(field.affine[:3, :3])
-    return verify(field.data, voxel_from_vector=voxel_from_mm)
 
 
 def _summary(fixed, moving, pair, config, networks, certificate) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Registration:
     displacement: DisplacementField
     fixed_mask: Volume
     prealignment: np.ndarray
-    summary: Mapping[str, Any]
+    summary: dict[str, Any]
     quality: Volume | None = None
     valid: Volume | None = None
     inverse_consistency: Volume | None = None

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 
 from jaxreg.config import PrealignmentConfig
-from jaxreg.engine.prealignment import linear_similarity, prealign, reduced
+from jaxreg.engine.prealignment import at_spacing, linear_similarity, prealign
 from jaxreg.geometry.volume import Volume
 
 Signs = tuple[int, int, int]
@@ -38,7 +38,7 @@ def similarity_by_orientation(
     coarse = dataclasses.replace(config, spacings_mm=config.spacings_mm[:1])
     spacing_mm = coarse.spacings_mm[0]
     fixed, moving, fixed_mask, moving_mask = (
-        reduced(volume, spacing_mm) for volume in (fixed, moving, fixed_mask, moving_mask)
+        at_spacing(volume, spacing_mm) for volume in (fixed, moving, fixed_mask, moving_mask)
     )
     lungs = moving.world_from_voxel(np.argwhere(moving_mask.data > 0))
     middle = lungs.mean(axis=0)

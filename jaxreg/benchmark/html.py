@@ -19,9 +19,10 @@ from jaxreg.benchmark.charts import Records, method_colours, overlap_chart, tre_
 from jaxreg.benchmark.naming import file_name
 from jaxreg.benchmark.results import Record
 from jaxreg.benchmark.rows import case_rows
-from jaxreg.benchmark.slices import data_uri, embedded_slices
+from jaxreg.benchmark.slices import embedded_slices
 from jaxreg.benchmark.table import Row, columns, shown
 from jaxreg.figures.comparison import image_figure, jacobian_figure
+from jaxreg.figures.embedded import data_uri
 from jaxreg.figures.thumbnails import read_thumbnail
 from jaxreg.figures.views import DIFFERENCE_COLOURS, VOLUME_COLOURS
 from jaxreg.io.atomic import replacing

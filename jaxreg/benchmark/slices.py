@@ -1,6 +1,5 @@
 """Thumbnails as images within an HTML page: coronal slices side by side, as data URIs."""
 
-import base64
 import io
 import math
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 
+from jaxreg.figures.embedded import data_uri
 from jaxreg.figures.thumbnails import Thumbnail, read_thumbnail
 
 _SLICES_BYTES = 22_000_000  # of all slices in a page
@@ -81,8 +81,3 @@ def _uri(volume, kind) -> str:
     colours = np.repeat(mosaic[..., None], 3, axis=-1)
     matplotlib.image.imsave(buffer, colours, format=kind, pil_kwargs=options)
     return data_uri(buffer.getvalue(), kind)
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    """Bytes of an image file as a data URI; `kind` is "png" or "jpeg"."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -18,6 +18,7 @@ from jaxreg.config.registration import PrealignmentConfig as PrealignmentConfig
 from jaxreg.config.registration import RegistrationConfig as RegistrationConfig
 from jaxreg.config.registration import method_name as method_name
 from jaxreg.config.registration import with_method as with_method
+from jaxreg.config.series import SeriesConfig as SeriesConfig
 from jaxreg.config.text import from_json as from_json
 from jaxreg.config.text import load_config as load_config
 from jaxreg.config.text import network_from_dict as network_from_dict

@@ -10,6 +10,7 @@ from jaxreg.config.checks import below_one_voxel, check, ordered, positive, tupl
 from jaxreg.config.keypoints import KeypointConfig
 from jaxreg.config.lungs import LungConfig
 from jaxreg.config.network import NetworkConfig
+from jaxreg.config.series import SeriesConfig
 from jaxreg.config.trust import TrustConfig
 
 
@@ -205,6 +206,7 @@ class RegistrationConfig:
         keypoints: detection and matching of keypoints.
         trust: how quality is estimated, and what is warned of.
         certificate: verification and repair of folds.
+        series: phases over time, where there are more than two images.
         inverse_consistency: whether the pair is registered in the other direction too, for a map
             of the inverse-consistency error.
     """
@@ -217,6 +219,7 @@ class RegistrationConfig:
     keypoints: KeypointConfig = KeypointConfig()
     trust: TrustConfig = TrustConfig()
     certificate: CertificateConfig = CertificateConfig()
+    series: SeriesConfig = SeriesConfig()
     inverse_consistency: bool = False
 
     def __post_init__(self):

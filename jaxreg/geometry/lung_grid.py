@@ -5,6 +5,8 @@ the prealignment. Any orientation, size and field of view of the two images end 
 networks and refinement see lungs in one pose and one order of axes.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from jaxreg.config import LungGridConfig
@@ -57,7 +59,17 @@ def grid_around_lungs(
     Returns:
         The box of the lungs with a margin on each side.
     """
-    boxes = [lung_box(fixed_mask), lung_box(moving_mask, matrix=np.linalg.inv(matrix))]
+    moving_box = lung_box(moving_mask, matrix=np.linalg.inv(matrix))
+    return grid_around_boxes([lung_box(fixed_mask), moving_box], config=config)
+
+
+def grid_around_boxes(boxes: Sequence[np.ndarray], *, config: LungGridConfig) -> Grid:
+    """Grid around boxes of lungs, axes parallel to RAS.
+
+    Args:
+        boxes: lower and upper corner of each in world RAS mm, (2, 3).
+        config: number of voxels, whose size follows from the boxes, and margin around them.
+    """
     lower = np.min([box[0] for box in boxes], axis=0) - config.margin_mm
     upper = np.max([box[1] for box in boxes], axis=0) + config.margin_mm
     shape = config.shape

@@ -12,6 +12,7 @@ import csv
 import dataclasses
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,32 @@ def write_landmarks(path: str | os.PathLike, landmarks: Landmarks, *, space: str
     points = points * np.tile(SIGNS[space.upper()], 2)
     for kind, row in zip(landmarks.kind, points, strict=True):
         writer.writerow((kind, *(f"{x:.3f}" for x in row)))
+    with replacing(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def write_trajectories(
+    path: str | os.PathLike,
+    phases: Sequence[str],
+    positions: Sequence[np.ndarray],
+    labels: Sequence[str] | None = None,
+) -> None:
+    """Writes where points are over time as CSV, one line a point and phase, RAS mm.
+
+    Args:
+        path: file to write.
+        phases: names of the T phases.
+        positions: (N, 3) in each phase, RAS mm.
+        labels: of the points; their numbers if None.
+    """
+    labels = [str(number) for number in range(len(positions[0]))] if labels is None else labels
+    text = io.StringIO()
+    text.write("# space: RAS\n")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("label", "phase", "x", "y", "z"))
+    for number, label in enumerate(labels):
+        for phase, points in zip(phases, positions, strict=True):
+            writer.writerow((label, phase, *(f"{x:.3f}" for x in points[number])))
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 

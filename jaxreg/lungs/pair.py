@@ -40,12 +40,25 @@ def lungs_of_pair(
     check_ct(moving, "moving")
     given = (fixed_mask, moving_mask)
     with ThreadPoolExecutor() as pool:
-        find = functools.partial(_lungs, config=config)
+        find = functools.partial(lungs_of_image, config=config)
         fixed_lungs, moving_lungs = pool.map(find, (fixed, moving), given, ("fixed", "moving"))
     return fixed_lungs, moving_lungs
 
 
-def _lungs(image: Volume, mask: Volume | None, name: str, config: LungConfig) -> Volume:
+def lungs_of_image(
+    image: Volume, mask: Volume | None, name: str, *, config: LungConfig = LungConfig()
+) -> Volume:
+    """Lungs of one image, given or found, labelled as by `lungs_of_pair`.
+
+    Args:
+        image: chest CT in HU, (X, Y, Z).
+        mask: lungs, nonzero inside, on its grid; found if None.
+        name: of the image, with which errors begin.
+        config: of the segmentation.
+
+    Raises:
+        ValueError: the mask is empty or on another grid, or no lung is found.
+    """
     if mask is None:
         try:
             return lung_mask(image, config=config)

@@ -13,7 +13,7 @@ import scipy.ndimage
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.phantom import anatomy
 from jaxreg.phantom.motion import draw_motion
-from jaxreg.phantom.scan import Scan, displacement_mm, draw_subject, render
+from jaxreg.phantom.scan import Scan, Subject, displacement_mm, draw_subject, render
 
 _LANDMARKS_PER_LOBE = 80
 _MAX_MOTION_MM = 60.0
@@ -66,13 +66,14 @@ def phantom_pair(
         moving_shift_mm: how much further to the right, front and head the patient and the grid
             lie in the moving scan.
     """
-    _check(seed, shape, spacing_mm, motion, fixed_phase, moving_shift_mm)
+    check(seed, shape, spacing_mm, motion)
+    _check_pair(fixed_phase, moving_shift_mm)
     subject = draw_subject(np.random.default_rng([seed, 0]))
     respiration = draw_motion(
         np.random.default_rng([seed, 1]), subject.thorax.cavity, subject.lung_points, motion
     )
     rng = np.random.default_rng([seed, 2])
-    axes = _grid_axes(rng, subject.thorax, shape, spacing_mm)
+    axes = grid_axes(rng, subject.thorax, shape, spacing_mm)
     origin = rng.uniform(-90.0, 90.0, size=3)  # of the anatomical coordinates in the world
     noise_hu = rng.uniform(6.0, 20.0)
     doses = {"inhale": 1.0, "exhale": 0.25}  # a quarter of the dose doubles the noise
@@ -96,13 +97,13 @@ def phantom_stills(seed: int, *, shape: Sequence[int]) -> tuple[tuple[Volume, Vo
         seed: subject and respiratory motion, those of `phantom_pair` with motion "4dct".
         shape: voxels along x, y, z; the grid spans the chest.
     """
-    _check(seed, shape, None, "4dct", "inhale", (0.0, 0.0, 0.0))
+    check(seed, shape, None, "4dct")
     subject = draw_subject(np.random.default_rng([seed, 0]))
     respiration = draw_motion(
         np.random.default_rng([seed, 1]), subject.thorax.cavity, subject.lung_points, "4dct"
     )
     rng = np.random.default_rng([seed, 2])
-    axes = _grid_axes(rng, subject.thorax, shape, None)
+    axes = grid_axes(rng, subject.thorax, shape, None)
     affine = np.diag([*(axis[1] - axis[0] for axis in axes), 1.0])
     affine[:3, 3] = [axis[0] for axis in axes]
     scan = Scan(axes, blur_mm=0.25 * float(np.diag(affine)[:3].mean()), noise_hu=0.0)
@@ -123,10 +124,10 @@ def _assemble(origin, subject, respiration, axes, images, labels, fixed_phase, m
     wall = respiration.wall_map if forward else respiration.wall_inverse
     field = displacement_mm(content, axes) + shift.astype(np.float32)
     wall_field = displacement_mm(wall, axes) + shift.astype(np.float32)
-    nodes = _branchings(subject, axes)
+    nodes = branchings(subject)
     nodes = nodes if forward else respiration.content(nodes)
     index = (nodes - [a[0] for a in axes]) / np.diag(affine)[:3]
-    index = _well_inside(index, labels[fixed_phase])
+    index = index[well_inside(index, labels[fixed_phase])]
     fixed_landmarks = index * np.diag(affine)[:3] + affine[:3, 3]
     moved = [
         scipy.ndimage.map_coordinates(field[..., c].astype(float), index.T, order=1)
@@ -144,8 +145,8 @@ def _assemble(origin, subject, respiration, axes, images, labels, fixed_phase, m
     )
 
 
-def _branchings(subject, axes):
-    """Returns the branchings (N, 3) of the widest daughters, lobe by lobe."""
+def branchings(subject: Subject) -> np.ndarray:
+    """Returns the branchings (N, 3) of the widest daughters, lobe by lobe, in the inhaled state."""
     positions, widths = [], []
     for tree in subject.vessels:
         nodes = tree.branchings()
@@ -161,18 +162,21 @@ def _branchings(subject, axes):
     return positions[np.concatenate(chosen)]
 
 
-def _well_inside(index, labels):
-    """Returns the voxel coordinates (N, 3) whose eight neighbours are lung."""
+def well_inside(index: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns which voxel coordinates (N, 3) lie between eight voxels of lung, (N,)."""
     cell = np.floor(index).astype(int)
-    index = index[np.all((cell >= 0) & (cell < np.array(labels.shape) - 1), axis=1)]
-    cell = np.floor(index).astype(int)
-    inside = np.ones(len(cell), bool)
+    inside = np.all((cell >= 0) & (cell < np.array(labels.shape) - 1), axis=1)
     for corner in np.ndindex(2, 2, 2):
-        inside &= labels[tuple((cell + corner).T)] > 0
-    return index[inside]
+        inside[inside] &= labels[tuple((cell[inside] + corner).T)] > 0
+    return inside
 
 
-def _grid_axes(rng, thorax, shape, spacing_mm):
+def grid_axes(
+    rng: np.random.Generator,
+    thorax: anatomy.Thorax,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float] | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the voxel centres along each axis in anatomical mm; the grid is centred roughly."""
     height = thorax.cavity.height_mm
     body = thorax.body(np.linspace(-0.1, 1.05, 24))
@@ -180,13 +184,19 @@ def _grid_axes(rng, thorax, shape, spacing_mm):
     high = np.array([body[:, 0].max(), (body[:, 2] + body[:, 1]).max(), 1.06 * height])
     centre = 0.5 * (low + high) + rng.uniform(-4.0, 4.0, size=3)
     spacing = (high - low + 8.0) / shape if spacing_mm is None else np.asarray(spacing_mm, float)
-    return tuple(
+    x, y, z = (
         c + s * (np.arange(n) - (n - 1) / 2) for c, s, n in zip(centre, spacing, shape, strict=True)
     )
+    return x, y, z
 
 
-def _check(seed, shape, spacing_mm, motion, fixed_phase, moving_shift_mm):
-    """Refuses arguments that make no pair."""
+def check(
+    seed: int,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float] | None,
+    motion: str | int | float,
+) -> None:
+    """Refuses arguments that make no scan."""
     if not (isinstance(seed, (int, np.integer)) and seed >= 0):
         raise ValueError(f"seed: expected an integer from 0 on, got {seed!r}. Choose another one.")
     if len(shape) != 3 or any(int(n) != n or n < 16 for n in shape):
@@ -204,6 +214,10 @@ def _check(seed, shape, spacing_mm, motion, fixed_phase, moving_shift_mm):
             f'motion: expected "4dct", "breath-hold" or 0 to 60 mm, got {motion!r}. '
             "Name a kind or give the peak in millimetres."
         )
+
+
+def _check_pair(fixed_phase, moving_shift_mm):
+    """Refuses what makes no pair of two scans."""
     if fixed_phase not in ("inhale", "exhale"):
         raise ValueError(
             f'fixed_phase: expected "inhale" or "exhale", got {fixed_phase!r}. Name one of them.'

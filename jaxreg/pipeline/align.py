@@ -91,8 +91,8 @@ def align(
             found.
     """
     progress("masks")
-    fixed, fixed_mask = _working(fixed, fixed_mask, "fixed", config.grid)
-    moving, moving_mask = _working(moving, moving_mask, "moving", config.grid)
+    fixed, fixed_mask = working_image(fixed, fixed_mask, "fixed", config.grid)
+    moving, moving_mask = working_image(moving, moving_mask, "moving", config.grid)
     masks = lungs_of_pair(
         fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, config=config.lungs
     )
@@ -121,10 +121,23 @@ def align(
     )
 
 
-def _working(
+def working_image(
     image: Volume, mask: Volume | None, name: str, config: LungGridConfig
 ) -> tuple[Volume, Volume | None]:
-    """An image and its mask, reduced to what the lung grid needs; checked before."""
+    """An image and its mask on the grid on which they are worked on.
+
+    Args:
+        image: CT in HU.
+        mask: on its grid, or None.
+        name: of the image, for messages.
+        config: settings.
+
+    Returns:
+        Both, reduced to what the lung grid needs.
+
+    Raises:
+        ValueError: the image is no CT in HU, or the mask is on another grid.
+    """
     check_ct(image, name)
     if mask is not None:
         require_same_grid(image, mask, (name, f"{name}_mask"))

@@ -12,20 +12,19 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxreg.config import (
-    CertificateConfig,
     NetworkConfig,
     RegistrationConfig,
     method_name,
     with_method,
 )
-from jaxreg.geometry.resampling import field_on_grid, verify_field
-from jaxreg.geometry.volume import DisplacementField, Volume, resample
+from jaxreg.geometry.resampling import field_on_grid
+from jaxreg.geometry.volume import Volume, resample
 from jaxreg.network.weights import load_named, weights_digest
-from jaxreg.ops.certificate import Repair, repair
 from jaxreg.ops.deformation import compose
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.types import AnyArray, Displacement, Mask, Spacing
 from jaxreg.pipeline.align import AlignedPair, align
+from jaxreg.pipeline.certify import certified
 from jaxreg.pipeline.judge import judged
 from jaxreg.pipeline.result import Registration
 from jaxreg.pipeline.stages import cascade_stage, network_displacement, optimiser_stage
@@ -149,7 +148,7 @@ def register_volumes(
         error = _inverse_consistency(pair, u, config, networks, fixed)
     clock("certificate")
     field = field_on_grid(u, pair.grid, fixed.grid, matrix=pair.matrix)
-    field, certificate = _certified(field, config.certificate)
+    field, certificate = certified(field, config.certificate)
     summary = _summary(fixed, moving, pair, config, networks, certificate)
     summary["masks"] = {
         "fixed": "found" if fixed_mask is None else "given",
@@ -207,24 +206,6 @@ def _inverse_consistency(pair, u, config, networks, fixed: Volume) -> Volume:
     residual = np.asarray(compose(back, u)) * np.array(pair.spacing_mm, np.float32)
     error = Volume(np.linalg.norm(residual, axis=-1), pair.grid.affine)
     return resample(error, fixed.affine, fixed.shape)
-
-
-def _certified(
-    field: DisplacementField, config: CertificateConfig
-) -> tuple[DisplacementField, dict[str, Any]]:
-    """The field, repaired where a cell could fold; what was done, and what verification says."""
-    found, report = verify_field(field), Repair(cells=0, voxels=0, largest_change_mm=0.0)
-    if config.enabled and not found.smallest >= config.margin:
-        repaired, report = repair(
-            field.to_voxels(),
-            spacing_mm=field.spacing_mm,
-            margin=config.margin,
-            rounds=config.rounds,
-        )
-        field = DisplacementField.from_voxels(repaired, field.affine)
-        found = verify_field(field)
-    verified = {"uncertified": found.uncertified, "smallest": found.smallest}
-    return field, report._asdict() | verified
 
 
 def _summary(fixed, moving, pair, config, networks, certificate) -> dict[str, Any]:

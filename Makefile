@@ -37,4 +37,4 @@ interop: .venv-interop/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-interop demo
+	rm -rf $(VENV) .venv-interop demo demo_series

@@ -16,7 +16,7 @@ import click
 from jaxreg.cli import session
 
 COMMANDS = (  # in the order of --help
-    *("register", "warp", "points", "invert", "compose", "jacobian", "check"),
+    *("register", "warp", "points", "invert", "compose", "jacobian", "check", "series"),
     *("keypoints", "demo", "train", "evaluate"),
 )
 

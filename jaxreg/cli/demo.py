@@ -1,5 +1,6 @@
-"""`jaxreg demo`: a generated pair whose ground truth is known, registered and measured."""
+"""`jaxreg demo`: generated images whose ground truth is known, registered and measured."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,52 +9,104 @@ import click
 from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
 from jaxreg.cli.files import prepare_folder
+from jaxreg.cli.progress import stages
 from jaxreg.config import METHODS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from jaxreg.phantom.pair import PhantomPair
 
 _PAIR, _LOBES = ("fixed.nii.gz", "moving.nii.gz", "landmarks.csv"), "fixed_lobes.nii.gz"
+_PHASES, _SERIES_POINTS = 10, "landmarks.csv"
 SEED = 20_000_000  # of the phantoms for tests, none of which was trained on
 
 
 @click.command("demo")
 @click.option(
-    "--out", type=options.FILE, default=Path("demo"), show_default=True, help="Folder for results."
+    "--out", type=options.FILE, help="Folder for results: demo, or demo_series with --series."
 )
 @click.option("--method", type=click.Choice(METHODS[1:]), default="classical", show_default=True)
-def command(out: Path, method: str) -> int:
-    """Register a generated pair whose ground truth is known."""
-    import numpy as np
+@click.option("--series", is_flag=True, help="Ten phases of a breath instead of a pair.")
+def command(out: Path | None, method: str, series: bool) -> int:
+    """Register generated images whose ground truth is known."""
+    keep_compiled_programs()
+    out = out or Path("demo_series" if series else "demo")
+    prepare_folder(out)
+    if series:
+        _series(out)
+    else:
+        _pair(out, method)
+    return 0
 
+
+def _pair(out: Path, method: str) -> None:
     from jaxreg.phantom.pair import phantom_pair
     from jaxreg.pipeline.registration import register_volumes
 
-    keep_compiled_programs()
-    prepare_folder(out)
-    if any((out / name).exists() for name in _PAIR) and not (out / _LOBES).exists():
-        raise ValueError(
-            f"--out: expected a folder without scans of yours, got {out}, which has "
-            f"{' or '.join(_PAIR)}. Choose another folder."
-        )
+    _refuse_scans(out, _PAIR, _LOBES)
     click.echo("generating a breathing thorax ...")
     pair = phantom_pair(SEED, shape=(144, 112, 128), spacing_mm=(2.4, 2.4, 2.5))
     click.echo("registering ...")
     result = register_volumes(pair.fixed, pair.moving, method=method)
     result.save(out)
     _write_pair(out, pair)
-
-    def errors(points):
-        return np.linalg.norm(points - pair.moving_landmarks, axis=1)
-
-    before, after = errors(pair.fixed_landmarks), errors(result.map_points(pair.fixed_landmarks))
-    click.echo(
-        f"{len(before)} landmarks: mean error {before.mean():.2f} mm before, {after.mean():.2f} mm "
-        f"after (95th percentile {np.percentile(after, 95):.2f} mm)"
-    )
+    before = pair.fixed_landmarks - pair.moving_landmarks
+    after = result.map_points(pair.fixed_landmarks) - pair.moving_landmarks
+    click.echo(f"{len(before)} landmarks: {_errors(before, after)}")
     click.echo("\n".join(result.lines()))
     click.echo(f"written to {out}: look at report.png")
-    return 0
+
+
+def _series(out: Path) -> None:
+    from jaxreg.io.nifti import write_volume
+    from jaxreg.phantom.series import phantom_series
+    from jaxreg.pipeline.series import register_series
+
+    images = [f"phase_{index:02d}.nii.gz" for index in range(_PHASES)]
+    lobes = [f"lobes_{index:02d}.nii.gz" for index in range(_PHASES)]
+    _refuse_scans(out, (*images, _SERIES_POINTS), lobes[0])
+    click.echo("generating a breath of a thorax ...")
+    series = phantom_series(SEED, phases=_PHASES)
+    for name, label, phase, labels in zip(images, lobes, series.phases, series.labels, strict=True):
+        write_volume(out / name, phase)
+        write_volume(out / label, labels)
+    points = series.trajectories
+    _write_points(out / _SERIES_POINTS, points[0])
+    click.echo("registering ...")
+    with stages() as stage:
+        result = register_series(series.phases, progress=stage)
+        result.save(out, points=points[0], progress=stage)
+    after = result.trajectories(points[0]) - points
+    moved = _errors(points[:1] - points[1:], after[1:])
+    click.echo(f"{points.shape[1]} landmarks in {_PHASES - 1} phases: {moved}")
+    click.echo(f"written to {out}: look at series.html")
+
+
+def _errors(before: "np.ndarray", after: "np.ndarray") -> str:
+    """Lengths of errors (..., 3) in words."""
+    import numpy as np
+
+    before, after = (np.linalg.norm(error, axis=-1) for error in (before, after))
+    return (
+        f"mean error {before.mean():.2f} mm before, {after.mean():.2f} mm after (95th percentile "
+        f"{np.percentile(after, 95):.2f} mm)"
+    )
+
+
+def _refuse_scans(out: Path, names: Sequence[str], own: str) -> None:
+    """Refuses a folder with scans that an earlier demo, which writes `own`, did not write."""
+    there = [name for name in names if (out / name).exists()]
+    if there and not (out / own).exists():
+        raise ValueError(
+            f"--out: expected a folder without scans of yours, got {out}, which has "
+            f"{' or '.join(there)}. Choose another folder."
+        )
+
+
+def _write_points(path: Path, points: "np.ndarray") -> None:
+    lines = ["# space: RAS", "x,y,z", *(",".join(f"{x:.3f}" for x in p) for p in points)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _write_pair(folder: Path, pair: "PhantomPair") -> None:

@@ -127,6 +127,12 @@ output = click.option("--out", type=FILE, required=True, help="File to write, .n
 mask = click.option("--mask", type=FILE, help="Mask of the fixed image; the whole grid if none.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and no words.")
 
+WARNED = 3  # exit status with --strict
+strict = click.option(
+    "--strict",
+    is_flag=True,
+    help="End with exit status 3 where there are warnings; the results are written all the same.",
+)
 quiet = click.option("--quiet", is_flag=True, help="Show no progress.")
 
 

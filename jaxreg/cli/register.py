@@ -9,18 +9,12 @@ from jaxreg.cli.compilation import keep_compiled_programs
 from jaxreg.cli.files import prepare_folder, read_pair
 from jaxreg.cli.progress import stages
 
-WARNED = 3  # exit status with --strict
-
 
 @click.command("register")
 @options.pair
 @click.option("--out", type=options.FILE, required=True, help="Folder for the results.")
 @options.settings
-@click.option(
-    "--strict",
-    is_flag=True,
-    help="End with exit status 3 where there are warnings; the results are written all the same.",
-)
+@options.strict
 @options.quiet
 def command(
     fixed: Path,
@@ -71,4 +65,4 @@ def command(
         click.echo(f"warning: {warning['text']}", err=True)
     click.echo("\n".join(result.lines()))
     click.echo(f"written to {out}: look at report.png")
-    return WARNED if strict and result.warnings else 0
+    return options.WARNED if strict and result.warnings else 0

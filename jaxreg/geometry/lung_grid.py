@@ -69,6 +69,9 @@ def grid_around_boxes(boxes: Sequence[np.ndarray], *, config: LungGridConfig) ->
     Args:
         boxes: lower and upper corner of each in world RAS mm, (2, 3).
         config: number of voxels, whose size follows from the boxes, and margin around them.
+
+    Returns:
+        The box of all of them with a margin on each side.
     """
     lower = np.min([box[0] for box in boxes], axis=0) - config.margin_mm
     upper = np.max([box[1] for box in boxes], axis=0) + config.margin_mm

@@ -23,6 +23,8 @@ _TAGS = (
     *("ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("RescaleSlope", "RescaleIntercept"),
+    *("ImageComments", "TemporalPositionIndex", "TemporalPositionIdentifier"),
+    *("RespiratorySynchronizationSequence", "NominalPercentageOfRespiratoryPhase"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 _MAX_FILES = 20_000
@@ -53,7 +55,16 @@ def read_values(path: str | os.PathLike, *, series: str | None = None) -> tuple[
         ImportError: pydicom is not installed, or no decoder for compressed pixels.
         ValueError: no series, or several, that are volumes; slices that are missing or damaged.
     """
-    stack = _stack(path, series)
+    return values_of(_stack(path, series), path)
+
+
+def values_of(stack: Sequence[Slice], path: str | os.PathLike) -> tuple[np.ndarray, Grid]:
+    """Returns the values in HU, float32, (X, Y, Z), and the grid of slices in their order.
+
+    Args:
+        stack: one slice at each position, along their normal.
+        path: for messages.
+    """
     grid = grid_of(stack, path)
     values = np.empty(grid.shape, np.float32)
     decoded: tuple[Path, np.ndarray] | None = None
@@ -74,7 +85,7 @@ def _stack(path: str | os.PathLike, series: str | None) -> list[Slice]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected DICOM, got no such file. Check the name.")
-    headers = _headers(path)
+    headers = read_headers(path)
     if path.is_file():
         wanted = next((h for p, h in headers if p == path), None)
         uid = None if wanted is None else str(wanted.get("SeriesInstanceUID", ""))
@@ -82,20 +93,23 @@ def _stack(path: str | os.PathLike, series: str | None) -> list[Slice]:
     found: dict[str, list[tuple[Path, Any]]] = {}
     for file, header in headers:
         found.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
-    stacks = {uid: _slices(items) for uid, items in found.items()}
+    stacks = {uid: slices_in(items) for uid, items in found.items()}
     uid = _chosen(path, series, found, {uid: largest_stack(s) for uid, s in stacks.items()})
     stack = largest_stack(stacks[uid])
     _note_left_out(path, len(stacks[uid]) - len(stack))
-    return _without_duplicates(stack, path)
+    return without_duplicates(stack, path)
 
 
-def _slices(items: Sequence[tuple[Path, Any]]) -> list[Slice]:
+def slices_in(items: Sequence[tuple[Path, Any]]) -> list[Slice]:
+    """Returns the slices in files, given with their headers."""
     return [
-        item
-        for path, header in items
-        if str(header.get("Modality", "")) not in ("SEG", "RTSTRUCT", "RTDOSE", "SR", "PR")
-        for item in slices_of(header, path)
+        item for path, header in items if may_be_image(header) for item in slices_of(header, path)
     ]
+
+
+def may_be_image(header: Any) -> bool:
+    """Returns whether a header is not that of a contour, a dose or a report."""
+    return str(header.get("Modality", "")) not in ("SEG", "RTSTRUCT", "RTDOSE", "SR", "PR")
 
 
 def _chosen(path: Path, series: str | None, found: dict[str, Any], stacks: dict[str, Any]) -> str:
@@ -130,8 +144,12 @@ def _chosen(path: Path, series: str | None, found: dict[str, Any], stacks: dict[
     )
 
 
-def _without_duplicates(stack: Sequence[Slice], path: Path) -> list[Slice]:
-    """One slice at each position; those that are repeated must be the same."""
+def without_duplicates(stack: Sequence[Slice], path: Path) -> list[Slice]:
+    """Returns one slice at each position; those that are repeated must be the same.
+
+    Raises:
+        ValueError: two that differ.
+    """
     groups = by_position(stack)
     repeated = [group for group in groups if len(group) > 1]
     for first, *others in repeated:
@@ -162,8 +180,8 @@ def _note_left_out(path: Path, count: int) -> None:
         )
 
 
-def _headers(path: Path) -> list[tuple[Path, Any]]:
-    """Files that are DICOM and what is in their headers: of a folder, or below if it has none."""
+def read_headers(path: Path) -> list[tuple[Path, Any]]:
+    """Returns the DICOM files of a folder, or below if it has none itself, and their headers."""
     folder = path if path.is_dir() else path.parent
     for files in (folder.iterdir(), folder.rglob("*")):
         some = sorted(itertools.islice(files, _MAX_FILES + 1))

@@ -49,6 +49,25 @@ def read_values(path: str | os.PathLike) -> tuple[np.ndarray, Grid]:
     return _values(header, path).reshape(grid.shape, order="F"), grid
 
 
+def read_frames(path: str | os.PathLike) -> list[Volume]:
+    """Returns the 3-D images, float32, of a NIfTI file with a fourth axis of at least 2.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: damaged, not 4-D, or without an orientation; the text begins with the path.
+    """
+    header = _header(path)
+    shape = header.shape
+    if len(shape) < 4 or shape[3] < 2 or any(n != 1 for n in shape[4:]) or min(shape[:3]) < 2:
+        raise ValueError(
+            f"{path}: expected a 4-D file of two or more images, got shape {shape}. Give several "
+            "files, one an image."
+        )
+    grid = Grid((shape[0], shape[1], shape[2]), header.affine)
+    values = _values(header, path).reshape((*grid.shape, shape[3]), order="F")
+    return [as_image(path, values[..., index], grid) for index in range(shape[3])]
+
+
 def read_grid(path: str | os.PathLike) -> Grid:
     """Returns the grid of a 3-D NIfTI file from its header alone."""
     return _grid(_header(path), path)

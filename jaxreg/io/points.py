@@ -126,6 +126,7 @@ def write_trajectories(
     path: str | os.PathLike,
     phases: Sequence[str],
     positions: Sequence[np.ndarray],
+    *,
     labels: Sequence[str] | None = None,
 ) -> None:
     """Writes where points are over time as CSV, one line a point and phase, RAS mm.

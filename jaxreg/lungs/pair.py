@@ -56,6 +56,9 @@ def lungs_of_image(
         name: of the image, with which errors begin.
         config: of the segmentation.
 
+    Returns:
+        The mask.
+
     Raises:
         ValueError: the mask is empty or on another grid, or no lung is found.
     """

@@ -29,6 +29,7 @@ from jaxreg.ops.temporal import smoothing_matrix
 from jaxreg.pipeline.align import AlignedPair, working_factors, working_image
 from jaxreg.pipeline.series_result import SeriesRegistration
 from jaxreg.pipeline.stages import optimiser_stage
+from jaxreg.trust.findings import Finding
 
 _PLANES = 16  # smoothed over time at once
 
@@ -41,6 +42,7 @@ def register_series(
     masks: Sequence[Volume] | None = None,
     names: Sequence[str] | None = None,
     config: RegistrationConfig | None = None,
+    notes: Sequence[Finding] = (),
     progress: Callable[[str], None] = lambda stage: None,
 ) -> SeriesRegistration:
     """Registers the phases of one person to a reference, by the optimiser.
@@ -53,6 +55,7 @@ def register_series(
         masks: lungs of each phase, nonzero inside, on its grid; found if None.
         names: of the phases, for the summary; their numbers if None.
         config: settings; the prealignment takes no part.
+        notes: what is doubtful about the files; they come first among the warnings.
         progress: called with the name of each stage when it begins.
 
     Returns:
@@ -79,7 +82,14 @@ def register_series(
             displacements[index] = optimiser_stage(pair, None, config.optimiser)
     _smooth(displacements, first, config)
     series = SeriesRegistration(
-        tuple(phases), phases[first], first, tuple(names), tuple(pairs), displacements, config
+        tuple(phases),
+        phases[first],
+        first,
+        tuple(names),
+        tuple(pairs),
+        displacements,
+        config,
+        tuple(notes),
     )
     if reference == "mean":
         progress("mean position")

@@ -26,6 +26,7 @@ from jaxreg.pipeline.certify import certified
 from jaxreg.pipeline.judge import judged
 from jaxreg.pipeline.registration import versions
 from jaxreg.pipeline.result import Registration
+from jaxreg.trust.findings import Finding
 
 # Files that `SeriesRegistration.save` can write beside the folders of the phases; the last one
 # says that all is there.
@@ -54,6 +55,7 @@ class SeriesRegistration:
         pairs: the reference with each phase, on one lung grid.
         displacements: (T, X, Y, Z, 3), from the reference to each phase, voxels of that grid.
         config: settings.
+        notes: what is doubtful about the files.
     """
 
     phases: tuple[Volume, ...]
@@ -63,6 +65,7 @@ class SeriesRegistration:
     pairs: tuple[AlignedPair, ...]
     displacements: np.ndarray
     config: RegistrationConfig
+    notes: tuple[Finding, ...] = ()
 
     @property
     def moving(self) -> list[int]:
@@ -203,7 +206,7 @@ class SeriesRegistration:
             progress("writing")
             self._write_maps(hidden, Volume(total / count, self.fixed.affine))
             if points is not None:
-                write_trajectories(hidden / "trajectories.csv", self.names, ends, labels)
+                write_trajectories(hidden / "trajectories.csv", self.names, ends, labels=labels)
             summary = self._summary(rows)
             write_series_page(hidden / "series.html", view, summary)
             saved.result()
@@ -237,7 +240,8 @@ class SeriesRegistration:
         }
 
     def _summary(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        warnings = [
+        warnings = [{"phase": None, **note._asdict()} for note in self.notes]
+        warnings += [
             {"phase": row["name"], **warning} for row in rows for warning in row.get("warnings", ())
         ]
         return {

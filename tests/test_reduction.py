@@ -3,11 +3,17 @@ import pytest
 
 from jaxreg.config import LungGridConfig, RegistrationConfig
 from jaxreg.geometry.grid import Grid
-from jaxreg.geometry.reduction import expanded, factors_to, reduced, reduced_labels
+from jaxreg.geometry.reduction import (
+    expanded,
+    factors_between,
+    factors_to,
+    reduced,
+    reduced_labels,
+)
 from jaxreg.geometry.volume import Volume
 from jaxreg.lungs.pair import labels_of_pair
 from jaxreg.phantom.pair import phantom_pair
-from jaxreg.pipeline.align import align, working_factors, working_labels
+from jaxreg.pipeline.align import align, working_factors
 from jaxreg.pipeline.registration import register_volumes
 from jaxreg.training.pairs import prepare
 
@@ -33,7 +39,7 @@ def test_labels_keep_their_numbers_and_come_back():
     labels[2:6, 2:4, 3:9] = 30_000_001
     small = reduced_labels(Volume(labels, AFFINE), (2, 2, 3))
     assert small.data.dtype == np.int32
-    back = expanded(small, Volume(labels, AFFINE).grid, (2, 2, 3))
+    back = expanded(small, Volume(labels, AFFINE).grid)
     assert np.array_equal(back.data, labels)
 
 
@@ -89,7 +95,10 @@ def test_lobes_keep_their_numbers_when_they_are_reduced():
     aligned = align(
         pair.fixed, pair.moving, fixed_mask=lobes[0], moving_mask=lobes[1], config=config
     )
-    given = [working_labels(labels, config.grid) for labels in lobes]
+    given = [
+        reduced_labels(labels, factors_between(labels.grid, image.grid))
+        for labels, image in zip(lobes, aligned.images, strict=True)
+    ]
     for labels, image in zip(labels_of_pair(*given, aligned.masks), aligned.images, strict=True):
         assert labels.shape == image.shape != pair.fixed.shape
         assert set(np.unique(labels.data)) == set(range(6))

@@ -78,16 +78,20 @@ class LungGridConfig:
         working_mm: images with smaller voxels are reduced, by means over blocks no larger than
             this, before lungs, prealignment and this grid; no axis gets shorter than the grid's
             longest.
+        smallest_mm: lungs smaller than a cube with this edge (a newborn's, a mouse's), where a mask
+            tells, are prealigned as if they had that size, and the margin shrinks with them: the
+            lengths of other settings are those of children and adults.
     """
 
     shape: tuple[int, int, int] = (192, 160, 192)
     margin_mm: float = 12.0
     working_mm: float = 1.5
+    smallest_mm: float = 80.0
 
     def __post_init__(self):
         """Refuses grids too small for one level."""
         tuples(self, "shape")
-        positive(self, "margin_mm", "working_mm")
+        positive(self, "margin_mm", "working_mm", "smallest_mm")
         check(
             len(self.shape) == 3 and all(isinstance(n, int) and n >= 16 for n in self.shape),
             "grid.shape",

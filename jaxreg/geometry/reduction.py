@@ -33,6 +33,12 @@ def factors_to(grid: Grid, spacing_mm: float, *, least: int) -> tuple[int, int, 
     return x, y, z
 
 
+def factors_between(fine: Grid, coarse: Grid) -> tuple[int, int, int]:
+    """By how many voxels along each axis a grid was reduced to another."""
+    x, y, z = (round(b / a) for a, b in zip(fine.spacing_mm, coarse.spacing_mm, strict=True))
+    return x, y, z
+
+
 def reduced(volume: Volume, factors: tuple[int, int, int]) -> Volume:
     """An image by means over blocks; the last block repeats the border.
 
@@ -67,13 +73,13 @@ def reduced_labels(volume: Volume, factors: tuple[int, int, int]) -> Volume:
     return Volume(volume.data[np.ix_(*index)], block_affine(volume.affine, factors))
 
 
-def expanded(volume: Volume, grid: Grid, factors: tuple[int, int, int]) -> Volume:
+def expanded(volume: Volume, grid: Grid) -> Volume:
     """The values of blocks in each of their voxels: the way back from `reduced` to `grid`."""
-    if max(factors) == 1:
-        return volume
+    factors = factors_between(grid, volume.grid)
     data = volume.data
     for axis, (n, factor) in enumerate(zip(grid.shape, factors, strict=True)):
-        data = np.repeat(data, factor, axis)[(slice(None),) * axis + (slice(n),)]
+        if factor > 1:
+            data = np.repeat(data, factor, axis)[(slice(None),) * axis + (slice(n),)]
     return Volume(data, grid.affine)
 
 

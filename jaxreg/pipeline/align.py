@@ -18,6 +18,8 @@ from jaxreg.geometry.reduction import factors_to, reduced, reduced_labels
 from jaxreg.geometry.volume import Volume, check_ct, require_same_grid
 from jaxreg.lungs.pair import lungs_of_pair
 
+_NO_ENLARGEMENT = 1.001  # rounding
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AlignedPair:
@@ -90,6 +92,20 @@ def align(
         ValueError: an image is no CT in HU, a mask is empty or on another grid, or no lungs are
             found.
     """
+    factor = _enlargement((fixed_mask, moving_mask), config.grid)
+    if factor > _NO_ENLARGEMENT:
+        check_ct(fixed, "fixed")
+        check_ct(moving, "moving")
+        large = align(
+            _scaled(fixed, factor),
+            _scaled(moving, factor),
+            fixed_mask=None if fixed_mask is None else _scaled(fixed_mask, factor),
+            moving_mask=None if moving_mask is None else _scaled(moving_mask, factor),
+            matrix=None if matrix is None else _in_scaled_world(matrix, factor),
+            config=config,
+            progress=progress,
+        )
+        return _scaled_pair(large, 1 / factor)
     progress("masks")
     fixed, fixed_mask = working_image(fixed, fixed_mask, "fixed", config.grid)
     moving, moving_mask = working_image(moving, moving_mask, "moving", config.grid)
@@ -121,6 +137,39 @@ def align(
     )
 
 
+def _enlargement(masks: tuple[Volume | None, Volume | None], config: LungGridConfig) -> float:
+    """By how much the smaller lungs of those given must grow to the least size, at least 1."""
+    sizes_mm = [
+        np.cbrt(np.count_nonzero(mask.data > 0) * abs(np.linalg.det(mask.affine[:3, :3])))
+        for mask in masks
+        if mask is not None
+    ]
+    return max([1.0, *(config.smallest_mm / mm for mm in sizes_mm if mm > 0)])
+
+
+def _scaled(volume: Volume, factor: float) -> Volume:
+    return Volume(volume.data, np.diag([factor, factor, factor, 1.0]) @ volume.affine)
+
+
+def _in_scaled_world(matrix: np.ndarray, factor: float) -> np.ndarray:
+    """A map of the world in a world that is larger by a factor."""
+    stretch = np.diag([factor, factor, factor, 1.0])
+    return stretch @ matrix @ np.linalg.inv(stretch)
+
+
+def _scaled_pair(pair: AlignedPair, factor: float) -> AlignedPair:
+    stretch = np.diag([factor, factor, factor, 1.0])
+    fixed, moving = (_scaled(image, factor) for image in pair.images)
+    fixed_mask, moving_mask = (_scaled(mask, factor) for mask in pair.masks)
+    return dataclasses.replace(
+        pair,
+        grid=Grid(pair.grid.shape, stretch @ pair.grid.affine),
+        matrix=_in_scaled_world(pair.matrix, factor),
+        images=(fixed, moving),
+        masks=(fixed_mask, moving_mask),
+    )
+
+
 def working_image(
     image: Volume, mask: Volume | None, name: str, config: LungGridConfig
 ) -> tuple[Volume, Volume | None]:
@@ -141,15 +190,8 @@ def working_image(
     check_ct(image, name)
     if mask is not None:
         require_same_grid(image, mask, (name, f"{name}_mask"))
-    small = reduced(image, working_factors(image.grid, config))
-    return small, working_labels(mask, config)
-
-
-def working_labels(labels: Volume | None, config: LungGridConfig) -> Volume | None:
-    """Labels of an image on the grid on which it is worked on (`AlignedPair.images`)."""
-    if labels is None:
-        return None
-    return reduced_labels(labels, working_factors(labels.grid, config))
+    factors = working_factors(image.grid, config)
+    return reduced(image, factors), None if mask is None else reduced_labels(mask, factors)
 
 
 def working_factors(grid: Grid, config: LungGridConfig) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from jaxreg.geometry.reduction import expanded
 from jaxreg.geometry.resampling import verify_field
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.ops.types import Displacement
-from jaxreg.pipeline.align import AlignedPair, align, working_factors
+from jaxreg.pipeline.align import AlignedPair, align
 from jaxreg.pipeline.assess import assess
 from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding, doubt_of_correlation
@@ -42,7 +42,7 @@ def judged(
     """
     progress("quality")
     grid = registration.fixed.grid
-    lungs = expanded(pair.masks[0], grid, working_factors(grid, config.grid))
+    lungs = expanded(pair.masks[0], grid)
     assessment = assess(pair, u, fixed_mask=lungs, config=config)
     summary = {**registration.summary, "lungs": assessment.lungs}
     registration = dataclasses.replace(

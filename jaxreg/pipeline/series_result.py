@@ -21,7 +21,7 @@ from jaxreg.io.nifti import write_volume
 from jaxreg.io.points import write_trajectories
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.temporal import delay, peak_to_peak
-from jaxreg.pipeline.align import AlignedPair, working_factors
+from jaxreg.pipeline.align import AlignedPair
 from jaxreg.pipeline.certify import certified
 from jaxreg.pipeline.judge import judged
 from jaxreg.pipeline.registration import versions
@@ -154,8 +154,7 @@ class SeriesRegistration:
     @property
     def lungs(self) -> Volume:
         """Lungs of the reference, on its grid."""
-        factors = working_factors(self.fixed.grid, self.config.grid)
-        return expanded(self.pairs[0].masks[0], self.fixed.grid, factors)
+        return expanded(self.pairs[0].masks[0], self.fixed.grid)
 
     def save(
         self,

@@ -19,12 +19,13 @@ import numpy as np
 from jaxreg.config import LungGridConfig, RegistrationConfig
 from jaxreg.datasets.manifest import read_manifest
 from jaxreg.geometry.lung_grid import labels_on_grid, points_on_grid
+from jaxreg.geometry.reduction import factors_between, reduced_labels
 from jaxreg.geometry.volume import Volume
 from jaxreg.lungs.pair import labels_of_pair
 from jaxreg.ops.pyramid import halve
 from jaxreg.ops.types import Shape
 from jaxreg.phantom.pair import phantom_pair
-from jaxreg.pipeline.align import align, working_labels
+from jaxreg.pipeline.align import align
 from jaxreg.pipeline.keypoints import pair_keypoints
 from jaxreg.training.losses import Example
 from jaxreg.training.prepared import entry_name, prepare_files
@@ -96,7 +97,10 @@ def prepare(
     keypoints = np.zeros((2, KEYPOINTS, 3), np.float32)
     keypoints[0, :count] = points_on_grid(fixed_points[chosen], pair.grid)
     keypoints[1, :count] = points_on_grid(moving_points[chosen], pair.grid, matrix=pair.matrix)
-    given = [working_labels(labels, config.grid) for labels in (fixed_labels, moving_labels)]
+    given = [
+        None if labels is None else reduced_labels(labels, factors_between(labels.grid, image.grid))
+        for labels, image in zip((fixed_labels, moving_labels), pair.images, strict=True)
+    ]
     labels = labels_of_pair(given[0], given[1], pair.masks)
     most = int(labels[0].data.max())
     if most > MOST_LABELS:

@@ -20,6 +20,13 @@ FILE = click.Path(path_type=Path)  # whether it exists is said by what reads it
 
 def pair(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds FIXED, MOVING, --fixed-mask, --moving-mask and --series to a command."""
+    for name in ("moving", "fixed"):
+        command = click.argument(name, type=FILE)(command)
+    return pair_options(command)
+
+
+def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --fixed-mask, --moving-mask and --series to a command."""
     for add in (
         click.option(
             "--series",
@@ -28,8 +35,6 @@ def pair(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--moving-mask", type=FILE, help="Lungs of MOVING; found if not given."),
         click.option("--fixed-mask", type=FILE, help="Lungs of FIXED; found if not given."),
-        click.argument("moving", type=FILE),
-        click.argument("fixed", type=FILE),
     ):
         command = add(command)
     return command

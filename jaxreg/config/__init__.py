@@ -33,3 +33,4 @@ from jaxreg.config.training import SyntheticConfig as SyntheticConfig
 from jaxreg.config.training import TrainingConfig as TrainingConfig
 from jaxreg.config.training import with_levels as with_levels
 from jaxreg.config.trust import TrustConfig as TrustConfig
+from jaxreg.config.ventilation import VentilationConfig as VentilationConfig

@@ -5,14 +5,13 @@ scale in all planes.
 """
 
 import os
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from jaxreg.figures.sheet import PANEL_INCH, bare, middle_of, name_row, sheet
 from jaxreg.figures.views import (
     DIFFERENCE,
     DIFFERENCE_COLOURS,
@@ -34,8 +33,6 @@ from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.volume import Volume, require_same_grid, resample
 from jaxreg.io.atomic import replacing
 
-_PANEL_INCH = 2.75  # width of the widest plane
-_GAP_INCH = 0.06
 _COLUMNS = (
     "fixed",
     "moving",
@@ -45,8 +42,6 @@ _COLUMNS = (
     "volume change",
     "quality",
 )
-_LETTERS_PER_INCH = 11  # of the lines above the views
-_WARNING_COLOUR = "#b00020"
 
 
 def pair_figure(
@@ -88,7 +83,7 @@ def pair_figure(
     for volume, name in ((warped, "warped"), (determinant, "determinant"), (mask, "mask")):
         require_same_grid(fixed, volume, ("fixed", name))
     lungs, spacing_mm = upright(mask) > 0, upright_spacing(fixed)
-    box, centre = shown_box(lungs, spacing_mm), _centre(lungs)
+    box, centre = shown_box(lungs, spacing_mm), middle_of(lungs)
     shown = (warped, determinant, *([] if quality is None else [quality]))
     first, *others = (upright(volume) for volume in (fixed, *shown))
     columns = _COLUMNS[: len(shown) + 4]
@@ -107,56 +102,20 @@ def pair_figure(
         return cut(resample(moving, affine, shape, matrix=matrix, fill=AIR_HU).data, plane, 0)
 
     extents_mm = np.array([axis.stop - axis.start for axis in box]) * spacing_mm
-    inch_by_mm = _PANEL_INCH / max(extents_mm[plane.across] for plane in PLANES)
+    inch_by_mm = PANEL_INCH / max(extents_mm[plane.across] for plane in PLANES)
     heights = [extents_mm[plane.up] * inch_by_mm for plane in PLANES]
-    figure, axes = _sheet(heights, len(columns), title, lines, warnings)
+    figure, axes = sheet(heights, len(columns), title, lines, warnings)
     for plane, row in zip(PLANES, axes, strict=True):
         aspect = float(spacing_mm[plane.up] / spacing_mm[plane.across])
         images = [view(first, plane), moving_view(plane), *(view(o, plane) for o in others)]
         _draw_row(row, images, view(lungs, plane), aspect)
         mark_sides(row[0], plane)
-        _name_row(row[0], f"{plane.name}, right lung" if plane.normal == 0 else plane.name)
+        name_row(row[0], f"{plane.name}, right lung" if plane.normal == 0 else plane.name)
     for axis, text in zip(axes[0], columns, strict=True):
         axis.set_title(text, fontsize=12, pad=4)
     _colour_bars(figure, axes)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110, facecolor="white")
-
-
-def _centre(lungs):
-    """The voxel that the three planes go through: the lungs' middle, within the right one."""
-    inside = np.argwhere(lungs)
-    centre = inside.mean(axis=0)
-    centre[0] = inside[inside[:, 0] >= centre[0], 0].mean()  # sagittal: not between the lungs
-    return [int(index) for index in np.rint(centre)]
-
-
-def _sheet(heights, count, title, lines, warnings):
-    """A figure with one row of panels a plane, heights in inches, and the words above them."""
-    width = 0.45 + count * (_PANEL_INCH + _GAP_INCH) + 0.1
-    words = [(line, "0.25") for line in lines]
-    for text in warnings:
-        wrapped = textwrap.wrap(f"warning: {text}", int(width * _LETTERS_PER_INCH))
-        words += [(line, _WARNING_COLOUR) for line in wrapped]
-    left, top, bottom = 0.45, 0.75 + 0.19 * len(words), 0.75
-    height = top + sum(heights) + _GAP_INCH * (len(heights) - 1) + bottom
-    figure = Figure(figsize=(width, height))
-    plain: dict[str, Any] = {"parse_math": False}  # a "$" in the name of a case is a "$"
-    figure.text(left / width, 1 - 0.32 / height, title, fontsize=15, weight="bold", **plain)
-    for i, (line, colour) in enumerate(words):
-        y = 1 - (0.58 + 0.19 * i) / height
-        figure.text(left / width, y, line, fontsize=10, color=colour, **plain)
-    axes, y = [], height - top
-    for panel in heights:
-        y -= panel
-        row = []
-        for column in range(count):
-            x = left + column * (_PANEL_INCH + _GAP_INCH)
-            box = (x / width, y / height, _PANEL_INCH / width, panel / height)
-            row.append(figure.add_axes(box))
-        axes.append(row)
-        y -= _GAP_INCH
-    return figure, axes
 
 
 def _draw_row(row: Sequence[Axes], images, lungs, aspect):
@@ -173,17 +132,7 @@ def _draw_row(row: Sequence[Axes], images, lungs, aspect):
     if lungs.any() and not lungs.all():
         last.contour(lungs, levels=[0.5], colors="black", linewidths=0.6)
     for axis in row:
-        axis.set(xticks=[], yticks=[])
-        for spine in axis.spines.values():
-            spine.set(color="0.75", linewidth=0.5)
-
-
-def _name_row(axis: Axes, name):
-    box = axis.get_position(original=True)
-    middle = box.y0 + box.height / 2
-    axis.figure.text(
-        box.x0 - 0.009, middle, name, rotation=90, va="center", ha="center", fontsize=12
-    )
+        bare(axis)
 
 
 def _colour_bars(figure, axes):

@@ -73,10 +73,15 @@ def read_grid(path: str | os.PathLike) -> Grid:
     return _grid(_header(path), path)
 
 
-def write_volume(path: str | os.PathLike, volume: Volume) -> None:
+def write_volume(path: str | os.PathLike, volume: Volume, *, description: str = "") -> None:
     """Writes a volume; integers in the smallest of uint8, int16 and int32 that holds them.
 
     A sheared grid (gantry tilt) is written with an sform alone and a FileWarning "sheared-grid".
+
+    Args:
+        path: ends in .nii.gz or .nii.
+        volume: image or labels.
+        description: of the values and their unit, for the header; at most 79 characters of ASCII.
     """
     data = volume.data
     if data.dtype.kind in "bui":
@@ -89,7 +94,7 @@ def write_volume(path: str | os.PathLike, volume: Volume) -> None:
         data = data.astype(types[0], copy=False)
     in_file_order = np.empty(data.shape, data.dtype, order="F")
     _copy(data, in_file_order)
-    if _write(path, in_file_order, volume.grid, intent="none"):
+    if _write(path, in_file_order, volume.grid, intent="none", description=description):
         note(
             path,
             "sheared-grid",
@@ -204,13 +209,16 @@ def _grid(header: Header, path: str | os.PathLike) -> Grid:
     return Grid((shape[0], shape[1], shape[2]), header.affine)
 
 
-def _write(path: str | os.PathLike, data: np.ndarray, grid: Grid, *, intent: str) -> bool:
+def _write(
+    path: str | os.PathLike, data: np.ndarray, grid: Grid, *, intent: str, description: str = ""
+) -> bool:
     """Writes a file; returns whether the grid is sheared, so that only an sform can describe it."""
     if not str(path).endswith((".nii", ".nii.gz")):
         raise ValueError(f"{path}: expected a name ending in .nii.gz or .nii. Rename the output.")
     image = nibabel.Nifti1Image(data, grid.affine)
     image.header.set_xyzt_units("mm")
     image.header.set_intent(intent)
+    image.header["descrip"] = description.encode("ascii")
     image.set_sform(grid.affine, 1)
     sheared = grid.is_sheared()
     # a quaternion has no shear

@@ -1,0 +1,230 @@
+"""`jaxreg ventilation`: local change of volume and of air between two respiratory states."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from jaxreg.cli import options, session
+from jaxreg.cli.compilation import keep_compiled_programs
+from jaxreg.cli.files import prepare_folder, read_pair
+from jaxreg.cli.progress import Stage, stages
+from jaxreg.config import VentilationConfig
+from jaxreg.config.ventilation import KERNELS
+
+if TYPE_CHECKING:
+    from jaxreg.pipeline.ventilation import RegisteredPair, Ventilation
+
+_DEFAULT = VentilationConfig()
+_SUMMARY = "summary.json"
+# Options that say how to register; they mean nothing where that was done before.
+_REGISTERING = ("fixed_mask", "moving_mask", "field", "method", "weights", "inverse_consistency")
+_REGISTERING += ("config", "assignments")
+
+
+@click.command("ventilation")
+@click.argument("inputs", type=options.FILE, nargs=-1, required=True, metavar="DIR | FIXED MOVING")
+@click.option("--out", type=options.FILE, required=True, help="Folder for the results.")
+@click.option("--fixed", type=options.FILE, help="With DIR: the fixed image that was registered.")
+@click.option("--field", type=options.FILE, help="Field of any tool, instead of registering.")
+@click.option("--labels", type=options.FILE, help="Lobes or other labels of FIXED: a row each.")
+@click.option(
+    "--inhale",
+    type=click.Choice(["fixed", "moving"]),
+    help="The inhaled image; the one in which the lungs are larger if not given.",
+)
+@click.option(
+    "--smoothing",
+    type=float,
+    default=_DEFAULT.smoothing_mm,
+    show_default=True,
+    help="Neighbourhood, mm: full width at half maximum, or edge of the box; 0: none.",
+)
+@click.option("--kernel", type=click.Choice(KERNELS), default=_DEFAULT.kernel, show_default=True)
+@click.option(
+    "--no-mass-correction", is_flag=True, help="HU measures without scaling to one tissue mass."
+)
+@options.pair_options
+@options.settings
+@options.as_json
+@options.quiet
+def command(
+    inputs: tuple[Path, ...],
+    out: Path,
+    fixed: Path | None,
+    labels: Path | None,
+    inhale: Literal["fixed", "moving"] | None,
+    smoothing: float,
+    kernel: str,
+    no_mass_correction: bool,
+    as_json: bool,
+    quiet: bool,
+    **registering: Any,
+) -> int:
+    """Map ventilation: local change of volume and of air.
+
+    DIR is a folder of jaxreg register; two images are registered first. Writes maps on the grid of
+    the fixed image, by the Jacobian and by HU, a table by lungs, thirds of their height and labels
+    (CSV, JSON), and a picture. Positive where the lung takes up air on inhalation, relative to the
+    exhaled state; 0 where nothing was measured.
+
+    \b
+    Example:
+      jaxreg ventilation DIR --fixed FIXED --out OUT
+      jaxreg ventilation FIXED MOVING --out OUT
+    \f
+    Returns:
+        Exit status.
+    """
+    settings = VentilationConfig(
+        kernel=kernel, smoothing_mm=smoothing, mass_correction=not no_mass_correction
+    )
+    _check(inputs, fixed, registering)
+    prepare_folder(out)
+    keep_compiled_programs()
+    with stages(quiet=quiet) as stage:
+        stage("reading")
+        if len(inputs) == 1:
+            pair = _read(inputs[0], fixed, registering["series"])
+        else:
+            pair = _register(inputs, out, registering, stage)
+        found = _ventilation(pair, labels, inhale, settings, stage)
+        stage("writing")
+        found.save(out)
+    for warning in found.warnings:
+        click.echo(f"warning: {warning.text}", err=True)
+    if as_json:
+        click.echo(json.dumps(found.document(), indent=2))
+        return 0
+    click.echo("\n".join(found.lines()))
+    click.echo(_table(found))
+    click.echo(f"written to {out}: look at ventilation.png")
+    return 0
+
+
+def _check(inputs: tuple[Path, ...], fixed: Path | None, registering: dict[str, Any]) -> None:
+    """Refuses what does not go together.
+
+    Raises:
+        ValueError: or OSError, where DIR has no registration.
+    """
+    from jaxreg.pipeline.ventilation import require_result
+
+    if len(inputs) > 2:
+        raise ValueError(
+            f"expected DIR, or FIXED and MOVING, got {len(inputs)} names. Leave out the others."
+        )
+    if len(inputs) == 1:
+        require_result(inputs[0])
+        given = [name for name in _REGISTERING if registering[name]]
+        if given:
+            option = {"assignments": "set"}.get(given[0], given[0]).replace("_", "-")
+            raise ValueError(
+                f"--{option}: expected FIXED and MOVING with it, got DIR, which is registered "
+                "already. Leave the option away, or give both images."
+            )
+        return
+    for path in inputs:
+        if (path / _SUMMARY).is_file():
+            raise ValueError(
+                f"{path}: expected an image, got a folder that jaxreg register wrote. Give it "
+                "alone, and the fixed image by --fixed."
+            )
+    if fixed is not None:
+        raise ValueError(
+            "--fixed: expected with DIR only, got FIXED and MOVING too. Leave it away."
+        )
+
+
+def _read(folder: Path, fixed: Path | None, series: str | None) -> "RegisteredPair":
+    """The pair in a folder of `jaxreg register`; `jaxreg demo` keeps the fixed image in it."""
+    from jaxreg.io.images import read_image
+    from jaxreg.pipeline.ventilation import read_registered_pair
+
+    path = fixed or folder / "fixed.nii.gz"
+    if fixed is None and not path.is_file():
+        raise ValueError(
+            f"--fixed: expected the fixed image that was registered, as {folder} does not hold "
+            "it, got none. Give it."
+        )
+    return read_registered_pair(folder, read_image(path, series=series))
+
+
+def _register(
+    inputs: tuple[Path, ...], out: Path, registering: dict[str, Any], stage: Stage
+) -> "RegisteredPair":
+    """Two images, registered or brought together by a given field."""
+    from jaxreg.io.images import read_displacement
+    from jaxreg.pipeline.judge import registration_of_field
+    from jaxreg.pipeline.registration import register_volumes
+    from jaxreg.pipeline.ventilation import registered_pair
+    from jaxreg.trust.findings import Finding
+
+    names = ("method", "weights", "inverse_consistency", "config", "assignments")
+    config = options.registration_config(*(registering[name] for name in names))
+    masks = (registering["fixed_mask"], registering["moving_mask"])
+    with session.collected() as noted:
+        fixed, moving, fixed_mask, moving_mask = read_pair(
+            inputs[0], inputs[1], *masks, registering["series"]
+        )
+    if registering["field"]:
+        result = registration_of_field(
+            read_displacement(registering["field"]),
+            fixed,
+            moving,
+            fixed_mask=fixed_mask,
+            moving_mask=moving_mask,
+            config=config,
+            progress=stage,
+        )
+        return registered_pair(result)
+    result = register_volumes(
+        fixed,
+        moving,
+        fixed_mask=fixed_mask,
+        moving_mask=moving_mask,
+        config=config,
+        notes=[Finding(note.code, note.text) for note in noted],
+        progress=stage,
+    )
+    stage("writing the registration")
+    result.save(out)
+    return registered_pair(result)
+
+
+def _ventilation(
+    pair: "RegisteredPair",
+    labels: Path | None,
+    inhale: Literal["fixed", "moving"] | None,
+    settings: VentilationConfig,
+    stage: Stage,
+) -> "Ventilation":
+    from jaxreg.io.images import read_labels
+    from jaxreg.pipeline.ventilation import ventilation
+
+    regions = None if labels is None else read_labels(labels, grid=pair.fixed.grid)
+    stage("ventilation")
+    return ventilation(pair, labels=regions, inhale=inhale, config=settings)
+
+
+def _table(found: "Ventilation") -> str:
+    """The most important columns by regions, as text."""
+    head = ("", "fixed, ml", "change, ml", "air change, ml", "of all, %", "Jacobian", "HU")
+    lines = [f"{head[0]:26}" + "".join(f"{word:>15}" for word in head[1:])]
+    for row in found.rows:
+        fraction = row["air_change_fraction"]
+        values = (
+            f"{row['volume_fixed_ml']:.0f}",
+            f"{row['volume_change_ml']:+.0f}",
+            f"{row['air_change_ml']:+.0f}",
+            "" if fraction is None else f"{100 * fraction:.1f}",
+            *(_median(row, name) for name in ("volume_jacobian", "volume_hu")),
+        )
+        lines.append(f"{row['region']:26}" + "".join(f"{value:>15}" for value in values))
+    return "\n".join([*lines, "Jacobian, HU: median change of volume, ml/ml"])
+
+
+def _median(row: Any, name: str) -> str:
+    value = row[f"{name}_p50"]
+    return "" if value is None else f"{value:+.3f}"

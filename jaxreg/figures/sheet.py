@@ -1,0 +1,93 @@
+"""A sheet of orthogonal views: rows of panels, one row a plane, with words above them."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PANEL_INCH = 2.75  # width of the widest plane
+GAP_INCH = 0.06
+_LEFT_INCH = 0.45
+_LETTERS_PER_INCH = 11  # of the lines above the views
+_WARNING_COLOUR = "#b00020"
+
+
+def middle_of(lungs: np.ndarray) -> list[int]:
+    """The voxel that the three planes go through: the lungs' middle, within the right one.
+
+    Args:
+        lungs: true inside, (X, Y, Z), axes along RAS.
+
+    Returns:
+        Its indices.
+    """
+    inside = np.argwhere(lungs)
+    centre = inside.mean(axis=0)
+    centre[0] = inside[inside[:, 0] >= centre[0], 0].mean()  # sagittal: not between the lungs
+    return [int(index) for index in np.rint(centre)]
+
+
+def sheet(
+    heights: Sequence[float],
+    count: int,
+    title: str,
+    lines: Sequence[str],
+    warnings: Sequence[str],
+    *,
+    bottom: float = 0.75,
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with one row of panels a plane, and the words above them.
+
+    Args:
+        heights: of the rows, inches.
+        count: of the panels in a row.
+        title: first line.
+        lines: smaller lines below it.
+        warnings: texts below these, in red.
+        bottom: free space below the panels, inches.
+
+    Returns:
+        The figure, and its panels by rows.
+    """
+    width = _LEFT_INCH + count * (PANEL_INCH + GAP_INCH) + 0.1
+    words = [(line, "0.25") for line in lines]
+    for text in warnings:
+        wrapped = textwrap.wrap(f"warning: {text}", int(width * _LETTERS_PER_INCH))
+        words += [(line, _WARNING_COLOUR) for line in wrapped]
+    top = 0.75 + 0.19 * len(words)
+    height = top + sum(heights) + GAP_INCH * (len(heights) - 1) + bottom
+    figure = Figure(figsize=(width, height))
+    plain: dict[str, Any] = {"parse_math": False}  # a "$" in the name of a case is a "$"
+    figure.text(_LEFT_INCH / width, 1 - 0.32 / height, title, fontsize=15, weight="bold", **plain)
+    for i, (line, colour) in enumerate(words):
+        y = 1 - (0.58 + 0.19 * i) / height
+        figure.text(_LEFT_INCH / width, y, line, fontsize=10, color=colour, **plain)
+    axes, y = [], height - top
+    for panel in heights:
+        y -= panel
+        row = []
+        for column in range(count):
+            x = _LEFT_INCH + column * (PANEL_INCH + GAP_INCH)
+            box = (x / width, y / height, PANEL_INCH / width, panel / height)
+            row.append(figure.add_axes(box))
+        axes.append(row)
+        y -= GAP_INCH
+    return figure, axes
+
+
+def name_row(axis: Axes, name: str) -> None:
+    """Writes the name of a row beside its first panel."""
+    box = axis.get_position(original=True)
+    middle = box.y0 + box.height / 2
+    axis.figure.text(
+        box.x0 - 0.009, middle, name, rotation=90, va="center", ha="center", fontsize=12
+    )
+
+
+def bare(axis: Axes) -> None:
+    """Takes the ticks off a panel and thins its border."""
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set(color="0.75", linewidth=0.5)

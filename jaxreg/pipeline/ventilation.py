@@ -1,0 +1,390 @@
+"""Ventilation of a registered pair: maps, a table by regions, a figure, and what is doubtful."""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxreg.config import VentilationConfig
+from jaxreg.geometry.volume import Volume, require_same_grid
+from jaxreg.io.atomic import replacing_set
+from jaxreg.io.documents import read_json
+from jaxreg.io.nifti import read_volume, write_volume
+from jaxreg.lungs.morphology import bounding_box
+from jaxreg.lungs.sides import tell_sides
+from jaxreg.metrics.ventilation import UNITS, Inhaled, inhaled_image, ventilation_measures
+from jaxreg.metrics.ventilation_regions import (
+    heights_mm,
+    region_row,
+    regions_of_lungs,
+    thirds_of_height,
+    with_fractions,
+)
+from jaxreg.pipeline.assess import MEASURED
+from jaxreg.pipeline.registration import versions
+from jaxreg.pipeline.result import Registration
+from jaxreg.trust.findings import Finding
+
+# Files that `Ventilation.save` writes; the last one says that the set is whole.
+VENTILATION_SET = (
+    *(f"ventilation_{name}.nii.gz" for name in UNITS),
+    "ventilation_regions.nii.gz",
+    "ventilation.png",
+    "ventilation.csv",
+    "ventilation.json",
+)
+MEANINGS = {
+    "volume_jacobian": "(V_in - V_ex) / V_ex by Jacobian",
+    "volume_hu": "(V_in - V_ex) / V_ex by HU",
+    "air_jacobian": "(A_in - A_ex) / A_ex by Jacobian and HU",
+    "air_hu": "(A_in - A_ex) / A_ex by HU",
+}
+_SAMPLED, _FEWEST = 7, 1000  # voxels of which a correlation is taken: one in seven, at least
+_SAME_CORRELATION = 0.05
+_INPUTS = ("warped.nii.gz", "jacobian.nii.gz", "valid.nii.gz", "summary.json")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RegisteredPair:
+    """What ventilation needs of a registration, all on the grid of the fixed image.
+
+    Attributes:
+        fixed: HU.
+        warped: moving image through the registration, HU.
+        determinant: of the Jacobian, fixed to moving.
+        valid: 1 where both images show lung, 2 in the other lungs of the fixed image, 0 elsewhere.
+        warnings: of the registration.
+    """
+
+    fixed: Volume
+    warped: Volume
+    determinant: Volume
+    valid: Volume
+    warnings: Sequence[Mapping[str, Any]] = ()
+
+
+def registered_pair(registration: Registration) -> RegisteredPair:
+    """What ventilation needs of a registration.
+
+    Args:
+        registration: with `valid`.
+
+    Returns:
+        The pair.
+    """
+    if registration.valid is None:
+        raise ValueError(
+            "registration: expected one with `valid`, got None. Register, or use "
+            "jaxreg.pipeline.judge.registration_of_field."
+        )
+    return RegisteredPair(
+        registration.fixed,
+        registration.warp(),
+        registration.jacobian_determinant(),
+        registration.valid,
+        registration.warnings,
+    )
+
+
+def read_registered_pair(folder: Path, fixed: Volume) -> RegisteredPair:
+    """The same from a folder that `Registration.save` wrote, without the moving image.
+
+    Args:
+        folder: with warped.nii.gz, jacobian.nii.gz, valid.nii.gz and summary.json.
+        fixed: HU, as it was registered.
+
+    Returns:
+        The pair.
+
+    Raises:
+        OSError: a file is not there.
+        ValueError: the image is on another grid than the one that was registered.
+    """
+    require_result(folder)
+    summary = read_json(folder / "summary.json")
+    registered = summary.get("fixed_grid")
+    if str(fixed.grid) != registered:
+        raise ValueError(
+            f"fixed: expected the image that was registered, on the grid {registered}, got "
+            f"{fixed.grid}. Give that image."
+        )
+    images = [
+        Volume(read_volume(folder / f"{name}.nii.gz").data, fixed.affine)
+        for name in ("warped", "jacobian", "valid")
+    ]
+    for image, name in zip(images, _INPUTS, strict=False):
+        require_same_grid(fixed, image, ("fixed", name))
+    pair = RegisteredPair(fixed, *images, warnings=summary.get("warnings", ()))
+    _require_registered(pair, summary["correlation_after"])
+    return pair
+
+
+def _require_registered(pair: RegisteredPair, registered: float) -> None:
+    """Refuses another image than the registered one on the same grid, such as another phase."""
+    measured = np.flatnonzero(pair.valid.data == MEASURED)[::_SAMPLED]
+    if len(measured) < _FEWEST:
+        return
+    values, warped = (volume.data.reshape(-1)[measured] for volume in (pair.fixed, pair.warped))
+    correlation = np.corrcoef(values, warped)[0, 1]
+    if not abs(correlation - registered) < _SAME_CORRELATION:
+        raise ValueError(
+            f"fixed: expected the image that was registered, whose correlation with warped.nii.gz "
+            f"is {registered:.3f}, got one with {correlation:.3f}. Give that image."
+        )
+
+
+def require_result(folder: Path) -> None:
+    """Raises FileNotFoundError unless a folder has the files of a registration."""
+    missing = [name for name in _INPUTS if not (folder / name).is_file()]
+    if missing:
+        found = f"one without {', '.join(missing)}" if folder.is_dir() else "no folder"
+        raise FileNotFoundError(
+            f"{folder}: expected a folder that jaxreg register wrote, got {found}. Give such a "
+            "folder, or two images, FIXED and MOVING."
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ventilation:
+    """Ventilation on the grid of the fixed image.
+
+    Attributes:
+        fixed: HU.
+        maps: by the names of `jaxreg.metrics.ventilation.UNITS`; 0 where nothing was measured.
+        regions: 1 lower, 2 middle and 3 upper third of the right lung, 4 to 6 of the left one,
+            where both images were measured; 0 elsewhere.
+        rows: of the table, by regions.
+        summary: all else that ventilation.json has.
+        warnings: what a person should look at.
+    """
+
+    fixed: Volume
+    maps: dict[str, Volume]
+    regions: Volume
+    rows: Sequence[Mapping[str, Any]]
+    summary: dict[str, Any]
+    warnings: Sequence[Finding]
+
+    def document(self) -> dict[str, Any]:
+        """What ventilation.json holds."""
+        warnings = [warning._asdict() for warning in self.warnings]
+        return {**self.summary, "regions": list(self.rows), "warnings": warnings}
+
+    def lines(self) -> tuple[str, ...]:
+        """The main figures in a few lines of words."""
+        whole, config = self.rows[0], self.summary["config"]
+        inhale = self.summary["inhale"]
+        smoothing = f"{config['kernel']}, {config['smoothing_mm']:g} mm"
+        return (
+            f"inhaled: the {inhale} image ({self.summary['inhale_by']}); lungs {_litres(whole)}, "
+            f"{100 * whole['measured_fraction']:.1f} % of them measured",
+            f"inhaled less exhaled: volume {whole['volume_change_ml']:+.0f} ml, air "
+            f"{whole['air_change_ml']:+.0f} ml; tissue mass inhaled / exhaled "
+            f"{self.summary['mass_ratio']:.3f}"
+            + ("" if config["mass_correction"] else " (not corrected)"),
+            f"averaged over neighbourhoods: {'no' if not config['smoothing_mm'] else smoothing}",
+        )
+
+    def thirds(self) -> list[tuple[str, str]]:
+        """The change of air of each third of the lungs, for the figure."""
+        found = [("air change", "ml (of all)")]
+        for row in self.rows:
+            if row["group"] in ("lungs", "third"):
+                fraction = row["air_change_fraction"]
+                of_all = "" if fraction is None else f" ({100 * fraction:.0f} %)"
+                found.append((row["region"], f"{row['air_change_ml']:+.0f}{of_all}"))
+        return found
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the files of VENTILATION_SET; the folder has all new ones or all old ones.
+
+        Raises:
+            OSError: the folder cannot be written, or the disk is full; an old set is as it was.
+        """
+        from jaxreg.figures.ventilation import ventilation_figure  # matplotlib: only where drawn
+
+        with replacing_set(folder, VENTILATION_SET) as hidden:
+            for name, volume in self.maps.items():
+                text = f"{MEANINGS[name]}, {UNITS[name]}; 0: not measured"
+                write_volume(hidden / f"ventilation_{name}.nii.gz", volume, description=text)
+            text = "right lung 1 lower 2 middle 3 upper third, left 4 5 6; 0: not measured"
+            write_volume(hidden / "ventilation_regions.nii.gz", self.regions, description=text)
+            ventilation_figure(
+                hidden / "ventilation.png",
+                fixed=self.fixed,
+                maps=self.maps,
+                units=UNITS,
+                regions=self.regions,
+                title="jaxreg: ventilation",
+                lines=self.lines(),
+                table=self.thirds(),
+                warnings=[warning.text for warning in self.warnings],
+            )
+            with open(hidden / "ventilation.csv", "w", encoding="utf-8", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(self.rows[0])
+                table.writerows([_cell(value) for value in row.values()] for row in self.rows)
+            text = json.dumps(self.document(), indent=2) + "\n"
+            (hidden / "ventilation.json").write_text(text, encoding="utf-8")
+
+
+def ventilation(
+    pair: RegisteredPair,
+    *,
+    labels: Volume | None = None,
+    inhale: Inhaled | None = None,
+    config: VentilationConfig = VentilationConfig(),
+) -> Ventilation:
+    """Ventilation maps and their table (`jaxreg.metrics.ventilation`).
+
+    Args:
+        pair: registered.
+        labels: of the fixed image, such as lobes, for rows of their own; on its grid.
+        inhale: which image shows the lungs inhaled; the one in which they are larger if None.
+        config: settings.
+
+    Returns:
+        The ventilation, on the grid of the fixed image.
+
+    Raises:
+        ValueError: no voxel was measured in both images, or labels on another grid.
+    """
+    fixed, grid = pair.fixed, pair.fixed.grid
+    if labels is not None:
+        require_same_grid(fixed, labels, ("fixed", "labels"))
+    if not np.any(pair.valid.data == MEASURED):
+        raise ValueError(
+            "valid: expected voxels of the lungs that both images show, got none. Look at the "
+            "registration's report.png and warnings."
+        )
+    box = bounding_box(pair.valid.data > 0)
+    lungs = pair.valid.data[box] > 0
+    measured = pair.valid.data[box] == MEASURED
+    hu, warped, determinant = (
+        volume.data[box] for volume in (fixed, pair.warped, pair.determinant)
+    )
+    larger = inhaled_image(determinant, measured)
+    told = inhale or larger
+    found = ventilation_measures(
+        determinant,
+        hu,
+        warped,
+        measured,
+        lungs=lungs,
+        inhale=told,
+        spacing_mm=grid.spacing_mm,
+        config=config,
+    )
+    mask = Volume((pair.valid.data > 0).astype(np.uint8), fixed.affine)
+    sides = tell_sides(fixed, mask).data[box][lungs]
+    corner = np.array(grid.affine)
+    corner[:3, 3] = grid.world_from_voxel(np.array([side.start for side in box]))
+    thirds = thirds_of_height(sides, heights_mm(lungs, corner))
+    inside, hu, warped, determinant = (
+        image[lungs] for image in (measured, hu, warped, determinant)
+    )
+    maps = {name: values[lungs] for name, values in found.maps.items()}
+    named = None if labels is None else labels.data[box][lungs]
+    rows = [
+        region_row(
+            region,
+            inside,
+            hu,
+            warped,
+            determinant,
+            maps,
+            inhale=told,
+            voxel_ml=abs(np.linalg.det(grid.affine[:3, :3])) / 1e3,
+        )
+        for region in regions_of_lungs(thirds, labels=named)
+    ]
+    regions = np.zeros(lungs.shape, np.uint8)
+    regions[lungs] = np.where(inside, thirds, 0)
+    summary = {
+        "inhale": told,
+        "inhale_by": "as told" if inhale else "where the lungs are larger",
+        "mass_ratio": found.mass_ratio,
+        "measures": {
+            name: {"meaning": MEANINGS[name], "unit": unit, "limited_voxels": found.limited[name]}
+            for name, unit in UNITS.items()
+        },
+        "outside": "0 where nothing was measured",
+        "fixed_grid": str(grid),
+        "config": dataclasses.asdict(config),
+        "versions": versions(),
+    }
+    rows = with_fractions(rows)
+    doubts = list(_doubts(pair, rows[0], told, larger, found.mass_ratio, config))
+    if named is not None and not named.any():
+        text = "no label lies in the lungs of the fixed image. Check that the file belongs to it."
+        doubts.append(Finding("labels-outside", text))
+    return Ventilation(
+        fixed=fixed,
+        maps={name: _whole(values, box, fixed) for name, values in found.maps.items()},
+        regions=_whole(regions, box, fixed),
+        rows=rows,
+        summary=summary,
+        warnings=tuple(doubts),
+    )
+
+
+def _whole(part: np.ndarray, box: tuple[slice, ...], image: Volume) -> Volume:
+    """A part of an image's grid as a volume on the whole grid, 0 elsewhere."""
+    data = np.zeros(image.shape, part.dtype)
+    data[box] = part
+    return Volume(data, image.affine)
+
+
+def _cell(value: Any) -> Any:
+    """A value of the table as text, numbers by six figures."""
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _litres(row: Mapping[str, Any]) -> str:
+    return " and ".join(
+        f"{row[f'volume_{name}_ml'] / 1e3:.2f} l ({name})" for name in ("fixed", "moving")
+    )
+
+
+def _doubts(
+    pair: RegisteredPair,
+    whole: Mapping[str, Any],
+    inhale: str,
+    larger: str,
+    mass_ratio: float,
+    config: VentilationConfig,
+) -> Iterator[Finding]:
+    """Yields what is doubtful of a ventilation."""
+    for warning in pair.warnings:
+        yield Finding(warning["code"], warning["text"], warning["lung"])
+    if inhale != larger:
+        yield Finding(
+            "inhale-is-smaller",
+            f"the {inhale} image was told to be the inhaled one, but the lungs are larger in the "
+            f"{larger} one: {_litres(whole)}. Ventilation is negative. Check --inhale.",
+        )
+    change = abs(whole["volume_change_ml"]) / whole["volume_fixed_ml"]
+    if change < config.least_change:
+        yield Finding(
+            "same-state",
+            f"the lungs' volume differs by {100 * change:.1f} % between the images. They may show "
+            "one respiratory state, in which there is no ventilation to see.",
+        )
+    least = config.plausible_mass
+    if not least <= mass_ratio <= 1 / least:
+        yield Finding(
+            "mass-differs",
+            f"the lungs' tissue mass in the inhaled image is {mass_ratio:.2f} times that in the "
+            "exhaled one. Contrast medium, other calibration or a disease may be the cause; the "
+            "measures by HU assume one mass. Prefer those by the Jacobian.",
+        )
+    if whole["measured_fraction"] < config.least_measured:
+        yield Finding(
+            "partly-measured",
+            f"{100 * whole['measured_fraction']:.0f} % of the lungs were measured; the other part "
+            "is 0 in the maps and missing in the sums.",
+        )

@@ -1,0 +1,188 @@
+"""`jaxreg ventilation` on a folder of `jaxreg register`, on two images, and on messy input."""
+
+import csv
+import json
+import shutil
+
+import nibabel
+import numpy as np
+import pytest
+
+from jaxreg.cli.app import main
+from jaxreg.geometry.volume import Volume
+from jaxreg.io.images import read_image
+from jaxreg.io.nifti import write_displacement, write_volume
+from jaxreg.metrics.ventilation import UNITS
+from jaxreg.phantom.pair import phantom_pair
+from jaxreg.pipeline.ventilation import VENTILATION_SET
+
+
+def run(*arguments):
+    return main(arguments=[str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair")
+    pair = phantom_pair(3, shape=(60, 48, 52), spacing_mm=(6.0, 6.0, 6.0), fixed_phase="exhale")
+    for name in ("fixed", "moving"):
+        write_volume(folder / f"{name}.nii.gz", getattr(pair, name))
+        write_volume(folder / f"{name}_mask.nii.gz", getattr(pair, f"{name}_labels"))
+    write_displacement(folder / "field.nii.gz", pair.displacement)
+    words = ("--method", "affine", "--quiet", "--out", folder / "dir")
+    assert run("register", *images(folder), *masks(folder), *words) == 0
+    return folder
+
+
+def images(folder):
+    return folder / "fixed.nii.gz", folder / "moving.nii.gz"
+
+
+def masks(folder):
+    names = ("fixed", "moving")
+    return [word for n in names for word in (f"--{n}-mask", folder / f"{n}_mask.nii.gz")]
+
+
+def document(folder):
+    return json.loads((folder / "ventilation.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def out(files):
+    words = ("--fixed", files / "fixed.nii.gz", "--labels", files / "fixed_mask.nii.gz")
+    assert run("ventilation", files / "dir", *words, "--out", files / "vent") == 0
+    return files / "vent"
+
+
+def test_a_folder_of_register_gives_maps_a_table_and_a_picture(files, out):
+    assert {path.name for path in out.iterdir()} == set(VENTILATION_SET)
+    found = document(out)
+    assert found["inhale"] == "moving" and found["inhale_by"] == "where the lungs are larger"
+    assert found["config"]["smoothing_mm"] == 15.0
+    measured = read_image(files / "dir" / "valid.nii.gz").data == 1
+    regions = read_image(out / "ventilation_regions.nii.gz")
+    np.testing.assert_array_equal(regions.data > 0, measured)
+    for name, unit in UNITS.items():
+        image = nibabel.load(out / f"ventilation_{name}.nii.gz")
+        text = image.header["descrip"].item().decode("ascii")
+        assert text.endswith(f", {unit}; 0: not measured") and " by " in text
+        data = image.get_fdata()
+        assert np.isfinite(data).all() and not data[~measured].any()
+        assert found["measures"][name]["unit"] == unit
+        median = found["regions"][0][f"{name}_p50"]
+        assert np.median(data[measured]) == pytest.approx(median, rel=1e-5)
+        assert median > 0
+
+
+def test_the_csv_is_the_table_of_the_json(out):
+    with open(out / "ventilation.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    regions = document(out)["regions"]
+    names = ["lungs", "right lung", "left lung", "right upper third"]
+    assert [row["region"] for row in rows][:4] == names
+    assert {f"label {label}" for label in range(1, 6)} <= {row["region"] for row in rows}
+    for row, region in zip(rows, regions, strict=True):
+        assert list(row) == list(region)
+        for name in list(row)[2:]:
+            assert float(row[name]) == pytest.approx(region[name], rel=1e-4)
+
+
+def test_two_images_are_registered_first_and_the_result_is_kept(files, out, tmp_path, capsys):
+    words = ("--method", "affine", "--json", "--quiet", "--out", tmp_path)
+    assert run("ventilation", *images(files), *masks(files), *words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == document(tmp_path)
+    by_name = {row["region"]: row for row in document(out)["regions"]}
+    for row in printed["regions"]:
+        for name, value in list(row.items())[2:]:
+            assert value == pytest.approx(by_name[row["region"]][name], rel=1e-4, abs=1e-4)
+    again = ("--fixed", files / "fixed.nii.gz", "--out", tmp_path)
+    assert run("ventilation", tmp_path, *again) == 0
+    assert (tmp_path / "displacement.nii.gz").is_file()
+
+
+def test_a_field_of_another_tool(files, tmp_path):
+    words = ("--field", files / "field.nii.gz", "--out", tmp_path / "v")
+    assert run("ventilation", *images(files), *masks(files), *words) == 0
+    assert document(tmp_path / "v")["regions"][0]["volume_change_ml"] > 100
+    assert not (tmp_path / "v" / "summary.json").exists()
+
+
+def test_the_side_that_is_told_and_the_smoothing(files, tmp_path, capsys):
+    words = ("--fixed", files / "fixed.nii.gz", "--inhale", "fixed", "--smoothing", "0")
+    more = ("--kernel", "box", "--no-mass-correction", "--out", tmp_path)
+    assert run("ventilation", files / "dir", *words, *more) == 0
+    printed = capsys.readouterr()
+    assert "warning: the fixed image was told to be the inhaled one, but the lungs are" in (
+        printed.err
+    )
+    assert "inhaled: the fixed image (as told)" in printed.out
+    found = document(tmp_path)
+    assert found["regions"][0]["volume_jacobian_p50"] < 0
+    config = found["config"]
+    assert config["kernel"] == "box" and config["smoothing_mm"] == 0.0
+    assert config["mass_correction"] is False
+
+
+def test_the_folder_of_the_demo_holds_its_fixed_image(files, tmp_path):
+    shutil.copytree(files / "dir", tmp_path / "demo")
+    shutil.copy(files / "fixed.nii.gz", tmp_path / "demo")
+    assert run("ventilation", tmp_path / "demo", "--out", tmp_path / "v") == 0
+
+
+def refused(capsys, *words):
+    """The one line that a call that cannot succeed ends with."""
+    assert run("ventilation", *words) in (1, 2)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def test_messy_input_is_named(files, tmp_path, capsys):
+    out = ("--out", tmp_path / "v")
+    fixed, moving = images(files)
+    given = ("--fixed", fixed)
+    folder = files / "dir"
+    text = refused(capsys, folder, *out)
+    assert text.startswith("jaxreg: --fixed: expected the fixed image that was registered, as")
+    text = refused(capsys, folder, "--fixed", moving, *out)  # same grid, other image
+    assert "fixed: expected the image that was registered, whose correlation with warped" in text
+    text = refused(capsys, files, *out)
+    assert "expected a folder that jaxreg register wrote, got one without warped.nii.gz" in text
+    text = refused(capsys, fixed, *out)
+    assert f"{fixed}: expected a folder that jaxreg register wrote, got no folder. Give" in text
+    text = refused(capsys, folder, fixed, *out)
+    assert f"{folder}: expected an image, got a folder that jaxreg register wrote. Give" in text
+    text = refused(capsys, fixed, moving, *given, *out)
+    assert "--fixed: expected with DIR only, got FIXED and MOVING too." in text
+    text = refused(capsys, fixed, moving, fixed, *out)
+    assert "expected DIR, or FIXED and MOVING, got 3 names." in text
+    text = refused(capsys, folder, *given, "--method", "affine", *out)
+    assert "--method: expected FIXED and MOVING with it, got DIR, which is registered" in text
+    text = refused(capsys, folder, *given, "--set", "optimiser.radius=3", *out)
+    assert "--set: expected FIXED and MOVING with it" in text
+    text = refused(capsys, folder, *given, "--smoothing", "-3", *out)
+    assert "smoothing_mm: expected 0 (none) to 100 mm, got -3.0" in text
+    image = read_image(fixed)
+    far = np.array(image.affine)
+    far[0, 3] += 1000
+    write_volume(tmp_path / "far.nii.gz", Volume(np.ones(image.shape, np.uint8), far))
+    text = refused(capsys, folder, *given, "--labels", tmp_path / "far.nii.gz", *out)
+    assert "expected labels that overlap with the image" in text
+    write_volume(tmp_path / "other.nii.gz", Volume(image.data, far))
+    text = refused(capsys, folder, "--fixed", tmp_path / "other.nii.gz", *out)
+    assert "fixed: expected the image that was registered, on the grid" in text
+    assert not list((tmp_path / "v").glob("*"))
+
+
+def test_labels_on_another_grid_are_brought_to_the_fixed_image(files, tmp_path, capsys):
+    lobes = read_image(files / "fixed_mask.nii.gz")
+    coarse = np.diag([1.7, 1.7, 1.7, 1.0])
+    coarse[:3, 3] = 0.35
+    data = lobes.data[::2, ::2, ::2].astype(np.uint8)
+    write_volume(tmp_path / "lobes.nii.gz", Volume(data, lobes.affine @ coarse))
+    words = ("--fixed", files / "fixed.nii.gz", "--labels", tmp_path / "lobes.nii.gz")
+    assert run("ventilation", files / "dir", *words, "--out", tmp_path / "v") == 0
+    assert "these labels are on another grid than their image" in capsys.readouterr().err
+    groups = [row["group"] for row in document(tmp_path / "v")["regions"]]
+    assert groups.count("label") > 3

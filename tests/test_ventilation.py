@@ -170,6 +170,12 @@ def test_thirds_are_of_the_height_of_each_lung():
     assert thirds[5, 1].tolist() == [0] * 3 + [3] * 2 + [2] * 2 + [1] * 2 + [0] * 3
 
 
+def test_stray_voxels_do_not_move_the_thirds():
+    heights = np.concatenate([np.repeat(np.arange(90.0), 20), [-200.0, 300.0]])
+    thirds = thirds_of_height(np.full(len(heights), RIGHT), heights)
+    assert np.bincount(thirds)[1:].tolist() == [601, 600, 601]
+
+
 def test_heights_are_of_the_world_not_of_the_array():
     angle = 0.4
     turn = np.array(

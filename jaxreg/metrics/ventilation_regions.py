@@ -16,6 +16,7 @@ from jaxreg.ops.types import Mask
 
 _SIDES = {RIGHT: "right", LEFT: "left"}
 _THIRDS = ("lower", "middle", "upper")
+_HEIGHT = (1, 99)  # percentiles of the voxels
 _PERCENTILES = (5, 25, 50, 75, 95)
 
 
@@ -36,7 +37,10 @@ class Region(NamedTuple):
 def thirds_of_height(
     sides: Integer[np.ndarray, "N"], height_mm: Float[np.ndarray, "N"]
 ) -> Integer[np.ndarray, "N"]:
-    """Thirds of the height of each lung, from its lowest to its highest voxel.
+    """Thirds of the height of each lung, without the lowest and the highest hundredth of it.
+
+    The height runs from the 1st to the 99th percentile of its voxels, so that a thin recess or a
+    stray voxel does not move the thirds; what lies beyond is lower or upper third.
 
     Args:
         sides: of the voxels of the lungs, 1 right and 2 left.
@@ -50,7 +54,7 @@ def thirds_of_height(
         lung = sides == side
         if lung.any():
             heights = height_mm[lung]
-            low, high = heights.min(), heights.max()
+            low, high = np.percentile(heights, _HEIGHT)
             step = np.floor(3 * (heights - low) / max(high - low, 1e-6))
             thirds[lung] = 1 + np.clip(step, 0, 2) + 3 * (side - 1)
     return thirds

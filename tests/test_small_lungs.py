@@ -30,6 +30,20 @@ def arguments(pair, factor):
     return (fixed, moving), {"fixed_mask": masks[0], "moving_mask": masks[1], "config": CONFIG}
 
 
+def check_lobes(result, lobes):
+    """Measures of lobes are means over their voxels."""
+    measures = result.summary["labels"]
+    assert list(measures) == ["1", "2", "3", "4", "5"]
+    voxel_ml = abs(np.linalg.det(result.fixed.affine[:3, :3])) / 1e3
+    for name, lobe in measures.items():
+        inside = lobes == int(name)
+        assert lobe["ml"] == pytest.approx(voxel_ml * inside.sum())
+        assert lobe["quality"] == pytest.approx(result.quality.data[inside].mean(), rel=1e-4)
+        assert lobe["measured"] == pytest.approx(np.mean(result.valid.data[inside] == 1))
+        determinant = result.jacobian_determinant().data[inside]
+        assert lobe["jacobian"] == pytest.approx(determinant.mean(), rel=1e-4)
+
+
 def test_the_grid_of_a_mouse_is_that_of_an_adult_made_smaller(pair):
     images, options = arguments(pair, MOUSE)
     mouse = align(*images, **options)
@@ -56,4 +70,5 @@ def test_a_mouse_is_registered_as_well_as_an_adult(pair):
         assert np.array_equal(inside, pair.fixed_labels.data > 0) or factor == 1.0
         assert set(result.summary["lungs"]) == {"right", "left"}
         assert min(lung["quality"] for lung in result.summary["lungs"].values()) > 0.8
+        check_lobes(result, pair.fixed_labels.data)
     assert errors[1] < 1.2 * errors[0] + 0.05

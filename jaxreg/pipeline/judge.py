@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from jaxreg.config import RegistrationConfig
 from jaxreg.geometry.grid import transform
@@ -13,7 +14,7 @@ from jaxreg.geometry.resampling import verify_field
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.ops.types import Displacement
 from jaxreg.pipeline.align import AlignedPair, align
-from jaxreg.pipeline.assess import assess
+from jaxreg.pipeline.assess import MEASURED, assess
 from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding, doubt_of_correlation
 
@@ -23,6 +24,7 @@ def judged(
     pair: AlignedPair,
     u: Displacement,
     *,
+    labels: Volume | None = None,
     config: RegistrationConfig = RegistrationConfig(),
     notes: Sequence[Finding] = (),
     progress: Callable[[str], None] = lambda stage: None,
@@ -33,6 +35,8 @@ def judged(
         registration: without them; its lungs are replaced by those of `pair` on its fixed grid.
         pair: both images on the lung grid.
         u: displacement on that grid, voxels, (X, Y, Z, 3).
+        labels: lungs or lobes of the fixed image on its grid; where there are more than two, the
+            summary has measures of each ("labels").
         config: settings.
         notes: what is doubtful about the files; they come first among the warnings.
         progress: called with the name of each stage when it begins.
@@ -54,10 +58,37 @@ def judged(
     )
     progress("measures")
     summary |= registration.measures()
+    if labels is not None:
+        summary["labels"] = _by_label(registration, labels)
     before, after = summary["correlation_before"], summary["correlation_after"]
     fell = doubt_of_correlation(before, after, config=config.trust)
     summary["warnings"] = [doubt._asdict() for doubt in (*notes, *assessment.warnings, *fell)]
     return registration
+
+
+def _by_label(registration: Registration, labels: Volume) -> dict[str, dict[str, float]]:
+    """Measures of each lobe by its number; none where the labels are no more than two lungs.
+
+    "ml" is the volume in the fixed image, "quality" and "jacobian" are means over it, and
+    "measured" is the fraction of it that both images show.
+    """
+    numbers = np.unique(labels.data[labels.data > 0])
+    if len(numbers) < 3:
+        return {}
+    assert registration.quality is not None and registration.valid is not None
+    voxel_ml = abs(np.linalg.det(labels.affine[:3, :3])) / 1e3
+    images = {
+        "quality": registration.quality.data,
+        "jacobian": registration.jacobian_determinant().data,
+        "measured": registration.valid.data == MEASURED,
+    }
+    means = {name: ndimage.mean(image, labels.data, numbers) for name, image in images.items()}
+    counts = ndimage.sum_labels(np.ones(labels.shape, np.uint8), labels.data, numbers)
+    return {
+        str(number): {"ml": float(counts[k] * voxel_ml)}
+        | {name: float(values[k]) for name, values in means.items()}
+        for k, number in enumerate(numbers)
+    }
 
 
 def registration_of_field(
@@ -110,4 +141,4 @@ def registration_of_field(
     certificate = {"uncertified": verified.uncertified, "smallest": verified.smallest}
     summary = {"method": "field", "certificate": certificate, "seconds": {}}
     unjudged = Registration(fixed, moving, on_fixed, pair.masks[0], matrix, summary)
-    return judged(unjudged, pair, u, config=config, progress=progress)
+    return judged(unjudged, pair, u, labels=fixed_mask, config=config, progress=progress)

@@ -157,7 +157,9 @@ def register_volumes(
     unjudged = Registration(
         fixed, moving, field, pair.masks[0], pair.matrix, summary, inverse_consistency=error
     )
-    registration = judged(unjudged, pair, u, config=config, notes=notes, progress=clock)
+    registration = judged(
+        unjudged, pair, u, labels=fixed_mask, config=config, notes=notes, progress=clock
+    )
     clock("")
     registration.summary["seconds"] = clock.seconds
     return registration

@@ -181,29 +181,28 @@ class SeriesRegistration:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "summary.json").unlink(missing_ok=True)
-        count, view = len(self.phases), SeriesView(self.fixed, self.lungs)
+        view, rows, ends = SeriesView(self.fixed, self.lungs), [], []
         total = np.zeros(self.fixed.shape, np.float32)
-        rows, ends = [], []
         with ThreadPoolExecutor(1) as pool, replacing_set(folder, SERIES_SET) as hidden:
             saved = pool.submit(lambda: None)
             for index, phase in enumerate(self.phases):
+                row: dict[str, Any] = {"name": self.names[index], **self._extent(index)}
                 warped, moved = self.fixed, points
-                row: dict[str, Any] = {"name": self.names[index]}
                 if index != self.reference:
-                    progress(f"measures of phase {index + 1} of {count}")
+                    progress(f"measures of phase {index + 1} of {len(self.phases)}")
                     result = self.registration(index)
                     warped = result.warp()
                     moved = None if points is None else result.map_points(points)
-                    saved.result()  # one is written at a time: each holds the memory of its fields
                     row["folder"] = f"phase_{index:02d}"
-                    saved = pool.submit(result.save, folder / row["folder"])
                     row |= {name: result.summary[name] for name in _MEASURES}
-                total += warped.data
-                ends.append(moved)
-                rows.append(row | self._extent(index))
+                    saved.result()  # one is written at a time: each holds the memory of its fields
+                    saved = pool.submit(result.save, folder / row["folder"])
                 view.add(phase, warped, self._length_mm(index))
+                total += warped.data
+                rows.append(row)
+                ends.append(moved)
             progress("writing")
-            self._write_maps(hidden, Volume(total / count, self.fixed.affine))
+            self._write_maps(hidden, Volume(total / len(rows), self.fixed.affine))
             if points is not None:
                 write_trajectories(hidden / "trajectories.csv", self.names, ends, labels=labels)
             summary = self._summary(rows)

@@ -19,8 +19,9 @@ from jaxreg.config import METHODS, VentilationConfig
 from jaxreg.geometry.resampling import field_determinant
 from jaxreg.metrics.ventilation import UNITS
 from jaxreg.phantom.pair import phantom_pair
+from jaxreg.pipeline.registered import registered_pair
 from jaxreg.pipeline.registration import register_volumes
-from jaxreg.pipeline.ventilation import registered_pair, ventilation
+from jaxreg.pipeline.ventilation import ventilation
 
 SHAPE = (144, 116, 132)  # spans the chest in voxels of about 2.5 mm
 

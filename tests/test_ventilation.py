@@ -17,7 +17,8 @@ from jaxreg.metrics.ventilation_regions import (
     with_fractions,
 )
 from jaxreg.phantom.pair import phantom_pair
-from jaxreg.pipeline.ventilation import RegisteredPair, ventilation
+from jaxreg.pipeline.registered import RegisteredPair
+from jaxreg.pipeline.ventilation import ventilation
 
 SHAPE = (13, 11, 9)
 SPACING_MM = (2.0, 2.5, 3.0)

@@ -14,7 +14,8 @@ from jaxreg.config import VentilationConfig
 from jaxreg.config.ventilation import KERNELS
 
 if TYPE_CHECKING:
-    from jaxreg.pipeline.ventilation import RegisteredPair, Ventilation
+    from jaxreg.pipeline.registered import RegisteredPair
+    from jaxreg.pipeline.ventilation import Ventilation
 
 _DEFAULT = VentilationConfig()
 _SUMMARY = "summary.json"
@@ -109,7 +110,7 @@ def _check(inputs: tuple[Path, ...], fixed: Path | None, registering: dict[str, 
     Raises:
         ValueError: or OSError, where DIR has no registration.
     """
-    from jaxreg.pipeline.ventilation import require_result
+    from jaxreg.pipeline.registered import require_result
 
     if len(inputs) > 2:
         raise ValueError(
@@ -140,7 +141,7 @@ def _check(inputs: tuple[Path, ...], fixed: Path | None, registering: dict[str, 
 def _read(folder: Path, fixed: Path | None, series: str | None) -> "RegisteredPair":
     """The pair in a folder of `jaxreg register`; `jaxreg demo` keeps the fixed image in it."""
     from jaxreg.io.images import read_image
-    from jaxreg.pipeline.ventilation import read_registered_pair
+    from jaxreg.pipeline.registered import read_registered_pair
 
     path = fixed or folder / "fixed.nii.gz"
     if fixed is None and not path.is_file():
@@ -157,8 +158,8 @@ def _register(
     """Two images, registered or brought together by a given field."""
     from jaxreg.io.images import read_displacement
     from jaxreg.pipeline.judge import registration_of_field
+    from jaxreg.pipeline.registered import registered_pair
     from jaxreg.pipeline.registration import register_volumes
-    from jaxreg.pipeline.ventilation import registered_pair
     from jaxreg.trust.findings import Finding
 
     names = ("method", "weights", "inverse_consistency", "config", "assignments")

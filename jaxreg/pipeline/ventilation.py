@@ -12,8 +12,7 @@ import numpy as np
 from jaxreg.config import VentilationConfig
 from jaxreg.geometry.volume import Volume, require_same_grid
 from jaxreg.io.atomic import replacing_set
-from jaxreg.io.documents import read_json
-from jaxreg.io.nifti import read_volume, write_volume
+from jaxreg.io.nifti import write_volume
 from jaxreg.lungs.morphology import bounding_box
 from jaxreg.lungs.sides import tell_sides
 from jaxreg.metrics.ventilation import UNITS, Inhaled, inhaled_image, ventilation_measures
@@ -25,8 +24,8 @@ from jaxreg.metrics.ventilation_regions import (
     with_fractions,
 )
 from jaxreg.pipeline.assess import MEASURED
+from jaxreg.pipeline.registered import RegisteredPair
 from jaxreg.pipeline.registration import versions
-from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding
 
 # Files that `Ventilation.save` writes; the last one says that the set is whole.
@@ -43,109 +42,6 @@ MEANINGS = {
     "air_jacobian": "(A_in - A_ex) / A_ex by Jacobian and HU",
     "air_hu": "(A_in - A_ex) / A_ex by HU",
 }
-_SAMPLED, _FEWEST = 7, 1000  # voxels of which a correlation is taken: one in seven, at least
-_SAME_CORRELATION = 0.05
-_INPUTS = ("warped.nii.gz", "jacobian.nii.gz", "valid.nii.gz", "summary.json")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class RegisteredPair:
-    """What ventilation needs of a registration, all on the grid of the fixed image.
-
-    Attributes:
-        fixed: HU.
-        warped: moving image through the registration, HU.
-        determinant: of the Jacobian, fixed to moving.
-        valid: 1 where both images show lung, 2 in the other lungs of the fixed image, 0 elsewhere.
-        warnings: of the registration.
-    """
-
-    fixed: Volume
-    warped: Volume
-    determinant: Volume
-    valid: Volume
-    warnings: Sequence[Mapping[str, Any]] = ()
-
-
-def registered_pair(registration: Registration) -> RegisteredPair:
-    """What ventilation needs of a registration.
-
-    Args:
-        registration: with `valid`.
-
-    Returns:
-        The pair.
-    """
-    if registration.valid is None:
-        raise ValueError(
-            "registration: expected one with `valid`, got None. Register, or use "
-            "jaxreg.pipeline.judge.registration_of_field."
-        )
-    return RegisteredPair(
-        registration.fixed,
-        registration.warp(),
-        registration.jacobian_determinant(),
-        registration.valid,
-        registration.warnings,
-    )
-
-
-def read_registered_pair(folder: Path, fixed: Volume) -> RegisteredPair:
-    """The same from a folder that `Registration.save` wrote, without the moving image.
-
-    Args:
-        folder: with warped.nii.gz, jacobian.nii.gz, valid.nii.gz and summary.json.
-        fixed: HU, as it was registered.
-
-    Returns:
-        The pair.
-
-    Raises:
-        OSError: a file is not there.
-        ValueError: the image is on another grid than the one that was registered.
-    """
-    require_result(folder)
-    summary = read_json(folder / "summary.json")
-    registered = summary.get("fixed_grid")
-    if str(fixed.grid) != registered:
-        raise ValueError(
-            f"fixed: expected the image that was registered, on the grid {registered}, got "
-            f"{fixed.grid}. Give that image."
-        )
-    images = [
-        Volume(read_volume(folder / f"{name}.nii.gz").data, fixed.affine)
-        for name in ("warped", "jacobian", "valid")
-    ]
-    for image, name in zip(images, _INPUTS, strict=False):
-        require_same_grid(fixed, image, ("fixed", name))
-    pair = RegisteredPair(fixed, *images, warnings=summary.get("warnings", ()))
-    _require_registered(pair, summary["correlation_after"])
-    return pair
-
-
-def _require_registered(pair: RegisteredPair, registered: float) -> None:
-    """Refuses another image than the registered one on the same grid, such as another phase."""
-    measured = np.flatnonzero(pair.valid.data == MEASURED)[::_SAMPLED]
-    if len(measured) < _FEWEST:
-        return
-    values, warped = (volume.data.reshape(-1)[measured] for volume in (pair.fixed, pair.warped))
-    correlation = np.corrcoef(values, warped)[0, 1]
-    if not abs(correlation - registered) < _SAME_CORRELATION:
-        raise ValueError(
-            f"fixed: expected the image that was registered, whose correlation with warped.nii.gz "
-            f"is {registered:.3f}, got one with {correlation:.3f}. Give that image."
-        )
-
-
-def require_result(folder: Path) -> None:
-    """Raises FileNotFoundError unless a folder has the files of a registration."""
-    missing = [name for name in _INPUTS if not (folder / name).is_file()]
-    if missing:
-        found = f"one without {', '.join(missing)}" if folder.is_dir() else "no folder"
-        raise FileNotFoundError(
-            f"{folder}: expected a folder that jaxreg register wrote, got {found}. Give such a "
-            "folder, or two images, FIXED and MOVING."
-        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -86,7 +86,7 @@ def write_report(
     slices, spacing_mm = embedded_slices(paths)
     colours, others = method_colours(by_method), more or {}
     used = {name for table in (rows, *others.values()) for name in columns(table)}
-    page = _template().render(
+    page = template("report.html").render(
         title=title,
         links=[(_link(case), case) for case in paths],
         methods=_table("", rows, colours),
@@ -110,7 +110,8 @@ def write_report(
     return folder / "report.html"
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Returns a template of this package, which escapes all that it is given."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxreg", "benchmark"),
         autoescape=True,
@@ -120,7 +121,7 @@ def _template() -> jinja2.Template:
         keep_trailing_newline=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _thumbnail_paths(folder, by_method) -> dict[str, dict[str, Path]]:

@@ -71,10 +71,6 @@ def write_table(
         legend: what columns mean; those that the table has stand below the Markdown and in the
             JSON.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns(rows), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
     meaning = {name: (legend or {})[name] for name in columns(rows) if name in (legend or {})}
     document = {"title": title, "settings": settings, "columns": meaning}
     document |= {"rows": [_finite(row) for row in rows]}
@@ -82,12 +78,21 @@ def write_table(
     words = "".join(f"- {name}: {text}\n" for name, text in meaning.items())
     contents = {
         ".md": f"# {title}\n\n{markdown(rows)}\n{words}{notes}",
-        ".csv": text.getvalue(),
+        ".csv": csv_text(rows, columns(rows)),
         ".json": json.dumps(document, indent=2, allow_nan=False) + "\n",
     }
     for ending, content in contents.items():
         with replacing(path.with_name(path.name + ending)) as temporary:
             temporary.write_text(content, encoding="utf-8")
+
+
+def csv_text(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Returns the rows as CSV with these columns; what was not measured is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
+    return text.getvalue()
 
 
 def shown(value: Any) -> str:

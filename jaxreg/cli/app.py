@@ -17,7 +17,7 @@ from jaxreg.cli import session
 
 COMMANDS = (  # in the order of --help
     *("register", "warp", "points", "invert", "compose", "jacobian", "check", "series"),
-    *("ventilation", "keypoints", "demo", "train", "evaluate"),
+    *("cohort", "ventilation", "keypoints", "demo", "train", "evaluate"),
 )
 
 

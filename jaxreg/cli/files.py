@@ -1,12 +1,16 @@
 """What commands read, and where they may write."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from jaxreg.cli import session
+
 if TYPE_CHECKING:
+    from jaxreg.config import RegistrationConfig
     from jaxreg.geometry.volume import Volume
+    from jaxreg.pipeline.result import Registration
 
 
 def prepare_folder(folder: Path) -> None:
@@ -88,3 +92,45 @@ def read_pair(
         for path, image in zip((fixed_mask, moving_mask), images, strict=True)
     ]
     return InputPair(*images, *masks)
+
+
+def register_files(
+    fixed: Path,
+    moving: Path,
+    fixed_mask: Path | None,
+    moving_mask: Path | None,
+    *,
+    series: str | None = None,
+    settings: "RegistrationConfig",
+    stage: Callable[[str], None] = lambda name: None,
+) -> "tuple[Registration, int]":
+    """Reads a pair and registers it.
+
+    Args:
+        fixed: image.
+        moving: image.
+        fixed_mask: lungs; found if None.
+        moving_mask: lungs; found if None.
+        series: as in `read_pair`.
+        settings: of the registration.
+        stage: called with the name of each stage as it begins.
+
+    Returns:
+        The registration, and how many of its warnings are about the files; they come first.
+    """
+    from jaxreg.pipeline.registration import register_volumes
+    from jaxreg.trust.findings import Finding
+
+    stage("reading")
+    with session.collected() as noted:
+        images = read_pair(fixed, moving, fixed_mask, moving_mask, series)
+    result = register_volumes(
+        images.fixed,
+        images.moving,
+        fixed_mask=images.fixed_mask,
+        moving_mask=images.moving_mask,
+        config=settings,
+        notes=[Finding(note.code, note.text) for note in noted],
+        progress=stage,
+    )
+    return result, len(noted)

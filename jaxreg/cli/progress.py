@@ -1,8 +1,12 @@
-"""Progress on the terminal: the stage that runs, and the seconds of those that are done."""
+"""Progress on the terminal: the stage that runs, or how many of many things are done."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import click
 
 Stage = Callable[[str], None]  # called with the name of a stage as it begins
 
@@ -35,3 +39,51 @@ def stages(*, quiet: bool = False) -> Iterator[Stage]:
 
         yield begin
         end()
+
+
+class Count(NamedTuple):
+    """Lines beside the count of many things.
+
+    Attributes:
+        say: shows a line.
+        done: shows a line for one of the things, which is finished.
+    """
+
+    say: Callable[[str], None]
+    done: Callable[[str], None]
+
+
+@contextlib.contextmanager
+def counted(total: int, *, quiet: bool = False) -> Iterator[Count]:
+    """Yields functions to call with lines, among them one for each of many things when it is done.
+
+    The lines go to stderr. On a terminal a bar with the time left stays below them. Nothing is
+    written if `quiet`.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    console = Console(stderr=True)
+    if quiet:
+        yield Count(lambda line: None, lambda line: None)
+        return
+    if not console.is_terminal:
+        yield Count(_echo, _echo)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("time left"), TimeLeft())
+    with Progress(*columns, console=console, speed_estimate_period=math.inf) as progress:
+        task = progress.add_task("", total=total)
+
+        def say(line: str) -> None:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+        def done(line: str) -> None:
+            say(line)
+            progress.advance(task)
+
+        yield Count(say, done)
+
+
+def _echo(line: str) -> None:
+    click.echo(line, err=True)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from jaxreg.cli import options, session
+from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
-from jaxreg.cli.files import prepare_folder, read_pair
+from jaxreg.cli.files import prepare_folder, register_files
 from jaxreg.cli.progress import stages
 
 
@@ -38,30 +38,24 @@ def command(
     Returns:
         Exit status.
     """
-    from jaxreg.pipeline.registration import register_volumes
-    from jaxreg.trust.findings import Finding
-
     keep_compiled_programs()
     prepare_folder(out)
     settings = options.registration_config(
         method, weights, inverse_consistency, config, assignments
     )
     with stages(quiet=quiet) as stage:
-        stage("reading")
-        with session.collected() as noted:
-            images = read_pair(fixed, moving, fixed_mask, moving_mask, series)
-        result = register_volumes(
-            images.fixed,
-            images.moving,
-            fixed_mask=images.fixed_mask,
-            moving_mask=images.moving_mask,
-            config=settings,
-            notes=[Finding(note.code, note.text) for note in noted],
-            progress=stage,
+        result, noted = register_files(
+            fixed,
+            moving,
+            fixed_mask,
+            moving_mask,
+            series=series,
+            settings=settings,
+            stage=stage,
         )
         stage("writing")
         result.save(out)
-    for warning in result.warnings[len(noted) :]:  # those of files were shown at once
+    for warning in result.warnings[noted:]:  # those of files were shown at once
         click.echo(f"warning: {warning['text']}", err=True)
     click.echo("\n".join(result.lines()))
     click.echo(f"written to {out}: look at report.png")

@@ -1,6 +1,7 @@
 """What surrounds a command: signals, and warnings as lines."""
 
 import contextlib
+import os
 import re
 import signal
 import threading
@@ -12,6 +13,8 @@ import click
 
 from jaxreg.io.notes import FileWarning
 
+_DROPPED_IN = ("_xla_gc_callback",)
+_PUT_OFF_SECONDS = 0.05
 _DAMAGED_ENTRY = re.compile(r"Error reading persistent compilation cache entry for '([\w.-]+)'")
 
 
@@ -21,27 +24,43 @@ class Terminated(BaseException):
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Turns SIGTERM into Terminated, so that temporary files are removed."""
+    """Turns SIGTERM into Terminated, so that temporary files are removed.
+
+    Python drops an exception that a signal raises within a callback of the garbage collector, such
+    as that of JAX: there SIGTERM and SIGINT (Ctrl-C) are put off.
+
+    Yields:
+        Nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def stop(*_):
-        raise Terminated
+    def stop(number, frame):
+        if frame is not None and frame.f_code.co_name in _DROPPED_IN:
+            threading.Timer(_PUT_OFF_SECONDS, os.kill, (os.getpid(), number)).start()
+        elif number == signal.SIGTERM:
+            raise Terminated
+        else:
+            raise KeyboardInterrupt
 
-    former = signal.signal(signal.SIGTERM, stop)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        numbers.append(signal.SIGINT)
+    former = [(number, signal.signal(number, stop)) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former:
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def warnings_as_lines() -> Iterator[None]:
-    """Shows each warning as one line; a damaged entry of the cache is removed and not shown."""
+def warnings_as_lines(*, quiet: bool = False) -> Iterator[None]:
+    """Shows each warning as one line, or none; a damaged entry of the cache is removed."""
 
     def show(message, category, filename, lineno, file=None, line=None):
-        if not _discard_damaged(str(message)):
+        if not _discard_damaged(str(message)) and not quiet:
             click.echo(f"warning: {' '.join(str(message).split())}", err=True)
 
     with warnings.catch_warnings():

@@ -12,6 +12,7 @@ import collections
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,19 @@ def read_manifest(path: str | os.PathLike) -> tuple[Pair, ...]:
     Raises:
         ValueError: lists everything that is wrong with the manifest and its files.
     """
-    path = Path(path)
+    return _read(Path(path), _wrong_files)
+
+
+def list_manifest(path: str | os.PathLike) -> tuple[Pair, ...]:
+    """Returns the pairs in a manifest without a look at their files.
+
+    Raises:
+        ValueError: lists everything that is wrong with the manifest itself.
+    """
+    return _read(Path(path), lambda pair: [])
+
+
+def _read(path: Path, wrong_files: Callable[[Pair], list[str]]) -> tuple[Pair, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a manifest, got no such file. Check the name.")
     entries = read_json(path)
@@ -109,7 +122,7 @@ def read_manifest(path: str | os.PathLike) -> tuple[Pair, ...]:
         wrong = _wrong_keys(entry)
         if not wrong:
             pairs.append(_pair(path.parent, entry, number))
-            wrong = _wrong_files(pairs[-1])
+            wrong = wrong_files(pairs[-1])
         problems += [f"{name}: {text}" for text in wrong]
     counts = collections.Counter(pair.id for pair in pairs)
     problems += [

@@ -32,6 +32,7 @@ FIELDS = ("displacement.nii.gz", "jacobian.nii.gz", "quality.nii.gz", "warped.ni
 
 
 def main() -> None:
+    """Runs the benchmark of the command line."""
     options = parser(__doc__ or "")
     options.add_argument("--pairs", type=int, default=24)
     options.add_argument("--shape", type=int, nargs=3, default=(96, 80, 96))

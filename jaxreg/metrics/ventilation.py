@@ -29,6 +29,7 @@ References:
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -36,6 +37,8 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from jaxreg.config import VentilationConfig
+from jaxreg.geometry.reduction import block_affine, block_mean
+from jaxreg.geometry.separable import interpolate
 from jaxreg.ops.types import Spacing
 
 Inhaled: TypeAlias = Literal["fixed", "moving"]
@@ -51,6 +54,7 @@ UNITS = {
 }
 _FWHM = np.sqrt(8 * np.log(2))  # full width at half maximum of a Gaussian over its sigma
 _REACH = 3.0  # sigmas, at which the Gaussian ends
+_STEPS = 6  # voxels across a neighbourhood, at most twice as many
 _LEAST_WEIGHT = 1e-3  # of the voxels that take part in a mean; else all of the mask do
 
 
@@ -201,11 +205,35 @@ class _Mean:
         return np.where(self._few, sums / np.maximum(self._all, _LEAST_WEIGHT), found)
 
 
-def _smoothing(spacing_mm, config: VentilationConfig):
-    """The kernel of the settings as a function of an image; 0 outside of the image."""
-    spacing = np.asarray(spacing_mm, float)
-    if config.smoothing_mm == 0:
+def _smoothing(spacing_mm, config: VentilationConfig) -> Callable[[np.ndarray], np.ndarray]:
+    """The kernel of the settings as a function of an image; 0 outside of the image.
+
+    Voxels much finer than the kernel are first averaged in blocks, and the result is interpolated.
+    """
+    spacing, size_mm = np.asarray(spacing_mm, float), config.smoothing_mm
+    if size_mm == 0:
         return lambda image: image
+    factors = np.maximum(1, (size_mm / _STEPS / spacing).astype(int))
+    kernel = _kernel(spacing * factors, config)
+    if factors.max() == 1:
+        return kernel
+    lattice = np.linalg.inv(block_affine(np.eye(4), factors))
+
+    def smooth(image: np.ndarray) -> np.ndarray:
+        coarse = kernel(block_mean(image, factors))
+        x, y, z = image.shape
+        result = np.empty((x, y, z), np.float32)
+
+        def store(planes: slice, values: np.ndarray) -> None:
+            result[planes] = values[0]
+
+        interpolate(coarse[None], lattice, (x, y, z), (0, 1, 2), store)
+        return result
+
+    return smooth
+
+
+def _kernel(spacing: np.ndarray, config: VentilationConfig) -> Callable[[np.ndarray], np.ndarray]:
     if config.kernel == "box":
         size = np.maximum(1, 2 * np.rint((config.smoothing_mm / spacing - 1) / 2).astype(int) + 1)
         return lambda image: ndimage.uniform_filter(image, size.tolist(), mode="constant")

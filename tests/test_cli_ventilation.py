@@ -16,20 +16,23 @@ from jaxreg.metrics.ventilation import UNITS
 from jaxreg.phantom.pair import phantom_pair
 from jaxreg.pipeline.ventilation import VENTILATION_SET
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+QUICK = ("--method", "affine", "--set", "grid.shape=[64, 56, 64]")
+
 
 def run(*arguments):
     return main(arguments=[str(a) for a in arguments])
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory, quick_compilation):
     folder = tmp_path_factory.mktemp("pair")
     pair = phantom_pair(3, shape=(60, 48, 52), spacing_mm=(6.0, 6.0, 6.0), fixed_phase="exhale")
     for name in ("fixed", "moving"):
         write_volume(folder / f"{name}.nii.gz", getattr(pair, name))
         write_volume(folder / f"{name}_mask.nii.gz", getattr(pair, f"{name}_labels"))
     write_displacement(folder / "field.nii.gz", pair.displacement)
-    words = ("--method", "affine", "--quiet", "--out", folder / "dir")
+    words = (*QUICK, "--quiet", "--out", folder / "dir")
     assert run("register", *images(folder), *masks(folder), *words) == 0
     return folder
 
@@ -88,7 +91,7 @@ def test_the_csv_is_the_table_of_the_json(out):
 
 
 def test_two_images_are_registered_first_and_the_result_is_kept(files, out, tmp_path, capsys):
-    words = ("--method", "affine", "--json", "--quiet", "--out", tmp_path)
+    words = (*QUICK, "--json", "--quiet", "--out", tmp_path)
     assert run("ventilation", *images(files), *masks(files), *words) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == document(tmp_path)
@@ -102,7 +105,7 @@ def test_two_images_are_registered_first_and_the_result_is_kept(files, out, tmp_
 
 
 def test_a_field_of_another_tool(files, tmp_path):
-    words = ("--field", files / "field.nii.gz", "--out", tmp_path / "v")
+    words = ("--field", files / "field.nii.gz", *QUICK[2:], "--out", tmp_path / "v")
     assert run("ventilation", *images(files), *masks(files), *words) == 0
     assert document(tmp_path / "v")["regions"][0]["volume_change_ml"] > 100
     assert not (tmp_path / "v" / "summary.json").exists()
@@ -157,6 +160,10 @@ def test_messy_input_is_named(files, tmp_path, capsys):
     assert "--fixed: expected with DIR only, got FIXED and MOVING too." in text
     text = refused(capsys, fixed, moving, fixed, *out)
     assert "expected DIR, or FIXED and MOVING, got 3 names." in text
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "summary.json").write_text('["mine"]', encoding="utf-8")
+    text = refused(capsys, tmp_path / "copy", *given, *out)
+    assert "summary.json: expected the summary of a registration, got another file." in text
     text = refused(capsys, folder, *given, "--method", "affine", *out)
     assert "--method: expected FIXED and MOVING with it, got DIR, which is registered" in text
     text = refused(capsys, folder, *given, "--set", "optimiser.radius=3", *out)

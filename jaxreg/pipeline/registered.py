@@ -76,7 +76,12 @@ def read_registered_pair(folder: Path, fixed: Volume) -> RegisteredPair:
     """
     require_result(folder)
     summary = read_json(folder / "summary.json")
-    registered = summary.get("fixed_grid")
+    if not (isinstance(summary, dict) and {"fixed_grid", "correlation_after"} <= set(summary)):
+        raise ValueError(
+            f"{folder / 'summary.json'}: expected the summary of a registration, got another file. "
+            "Register anew."
+        )
+    registered = summary["fixed_grid"]
     if str(fixed.grid) != registered:
         raise ValueError(
             f"fixed: expected the image that was registered, on the grid {registered}, got "

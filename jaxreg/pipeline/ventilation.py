@@ -256,7 +256,7 @@ def _doubts(
 ) -> Iterator[Finding]:
     """Yields what is doubtful of a ventilation."""
     for warning in pair.warnings:
-        yield Finding(warning["code"], warning["text"], warning["lung"])
+        yield Finding(warning["code"], warning["text"], warning.get("lung"))
     if inhale != larger:
         yield Finding(
             "inhale-is-smaller",

@@ -38,11 +38,14 @@ def test_register_writes_its_files(files, tmp_path, capsys):
     status = run(
         "register", files / "fixed.nii.gz", files / "moving.nii.gz",
         "--fixed-mask", files / "fixed_mask.nii.gz", "--moving-mask", files / "moving_mask.nii.gz",
-        "--method", "affine", "--out", tmp_path / "out",
+        "--method", "affine", "--out", tmp_path / "out", "--json", "--verbose",
     )  # fmt: skip
     assert status == 0
-    assert "correlation in the lungs" in capsys.readouterr().out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == summary
+    stages = ["reading", *summary["seconds"], "writing"]
+    assert re.sub(r" \d+\.\d s", "", printed.err).splitlines() == stages
     assert summary["method"] == "affine"
     assert (tmp_path / "out" / "report.png").stat().st_size > 10_000
 
@@ -58,7 +61,9 @@ def test_what_is_doubtful_is_a_line_and_a_code(files, tmp_path, capsys, strict, 
         "--method", "affine", "--out", tmp_path / "out", *strict,
     )  # fmt: skip
     assert found == status
-    errors = capsys.readouterr().err.splitlines()
+    printed = capsys.readouterr()
+    assert "correlation in the lungs" in printed.out
+    errors = printed.err.splitlines()
     assert "warning: the left lung is in the fixed image but not in the moving one." in errors[0]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert len(summary["warnings"]) == len(errors)
@@ -73,13 +78,14 @@ def test_keypoints_writes_a_csv_in_the_space_asked_for(files, tmp_path, capsys):
     status = run(
         "keypoints", files / "fixed.nii.gz", files / "moving.nii.gz", "--out", out,
         "--fixed-mask", files / "fixed_mask.nii.gz", "--moving-mask", files / "moving_mask.nii.gz",
-        "--space", "LPS",
+        "--space", "LPS", "--json",
     )  # fmt: skip
     assert status == 0
-    assert re.match(r"\d+ keypoints in \d+\.\d s, written to", capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out)
     assert out.read_text(encoding="utf-8").startswith("# space: LPS\n")
     points = read_landmarks(out)
-    assert len(points.fixed) > 100 and set(points.kind) == {"keypoint"}
+    assert len(points.fixed) == told["keypoints"] > 100 and told["seconds"] > 0
+    assert set(points.kind) == {"keypoint"}
     for name in ("fixed", "moving"):
         lungs = read_volume(files / f"{name}_mask.nii.gz")
         voxels = np.rint(lungs.voxel_from_world(getattr(points, name))).astype(int)
@@ -296,7 +302,7 @@ def test_the_compilation_cache_is_the_users_unless_one_is_set(monkeypatch, tmp_p
 
 
 def test_stages_are_told_on_a_terminal_alone(monkeypatch, capsys):
-    def shown(*, terminal, quiet=False):
+    def shown(*, terminal, quiet=None):
         monkeypatch.setenv("TTY_COMPATIBLE", "1" if terminal else "0")
         monkeypatch.setenv("FORCE_COLOR", "1" if terminal else "")
         with stages(quiet=quiet) as stage:
@@ -307,3 +313,5 @@ def test_stages_are_told_on_a_terminal_alone(monkeypatch, capsys):
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown(terminal=True))
     assert re.search(r"reading 0\.\d s", text) and re.search(r"registering 0\.\d s", text)
     assert shown(terminal=True, quiet=True) == "" == shown(terminal=False)
+    text = shown(terminal=False, quiet=False)
+    assert re.fullmatch(r"reading 0\.\d s\nregistering 0\.\d s\n", text)

@@ -208,6 +208,10 @@ def test_inverse_of_a_field_with_a_large_rotation(tmp_path, capsys):
     inside = np.all((voxels >= 0) & (voxels <= np.array(FIXED.shape) - 1), axis=1)
     assert inside.sum() > 100
     assert np.abs(field.transform_points(y) - q)[inside].max() < 0.01
+    assert run("invert", tmp_path / "f.nii.gz", *words, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["voxels"] == len(q) and 100 < told["measured_voxels"] <= len(q)
+    assert told["lost_voxels"] == 0 and told["inverse_consistency_mm"]["100"] < 0.01
 
 
 def test_composition_is_one_map_after_the_other(folder, tmp_path):

@@ -254,6 +254,13 @@ def test_the_exit_status_tells_of_failures_and_warnings(run, tmp_path, capsys, i
         assert "bad: failed: expected <CT>, got 'x'\n" in printed.err
 
 
+def test_rows_are_printed_for_scripts(run, capsys):
+    assert run("ok", "doubt", "bad", more=["--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], told["warned"], told["failed"]) == (1, 1, 1)
+    assert told["rows"] == [ROWS["ok"], ROWS["doubt"], ROWS["bad"]]
+
+
 def test_quiet_leaves_the_result_alone(run, capsys):
     run("ok", "doubt", more=["--quiet"])
     printed = capsys.readouterr()

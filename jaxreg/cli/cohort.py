@@ -1,6 +1,7 @@
 """`jaxreg cohort`: many pairs registered by several processes, in a run that can be stopped."""
 
 import importlib.util
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from jaxreg.datasets.manifest import Pair
     from jaxreg.pipeline.cohort import Job, Plan, Row
 
-STRICT = 3  # exit status with --strict
 _GIB = 1 << 30
 _SCALED = 4  # workers for which tasks wait at a scheduler, which may start some then
 _RESERVED = ("results.csv", "index.html")
@@ -39,9 +39,8 @@ _RESERVED = ("results.csv", "index.html")
     help="Dask scheduler to use instead, such as tcp://10.0.0.1:8786.",
 )
 @options.settings
-@click.option(
-    "--strict", is_flag=True, help="End with exit status 3 where a pair has warnings, none failed."
-)
+@options.strict
+@options.as_json
 @options.quiet
 def command(
     table: Path,
@@ -54,7 +53,8 @@ def command(
     config: Path | None,
     assignments: tuple[str, ...],
     strict: bool,
-    quiet: bool,
+    as_json: bool,
+    quiet: bool | None,
 ) -> int:
     """Register the pairs of a table.
 
@@ -105,10 +105,15 @@ def command(
             write()
             count.done(f"[{len(rows)}/{len(pairs)}] {_line(row)}")
     statuses = [row["status"] for row in rows.values()]
-    counts = ", ".join(f"{statuses.count(status)} {status}" for status in (OK, WARNED, FAILED))
-    click.echo(f"{len(pairs)} pairs: {counts}")
-    click.echo(f"written to {out}: look at index.html")
-    return 1 if FAILED in statuses else STRICT if strict and WARNED in statuses else 0
+    counts = {status: statuses.count(status) for status in (OK, WARNED, FAILED)}
+    if as_json:
+        document = {**counts, "rows": [rows[pair.id] for pair in pairs]}
+        click.echo(json.dumps(document, indent=2))
+    else:
+        words = ", ".join(f"{count} {status}" for status, count in counts.items())
+        click.echo(f"{len(pairs)} pairs: {words}")
+        click.echo(f"written to {out}: look at index.html")
+    return 1 if counts[FAILED] else options.WARNED if strict and counts[WARNED] else 0
 
 
 def _read(table: Path) -> "Sequence[Pair]":

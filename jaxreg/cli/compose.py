@@ -15,7 +15,7 @@ from jaxreg.cli.progress import stages
 @click.argument("second", type=options.FILE)
 @options.output
 @options.quiet
-def command(first: Path, second: Path, out: Path, quiet: bool) -> int:
+def command(first: Path, second: Path, out: Path, quiet: bool | None) -> int:
     """Compose two displacement fields: the map x -> SECOND(FIRST(x)).
 
     FIRST is applied to points first: it takes image A to image B, SECOND takes B to C, and the

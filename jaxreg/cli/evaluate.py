@@ -1,6 +1,7 @@
 """`jaxreg evaluate`: methods scored on data sets with known ground truth."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import click
 
 from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
+from jaxreg.cli.progress import counted
 from jaxreg.config import METHODS
 
 DIRLAB = os.environ.get("JAXREG_DIRLAB", "data/dirlab4dct")
@@ -109,7 +111,7 @@ def command(
     export: Path | None,
     out: Path,
     fresh: bool,
-    quiet: bool,
+    quiet: bool | None,
     **sources: Any,
 ) -> int:
     """Score methods on data sets with known ground truth.
@@ -142,11 +144,12 @@ def command(
             click.echo(f"written {exporting.export_cases(export / data.name, asked)}")
             continue
         by_method = {method.name: [] for method in chosen}
-        for case in asked:
-            if not quiet:
-                click.echo(f"{data.name} {case.name} ...", err=True)
-            for record in run.evaluate(data, case, chosen, out / data.name, fresh=fresh):
-                by_method[record.method].append(record)
+        with counted(len(asked), quiet=quiet) as count:
+            for case in asked:
+                began = time.perf_counter()
+                for record in run.evaluate(data, case, chosen, out / data.name, fresh=fresh):
+                    by_method[record.method].append(record)
+                count.done(f"{data.name} {case.name}: {time.perf_counter() - began:.0f} s")
         failures += _show(data, by_method, out / data.name, ablation=ablation is not None)
     return 1 if failures else 0
 

@@ -1,5 +1,6 @@
 """`jaxreg invert`: the inverse of a displacement field."""
 
+import json
 from pathlib import Path
 
 import click
@@ -16,8 +17,9 @@ from jaxreg.cli.progress import stages
 @click.option(
     "--to", type=options.FILE, help="Image whose grid is wanted, the moving one; else the field's."
 )
+@options.as_json
 @options.quiet
-def command(field: Path, out: Path, to: Path | None, quiet: bool) -> int:
+def command(field: Path, out: Path, to: Path | None, as_json: bool, quiet: bool | None) -> int:
     """Invert a displacement field.
 
     Writes the field of the map from the moving to the fixed image, and prints the
@@ -62,11 +64,6 @@ def command(field: Path, out: Path, to: Path | None, quiet: bool) -> int:
         stage("writing")
         write_displacement(out, inverse)
     found = error.data[inside]
-    click.echo(
-        f"inverse-consistency error: {np.median(found):.4f} mm (median), {found.max():.4f} mm "
-        f"(maximum), at {len(found)} of {inside.size} voxels; the others come from the border of "
-        "the field's grid or from outside"
-    )
     wrong = np.argwhere((error.data > CONVERGED_MM) & inside)
     if len(wrong):
         low, high = (grid.world_from_voxel(end) for end in (wrong.min(axis=0), wrong.max(axis=0)))
@@ -76,5 +73,15 @@ def command(field: Path, out: Path, to: Path | None, quiet: bool) -> int:
             f"voxels between {box} mm RAS. The field may fold there: jaxreg check {field}.",
             err=True,
         )
+    if as_json:
+        error_mm = {"50": float(np.median(found)), "100": float(found.max())}
+        counts = {"voxels": inside.size, "measured_voxels": len(found), "lost_voxels": len(wrong)}
+        click.echo(json.dumps({"inverse_consistency_mm": error_mm, **counts}, indent=2))
+        return 0
+    click.echo(
+        f"inverse-consistency error: {np.median(found):.4f} mm (median), {found.max():.4f} mm "
+        f"(maximum), at {len(found)} of {inside.size} voxels; the others come from the border of "
+        "the field's grid or from outside"
+    )
     click.echo(f"written to {out}")
     return 0

@@ -1,5 +1,6 @@
 """`jaxreg keypoints`: corresponding points of two images in a CSV file."""
 
+import json
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from jaxreg.cli.progress import stages
     help="Axes of the file.",
 )
 @options.given_settings
+@options.as_json
 @options.quiet
 def command(
     fixed: Path,
@@ -33,7 +35,8 @@ def command(
     space: str,
     config: Path | None,
     assignments: tuple[str, ...],
-    quiet: bool,
+    as_json: bool,
+    quiet: bool | None,
 ) -> int:
     """Find corresponding points of two images.
 
@@ -64,5 +67,8 @@ def command(
         )
         seconds = time.perf_counter() - began
     write_landmarks(out, points, space=space)
-    click.echo(f"{len(points.fixed)} keypoints in {seconds:.1f} s, written to {out}")
+    if as_json:
+        click.echo(json.dumps({"keypoints": len(points.fixed), "seconds": seconds}, indent=2))
+    else:
+        click.echo(f"{len(points.fixed)} keypoints in {seconds:.1f} s, written to {out}")
     return 0

@@ -138,7 +138,12 @@ strict = click.option(
     is_flag=True,
     help="End with exit status 3 where there are warnings; the results are written all the same.",
 )
-quiet = click.option("--quiet", is_flag=True, help="Show no progress.")
+quiet = click.option(
+    "--quiet/--verbose",
+    "quiet",
+    default=None,
+    help="Show no progress, or show it even where there is no terminal.",
+)
 
 
 class ManyValues(click.Command):

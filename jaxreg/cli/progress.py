@@ -12,20 +12,21 @@ Stage = Callable[[str], None]  # called with the name of a stage as it begins
 
 
 @contextlib.contextmanager
-def stages(*, quiet: bool = False) -> Iterator[Stage]:
+def stages(*, quiet: bool | None = None) -> Iterator[Stage]:
     """Yields a function to call with the name of each stage as it begins.
 
     A spinner beside the name runs until the next call or the end of the block; then a line with the
-    name and its seconds stays. Nothing is written where stderr is no terminal, or if `quiet`.
+    name and its seconds stays. Nothing is written if `quiet`; where stderr is no terminal, the
+    lines are written if it is False, and nothing if it is None.
     """
     from rich.console import Console
 
     console = Console(stderr=True)
-    if quiet or not console.is_terminal:
+    if quiet or (quiet is None and not console.is_terminal):
         yield lambda name: None
         return
     running: list[tuple[str, float]] = []
-    with console.status("") as status:
+    with console.status("") if console.is_terminal else contextlib.nullcontext() as status:
 
         def end() -> None:
             if running:
@@ -35,7 +36,8 @@ def stages(*, quiet: bool = False) -> Iterator[Stage]:
         def begin(name: str) -> None:
             end()
             running.append((name, time.perf_counter()))
-            status.update(f"{name} ...")
+            if status is not None:
+                status.update(f"{name} ...")
 
         yield begin
         end()
@@ -54,7 +56,7 @@ class Count(NamedTuple):
 
 
 @contextlib.contextmanager
-def counted(total: int, *, quiet: bool = False) -> Iterator[Count]:
+def counted(total: int, *, quiet: bool | None = None) -> Iterator[Count]:
     """Yields functions to call with lines, among them one for each of many things when it is done.
 
     The lines go to stderr. On a terminal a bar with the time left stays below them. Nothing is

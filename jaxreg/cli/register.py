@@ -1,5 +1,6 @@
 """`jaxreg register`: two images registered, the results in a folder."""
 
+import json
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from jaxreg.cli.progress import stages
 @click.option("--out", type=options.FILE, required=True, help="Folder for the results.")
 @options.settings
 @options.strict
+@options.as_json
 @options.quiet
 def command(
     fixed: Path,
@@ -29,7 +31,8 @@ def command(
     config: Path | None,
     assignments: tuple[str, ...],
     strict: bool,
-    quiet: bool,
+    as_json: bool,
+    quiet: bool | None,
 ) -> int:
     """Register two CT images of the lungs.
 
@@ -57,6 +60,9 @@ def command(
         result.save(out)
     for warning in result.warnings[noted:]:  # those of files were shown at once
         click.echo(f"warning: {warning['text']}", err=True)
-    click.echo("\n".join(result.lines()))
-    click.echo(f"written to {out}: look at report.png")
+    if as_json:
+        click.echo(json.dumps(result.summary, indent=2))
+    else:
+        click.echo("\n".join(result.lines()))
+        click.echo(f"written to {out}: look at report.png")
     return options.WARNED if strict and result.warnings else 0

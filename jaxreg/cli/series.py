@@ -63,7 +63,7 @@ def command(
     config: Path | None,
     assignments: tuple[str, ...],
     strict: bool,
-    quiet: bool,
+    quiet: bool | None,
 ) -> int:
     """Register the phases of a breath (4DCT) to one of them.
 

@@ -60,7 +60,7 @@ def command(
     kernel: str,
     no_mass_correction: bool,
     as_json: bool,
-    quiet: bool,
+    quiet: bool | None,
     **registering: Any,
 ) -> int:
     """Map ventilation: local change of volume and of air.

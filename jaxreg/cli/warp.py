@@ -46,7 +46,7 @@ def command(
     soft_labels: bool,
     fill: float,
     inverse: bool,
-    quiet: bool,
+    quiet: bool | None,
 ) -> int:
     """Warp an image through a displacement field.
 

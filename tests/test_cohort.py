@@ -80,6 +80,13 @@ def test_a_pair_is_done_once(pair, tmp_path):
     assert again.done["p/1"]["status"] == "ok" and again.done["p/1"]["folder"] == "out"
 
 
+def test_workers_may_run_in_another_folder(pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    near = dataclasses.replace(pair, fixed=Path("fixed.nii"), moving=Path("moving.nii"))
+    (job,) = plan(near, Path("out")).jobs
+    assert job.pair == pair and job.folder == tmp_path / "out"
+
+
 def change_setting(pair, job):
     return pair, override(CONFIG, "grid.margin_mm=11")
 

@@ -83,6 +83,8 @@ def command(
             "--workers, --scheduler: expected one of the two, got both. The scheduler has workers."
         )
     pairs = _read(table)
+    if weights and Path(weights).is_file():
+        weights = str(Path(weights).absolute())  # workers may run in another folder
     settings = options.registration_config(
         method, weights, inverse_consistency, config, assignments
     )

@@ -99,10 +99,20 @@ def plan_cohort(
         made_from = {**general, "files": files, "space": pair.space}
         summary = finished_summary(folder, made_from)
         if summary is None:
-            plan.jobs.append(Job(pair, folder, config, made_from))
+            plan.jobs.append(Job(_absolute(pair), folder.absolute(), config, made_from))
         else:
             plan.done[pair.id] = row_of(pair.id, folder.name, summary)
     return plan
+
+
+def _absolute(pair: Pair) -> Pair:
+    """The pair for workers that run in another folder."""
+    paths = {
+        field.name: value.absolute()
+        for field in dataclasses.fields(Pair)
+        if isinstance(value := getattr(pair, field.name), Path)
+    }
+    return dataclasses.replace(pair, **paths)
 
 
 def _digest(config: RegistrationConfig) -> str | None:

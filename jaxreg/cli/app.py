@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 from jaxreg.cli import session
+from jaxreg.cli.memory import share_arenas
 
 COMMANDS = (  # in the order of --help
     *("register", "warp", "points", "invert", "compose", "jacobian", "check", "series"),
@@ -50,6 +51,7 @@ def main(*, arguments: Sequence[str] | None = None) -> int:
         command was told to be strict and there are warnings, or `check` did not certify; 130 or
         143 after a signal.
     """
+    share_arenas()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may be unable to show "±"

@@ -21,7 +21,12 @@ from jaxreg.ops.types import Displacement, Number
 from jaxreg.ops.verification import Verification, verify
 
 PLANES = 4  # planes worked on at a time
-SLAB = 16  # planes of which the Jacobian is taken at a time
+SLAB = 16  # planes that are passed to a program at a time
+
+
+def _slabs(size: int, width: int) -> list[int]:
+    """Where slabs of one width begin that cover `size` planes; the last one overlaps."""
+    return [*range(0, size - width, width), size - width]
 
 
 def _plane(i, matrix, shape):
@@ -92,7 +97,7 @@ _SAMPLERS = {"linear": sample, "nearest": sample_nearest, "majority": sample_maj
 
 
 @functools.partial(jax.jit, static_argnames="sampling")
-def _warp_planes(image, d_mm, lattice, vectors, fill, *, sampling):
+def _warp_planes(image, d_mm, first, lattice, vectors, fill, *, sampling):
     last = jnp.array(image.shape, jnp.float32) - 0.5
 
     def plane(numbered):
@@ -101,7 +106,7 @@ def _warp_planes(image, d_mm, lattice, vectors, fill, *, sampling):
         inside = jnp.all((points >= -0.5) & (points <= last[None, None]), axis=-1)
         return jnp.where(inside, _SAMPLERS[sampling](image, points), fill)
 
-    return jax.lax.map(plane, (jnp.arange(d_mm.shape[0]), d_mm), batch_size=PLANES)
+    return jax.lax.map(plane, (first + jnp.arange(d_mm.shape[0]), d_mm), batch_size=PLANES)
 
 
 def warp_volume(
@@ -125,15 +130,18 @@ def warp_volume(
     """
     voxel_from_world = np.linalg.inv(volume.affine)
     data = volume.data.astype(np.float32, copy=False) if sampling == "linear" else volume.data
-    warped = _warp_planes(
-        jnp.asarray(data),
-        jnp.asarray(field.data),
-        jnp.asarray(voxel_from_world @ field.affine, jnp.float32),
-        jnp.asarray(voxel_from_world[:3, :3], jnp.float32),
-        jnp.asarray(fill, data.dtype),
-        sampling=sampling,
-    )
-    return Volume(np.asarray(warped), field.affine)
+    data = jnp.asarray(data)
+    lattice = jnp.asarray(voxel_from_world @ field.affine, jnp.float32)
+    vectors = jnp.asarray(voxel_from_world[:3, :3], jnp.float32)
+    value = jnp.asarray(fill, data.dtype)
+    warped = np.empty(field.shape, data.dtype)
+    width = min(SLAB, field.shape[0])
+    for first in _slabs(field.shape[0], width):
+        d_mm = jnp.asarray(field.data[first : first + width])
+        warped[first : first + width] = _warp_planes(
+            data, d_mm, first, lattice, vectors, value, sampling=sampling
+        )
+    return Volume(warped, field.affine)
 
 
 def field_determinant(field: DisplacementField) -> Volume:
@@ -144,7 +152,7 @@ def field_determinant(field: DisplacementField) -> Volume:
     size = field.shape[0]
     determinant = np.empty(field.shape, np.float32)
     width = min(size, SLAB + 2)
-    for start in [*range(0, size - width, SLAB), size - width]:
+    for start in [*range(0, size - width, SLAB), size - width]:  # slabs overlap by two planes
         stop = start + width
         inner = slice(start + (start > 0), stop - (stop < size))
         slab = DisplacementField(field.data[start:stop], field.affine)
@@ -162,13 +170,13 @@ def verify_field(field: DisplacementField) -> Verification:
 
 
 @jax.jit
-def _composed_planes(outer_mm, d_mm, lattice, vectors):
+def _composed_planes(outer_mm, d_mm, first, lattice, vectors):
     def plane(numbered):
         i, d_plane = numbered
         points = _plane(i, lattice, d_mm.shape[:3]) + d_plane @ vectors.T
         return d_plane + sample(outer_mm, points)
 
-    return jax.lax.map(plane, (jnp.arange(d_mm.shape[0]), d_mm), batch_size=PLANES)
+    return jax.lax.map(plane, (first + jnp.arange(d_mm.shape[0]), d_mm), batch_size=PLANES)
 
 
 def compose_fields(outer: DisplacementField, inner: DisplacementField) -> DisplacementField:
@@ -182,13 +190,15 @@ def compose_fields(outer: DisplacementField, inner: DisplacementField) -> Displa
         Its field, exact at the voxels of the grid but for the interpolation of `outer`.
     """
     voxel_from_world = np.linalg.inv(outer.affine)
-    data = _composed_planes(
-        jnp.asarray(outer.data),
-        jnp.asarray(inner.data),
-        jnp.asarray(voxel_from_world @ inner.affine, jnp.float32),
-        jnp.asarray(voxel_from_world[:3, :3], jnp.float32),
-    )
-    return DisplacementField(np.asarray(data), inner.affine)
+    outer_mm = jnp.asarray(outer.data)
+    lattice = jnp.asarray(voxel_from_world @ inner.affine, jnp.float32)
+    vectors = jnp.asarray(voxel_from_world[:3, :3], jnp.float32)
+    data = np.empty(inner.data.shape, np.float32)
+    width = min(SLAB, inner.shape[0])
+    for first in _slabs(inner.shape[0], width):
+        d_mm = jnp.asarray(inner.data[first : first + width])
+        data[first : first + width] = _composed_planes(outer_mm, d_mm, first, lattice, vectors)
+    return DisplacementField(data, inner.affine)
 
 
 def inverse_consistency(forward: DisplacementField, back: DisplacementField) -> Volume:

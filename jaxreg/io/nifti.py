@@ -6,29 +6,23 @@ verified.
 """
 
 import contextlib
-import itertools
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import nibabel
 import numpy as np
-from isal import igzip
-from nibabel.loadsave import save
 
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.volume import DisplacementField, Volume
-from jaxreg.io.atomic import replacing
 from jaxreg.io.nifti_header import SIZES, Header, parse
+from jaxreg.io.nifti_writer import write
 from jaxreg.io.notes import note
 from jaxreg.io.stream import Damaged, Stream
 from jaxreg.io.values import as_image, located
 
 _LPS = np.array([-1.0, -1.0, 1.0], np.float32)  # RAS to LPS and back
 _VECTOR_INTENT = 1007
-_BLOCK = 16  # voxels along the second and third axis, copied at once
-_LEVEL = 1  # of igzip, 0 to 3: higher ones are slower, and hardly smaller on measured values
 _PAIR = re.compile(r"\.(hdr|img)(\.gz)?$", re.IGNORECASE)
 
 
@@ -92,9 +86,7 @@ def write_volume(path: str | os.PathLike, volume: Volume, *, description: str = 
                 f"data: expected integers within int32, got {low} to {high}. Use fewer."
             )
         data = data.astype(types[0], copy=False)
-    in_file_order = np.empty(data.shape, data.dtype, order="F")
-    _copy(data, in_file_order)
-    if _write(path, in_file_order, volume.grid, intent="none", description=description):
+    if write(path, [data], volume.grid, description=description):
         note(
             path,
             "sheared-grid",
@@ -134,11 +126,8 @@ def write_displacement(path: str | os.PathLike, field: DisplacementField) -> Non
             "the axes of the fixed grid are not at right angles (gantry tilt), which ITK, ANTs, "
             "elastix and Slicer cannot open; the field is on a rectangular grid that covers it.",
         )
-    data = np.empty((*field.shape, 1, 3), np.float32, order="F")
-    for component in range(3):
-        _copy(field.data[..., component], data[..., 0, component])
-    data *= _LPS
-    _write(path, data, field.grid, intent="vector")
+    components = [field.data[..., component] for component in range(3)]
+    write(path, components, field.grid, signs=_LPS.tolist())
 
 
 def _header(path: str | os.PathLike) -> Header:
@@ -207,44 +196,6 @@ def _grid(header: Header, path: str | os.PathLike) -> Grid:
             "Extract one 3-D image from it."
         )
     return Grid((shape[0], shape[1], shape[2]), header.affine)
-
-
-def _write(
-    path: str | os.PathLike, data: np.ndarray, grid: Grid, *, intent: str, description: str = ""
-) -> bool:
-    """Writes a file; returns whether the grid is sheared, so that only an sform can describe it."""
-    if not str(path).endswith((".nii", ".nii.gz")):
-        raise ValueError(f"{path}: expected a name ending in .nii.gz or .nii. Rename the output.")
-    image = nibabel.Nifti1Image(data, grid.affine)
-    image.header.set_xyzt_units("mm")
-    image.header.set_intent(intent)
-    image.header["descrip"] = description.encode("ascii")
-    image.set_sform(grid.affine, 1)
-    sheared = grid.is_sheared()
-    # a quaternion has no shear
-    image.set_qform(None if sheared else grid.affine, 0 if sheared else 1)
-    with replacing(path) as temporary:
-        if str(path).endswith(".gz"):
-            _save_compressed(image, temporary)
-        else:
-            save(image, temporary)
-    return sheared
-
-
-def _save_compressed(image: nibabel.Nifti1Image, path: Path) -> None:
-    """As `save`, by a faster compressor.
-
-    Neither name nor time stand in the file: the same image gives the same bytes.
-    """
-    with open(path, "wb") as raw, igzip.IGzipFile("", "wb", _LEVEL, raw, mtime=0) as file:
-        image.to_stream(file)
-
-
-def _copy(source: np.ndarray, target: np.ndarray) -> None:
-    """Copies an array between orders of axes, in blocks that fit a cache: three times as fast."""
-    _, y, z = source.shape
-    for j, k in itertools.product(range(0, y, _BLOCK), range(0, z, _BLOCK)):
-        target[:, j : j + _BLOCK, k : k + _BLOCK] = source[:, j : j + _BLOCK, k : k + _BLOCK]
 
 
 def _holds(dtype: type, low: int, high: int) -> bool:

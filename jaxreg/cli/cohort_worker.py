@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jaxreg.cli import session
 from jaxreg.cli.compilation import keep_compiled_programs
 from jaxreg.cli.files import register_files
+from jaxreg.cli.memory import share_arenas
 
 if TYPE_CHECKING:
     from jaxreg.pipeline.cohort import Job, Row
@@ -45,6 +46,7 @@ def _registered(job: "Job") -> "Row":
             f"worker: expected jaxreg {job.made_from['jaxreg']}, as where the command runs, got "
             f"{installed}. Install the same version on all machines."
         )
+    share_arenas()
     keep_compiled_programs()
     pair, began = job.pair, time.perf_counter()
     with session.warnings_as_lines(quiet=True), measured() as cost:

@@ -108,3 +108,17 @@ def test_another_grid_and_an_empty_mask_are_refused(tmp_path):
     with pytest.raises(ValueError, match="mask: expected lungs, got no voxel above 0"):
         draw(tmp_path / "report.png", volumes | {"mask": empty})
     assert not list(tmp_path.iterdir())
+
+
+def test_planes_go_through_the_middle_of_the_lungs_and_the_right_one():
+    from jaxreg.figures.sheet import middle_of
+
+    lungs = np.zeros((30, 20, 16), bool)
+    lungs[2:9, 3:12, 4:10], lungs[18:27, 5:12, 2:14] = (
+        True,
+        True,
+    )  # left, right (x grows rightwards)
+    inside = np.argwhere(lungs)
+    expected = inside.mean(axis=0)
+    expected[0] = inside[inside[:, 0] >= expected[0], 0].mean()
+    assert middle_of(lungs) == np.rint(expected).astype(int).tolist()

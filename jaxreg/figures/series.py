@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from jaxreg.figures.embedded import data_uri
+from jaxreg.figures.sheet import middle_of
 from jaxreg.figures.views import (
     PLANES,
     WINDOW_HU,
@@ -42,9 +43,7 @@ class SeriesView:
         inside = upright(lungs) > 0
         spacing = upright_spacing(fixed)
         box = shown_box(inside, spacing)
-        voxels = np.argwhere(inside)
-        centre = voxels.mean(axis=0)
-        centre[0] = voxels[voxels[:, 0] >= centre[0], 0].mean()
+        centre = middle_of(inside)
         start = np.array([axis.start for axis in box], float)
         extent_mm = (np.array([axis.stop for axis in box]) - start) * spacing
         pixel_mm = max(_PIXEL_MM, float(extent_mm.max()) / _MOST_PIXELS)

@@ -19,14 +19,15 @@ def middle_of(lungs: np.ndarray) -> list[int]:
     """The voxel that the three planes go through: the lungs' middle, within the right one.
 
     Args:
-        lungs: true inside, (X, Y, Z), axes along RAS.
+        lungs: true inside, (X, Y, Z), axes along RAS, not empty.
 
     Returns:
         Its indices.
     """
-    inside = np.argwhere(lungs)
-    centre = inside.mean(axis=0)
-    centre[0] = inside[inside[:, 0] >= centre[0], 0].mean()  # sagittal: not between the lungs
+    counts = [lungs.sum(axis=others) for others in ((1, 2), (0, 2), (0, 1))]
+    centre = [float(np.average(np.arange(len(n)), weights=n)) for n in counts]
+    right = np.arange(len(counts[0])) >= centre[0]  # sagittal: not between the lungs
+    centre[0] = float(np.average(np.flatnonzero(right), weights=counts[0][right]))
     return [int(index) for index in np.rint(centre)]
 
 

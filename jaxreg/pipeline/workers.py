@@ -67,6 +67,7 @@ def local_workers(
     settings = {
         "distributed.scheduler.allowed-failures": _ATTEMPTS - 1,
         "distributed.scheduler.worker-ttl": None,
+        "distributed.scheduler.http.routes": [],
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
     }
     options: dict[str, Any] = {
@@ -74,7 +75,7 @@ def local_workers(
         "threads_per_worker": 1,
         "processes": True,
         "memory_limit": 0,  # none
-        "dashboard_address": None,
+        "scheduler_kwargs": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},
         "security": True,  # other users of the machine cannot send work
         "silence_logs": False,  # done by _telling
         "env": {"NPROC": str(threads)},  # XLA's thread pool

@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 
 _ATTEMPTS = 3  # of a task whose worker died
 _SILENCED = ("distributed", "tornado", "tornado.application")
-_AHEAD = 2  # tasks a worker: one at work, one waiting
+_AHEAD = 1  # tasks a worker: one that waits with a worker that dies would count as tried, too
 _CLOSING_SECONDS, _ENDING_SECONDS, _CONNECTING_SECONDS = 20, 5, 20
 
 

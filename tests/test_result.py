@@ -105,6 +105,17 @@ def test_a_new_set_of_results_replaces_the_old_one_as_a_whole(tmp_path, monkeypa
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_only_the_outputs_that_were_asked_for_are_written(tmp_path):
+    result = dataclasses.replace(shifted(), summary=SUMMARY)
+    result.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} > {"report.png", "quality.nii.gz"}
+    result.save(tmp_path, outputs=("displacement", "valid"))  # files of the old set go
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"displacement.nii.gz", "valid.nii.gz", "summary.json"}
+    with pytest.raises(ValueError, match="outputs: expected some of displacement, .* got field"):
+        result.save(tmp_path, outputs=("field",))
+
+
 def test_a_saved_result_comes_back_as_it_was(tmp_path):
     before = shifted()
     grids = {"fixed_grid": str(before.fixed.grid), "moving_grid": str(before.moving.grid)}

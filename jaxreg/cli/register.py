@@ -1,6 +1,7 @@
 """`jaxreg register`: two images registered, the results in a folder."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,6 +16,12 @@ from jaxreg.cli.progress import stages
 @options.pair
 @click.option("--out", type=options.FILE, required=True, help="Folder for the results.")
 @options.settings
+@click.option(
+    "--outputs",
+    metavar="NAME,...",
+    help="Files to write beside summary.json, some of displacement, warped, jacobian, quality, "
+    "valid, inverse_consistency and report; all if not given.",
+)
 @options.strict
 @options.as_json
 @options.quiet
@@ -30,6 +37,7 @@ def command(
     inverse_consistency: bool,
     config: Path | None,
     assignments: tuple[str, ...],
+    outputs: str | None,
     strict: bool,
     as_json: bool,
     quiet: bool | None,
@@ -41,6 +49,7 @@ def command(
     Returns:
         Exit status.
     """
+    chosen = _chosen(outputs)
     keep_compiled_programs()
     prepare_folder(out)
     settings = options.registration_config(
@@ -57,12 +66,23 @@ def command(
             stage=stage,
         )
         stage("writing")
-        result.save(out)
+        result.save(out, outputs=chosen)
     for warning in result.warnings[noted:]:  # those of files were shown at once
         click.echo(f"warning: {warning['text']}", err=True)
     if as_json:
         click.echo(json.dumps(result.summary, indent=2))
     else:
         click.echo("\n".join(result.lines()))
-        click.echo(f"written to {out}: look at report.png")
+        click.echo(f"written to {out}" + (": look at report.png" if "report" in chosen else ""))
     return options.WARNED if strict and result.warnings else 0
+
+
+def _chosen(outputs: str | None) -> Sequence[str]:
+    """The names of --outputs, all if it was not given; checked before the work."""
+    from jaxreg.pipeline.result import OUTPUTS, check_outputs
+
+    if outputs is None:
+        return OUTPUTS
+    names = [name.strip() for name in outputs.split(",") if name.strip()]
+    check_outputs(names)
+    return names

@@ -1,5 +1,6 @@
 """`jaxreg series`: the phases of a breath registered to one of them or to their mean position."""
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +53,7 @@ class _Reference(click.ParamType):
 )
 @options.given_settings
 @options.strict
+@options.as_json
 @options.quiet
 def command(
     phases: tuple[Path, ...],
@@ -63,6 +65,7 @@ def command(
     config: Path | None,
     assignments: tuple[str, ...],
     strict: bool,
+    as_json: bool,
     quiet: bool | None,
 ) -> int:
     """Register the phases of a breath (4DCT) to one of them.
@@ -123,8 +126,11 @@ def command(
         )
     for warning in summary["warnings"][len(noted) :]:  # those of files were shown at once
         click.echo(f"warning: phase {warning['phase']}: {warning['text']}", err=True)
-    click.echo("\n".join(_lines(summary)))
-    click.echo(f"written to {out}: look at series.html")
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+    else:
+        click.echo("\n".join(_lines(summary)))
+        click.echo(f"written to {out}: look at series.html")
     return options.WARNED if strict and summary["warnings"] else 0
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ RESULT_SET = (
     "report.png",
     "summary.json",
 )
-
+OUTPUTS = tuple(name.split(".")[0] for name in RESULT_SET[:-1])  # that a caller may choose from
 
 _SAMPLES = 2_000_000  # voxels of which correlations are taken, evenly, at most
 
@@ -171,50 +171,64 @@ class Registration:
             _correlation(values, self.warp().data[chosen]),
         )
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, outputs: Collection[str] = OUTPUTS) -> None:
         """Writes the files of RESULT_SET.
 
         inverse_consistency.nii.gz only where it was asked for. The files are a set: whatever
         happens, the folder has the new ones, the old ones or none of them, never a mixture.
 
+        Args:
+            folder: where.
+            outputs: which of OUTPUTS are written beside summary.json.
+
         Raises:
             OSError: the folder cannot be written, or the disk is full; an old set is as it was.
+            ValueError: no such output.
         """
+        check_outputs(outputs)
         with replacing_set(folder, RESULT_SET) as hidden:
-            self._write(hidden)
+            self._write(hidden, outputs)
             text = json.dumps(self.summary, indent=2) + "\n"
             (hidden / "summary.json").write_text(text, encoding="utf-8")
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder: Path, outputs: Collection[str]) -> None:
         """Writes the images and the picture, all at the same time."""
-        from jaxreg.figures.pair import pair_figure  # matplotlib: only where drawn
-
-        warped, determinant = self.warp(), self.jacobian_determinant()
+        volumes = {
+            "warped": self.warp(),
+            "jacobian": self.jacobian_determinant(),
+            "quality": self.quality,
+            "valid": self.valid,
+            "inverse_consistency": self.inverse_consistency,
+        }
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # compression takes no lock
-            files = [
-                pool.submit(write_displacement, folder / "displacement.nii.gz", self.displacement),
-                pool.submit(write_volume, folder / "warped.nii.gz", warped),
-                pool.submit(write_volume, folder / "jacobian.nii.gz", determinant),
-            ]
-            for name in ("quality", "valid", "inverse_consistency"):
-                volume = getattr(self, name)
-                if volume is not None:
+            files = []
+            if "displacement" in outputs:
+                path = folder / "displacement.nii.gz"
+                files.append(pool.submit(write_displacement, path, self.displacement))
+            for name, volume in volumes.items():
+                if name in outputs and volume is not None:
                     files.append(pool.submit(write_volume, folder / f"{name}.nii.gz", volume))
-            pair_figure(
-                folder / "report.png",
-                fixed=self.fixed,
-                moving=self.moving,
-                matrix=self.prealignment,
-                warped=warped,
-                determinant=determinant,
-                quality=self.quality,
-                mask=self.fixed_mask,
-                title=f"jaxreg: {self.summary['method']}",
-                lines=self.lines(),
-                warnings=[str(warning["text"]) for warning in self.warnings],
-            )
+            if "report" in outputs:
+                self._draw(folder / "report.png")
             for file in files:
                 file.result()
+
+    def _draw(self, path: Path) -> None:
+        from jaxreg.figures.pair import pair_figure  # matplotlib: only where drawn
+
+        pair_figure(
+            path,
+            fixed=self.fixed,
+            moving=self.moving,
+            matrix=self.prealignment,
+            warped=self.warp(),
+            determinant=self.jacobian_determinant(),
+            quality=self.quality,
+            mask=self.fixed_mask,
+            title=f"jaxreg: {self.summary['method']}",
+            lines=self.lines(),
+            warnings=[str(warning["text"]) for warning in self.warnings],
+        )
 
     @classmethod
     def load(cls, folder: str | Path, fixed: Volume, moving: Volume) -> "Registration":
@@ -273,6 +287,16 @@ class Registration:
                 f"{error['95']:.2f} mm (95th percentile)"
             ]
         return tuple(words)
+
+
+def check_outputs(names: Collection[str]) -> None:
+    """Raises ValueError unless all names are among OUTPUTS."""
+    unknown = [name for name in names if name not in OUTPUTS]
+    if unknown:
+        raise ValueError(
+            f"outputs: expected some of {', '.join(OUTPUTS)}, got {', '.join(unknown)}. Correct "
+            "the name."
+        )
 
 
 def _percentiles(values: np.ndarray, ranks: tuple[int, ...]) -> dict[str, float]:

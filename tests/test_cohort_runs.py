@@ -75,7 +75,19 @@ def wait(condition, process):
 def processes_of(process):
     """The workers of a run."""
     children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in children if is_worker(child)]
+
+
+def processes_of_this():
+    """The workers of this process."""
+    return [child for child in psutil.Process().children() if is_worker(child)]
+
+
+def is_worker(child):
+    try:
+        return "spawn_main" in " ".join(child.cmdline())
+    except psutil.NoSuchProcess:  # it ended just now
+        return False
 
 
 def summaries(out):
@@ -127,7 +139,14 @@ def test_a_run_survives_kills_and_gives_the_bits_of_register(table, tmp_path):
 
 def busy(children):
     """Whether a worker is past its start: it has worked for a few seconds."""
-    return any(sum(child.cpu_times()[:2]) > 3 for child in children)
+
+    def seconds(child):
+        try:
+            return sum(child.cpu_times()[:2])
+        except psutil.NoSuchProcess:
+            return 0.0
+
+    return any(seconds(child) > 3 for child in children)
 
 
 def test_an_interrupted_run_ends_its_workers_and_says_so_in_one_line(table, tmp_path):
@@ -176,7 +195,7 @@ def test_tasks_wait_with_the_caller_and_deadly_ones_are_given_up(monkeypatch):
         ((_, error),) = workers.finished(client, os._exit, [1], expected=1)
         assert isinstance(error, KilledWorker)
         assert len(lost) >= workers._ATTEMPTS - 1
-    assert not [child for child in psutil.Process().children() if "spawn_main" in child.cmdline()]
+    assert not processes_of_this()
 
 
 def divmod_(pair):

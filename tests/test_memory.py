@@ -34,7 +34,7 @@ def test_threads_share_two_arenas():
     counts = {}
     for way in ("shared", "default"):
         command = [sys.executable, "-c", ARENAS, way]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        run = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
         if "no glibc" in run.stderr:
             pytest.skip("no glibc")
         counts[way] = run.stdout.count("<heap nr=")

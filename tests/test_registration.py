@@ -24,8 +24,9 @@ from jaxreg.io.nifti import read_displacement, read_volume, write_volume
 from jaxreg.io.points import Landmarks, read_landmarks
 from jaxreg.network.cascade import init_level
 from jaxreg.phantom.pair import phantom_pair
+from jaxreg.pipeline.certify import certified
 from jaxreg.pipeline.keypoints import match_volumes
-from jaxreg.pipeline.registration import _certified, register, register_volumes
+from jaxreg.pipeline.registration import register, register_volumes
 
 CONFIG = NetworkConfig(grid=(16, 16, 16), levels=2, widths=(3, 5), convs=1)
 SHAPE = (19, 14, 17)
@@ -180,7 +181,7 @@ def test_the_certificate_is_that_of_the_field_that_is_written():
     """A push of 2.4 mm in voxels of 2 mm folds the four cells on that side of it."""
     affine, data = np.diag([2.0, 2.0, 2.0, 1.0]), np.zeros((8, 7, 6, 3), np.float32)
     field = DisplacementField(data, affine)
-    same, found = _certified(field, CertificateConfig())
+    same, found = certified(field, CertificateConfig())
     assert same is field
     assert found == {
         **{"cells": 0, "voxels": 0, "largest_change_mm": 0.0},
@@ -189,10 +190,10 @@ def test_the_certificate_is_that_of_the_field_that_is_written():
     data = np.zeros_like(data)
     data[3, 3, 3, 2] = 2.4
     field = DisplacementField(data, affine)
-    same, found = _certified(field, CertificateConfig(enabled=False))
+    same, found = certified(field, CertificateConfig(enabled=False))
     assert same is field and found["uncertified"] == 4 and found["smallest"] < 0
     for margin in (1e-3, 0.2):
-        other, found = _certified(field, CertificateConfig(margin=margin))
+        other, found = certified(field, CertificateConfig(margin=margin))
         change = np.linalg.norm(other.data - field.data, axis=-1)
         assert found["cells"] >= 4 and found["uncertified"] == 0
         assert found["smallest"] >= 0.9 * margin

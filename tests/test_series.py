@@ -133,7 +133,7 @@ def test_displacements_are_smoothed_over_time(breath, registered):
 def test_the_files_of_a_series(breath, registered, saved):
     names = {path.name for path in saved.iterdir()}
     assert names == {*SERIES_SET, "phase_00", "phase_02", "phase_03"}
-    summary = json.loads((saved / "summary.json").read_text())
+    summary = json.loads((saved / "summary.json").read_text(encoding="utf-8"))
     assert summary["reference"] == "01" and summary["warnings"] == []
     assert [row["name"] for row in summary["phases"]] == ["00", "01", "02", "03"]
     volumes = [row["lungs_ml"] for row in summary["phases"]]
@@ -146,14 +146,14 @@ def test_the_files_of_a_series(breath, registered, saved):
     points = breath.trajectories[1]
     expected = registered.trajectories(points)[2]
     np.testing.assert_allclose(field.transform_points(points), expected, atol=1e-3)
-    one = json.loads((saved / "phase_02" / "summary.json").read_text())
+    one = json.loads((saved / "phase_02" / "summary.json").read_text(encoding="utf-8"))
     assert one["phase"] == "02" and one["certificate"]["uncertified"] == 0
     mean = read_volume(saved / "mean.nii.gz")
     np.testing.assert_allclose(mean.data, registered.mean_image().data, atol=0.1)
 
 
 def test_trajectories_are_a_table(breath, registered, saved):
-    lines = (saved / "trajectories.csv").read_text().splitlines()
+    lines = (saved / "trajectories.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# space: RAS"
     rows = list(csv.DictReader(lines[1:]))
     assert [row["phase"] for row in rows[:4]] == ["00", "01", "02", "03"]
@@ -164,7 +164,7 @@ def test_trajectories_are_a_table(breath, registered, saved):
 
 
 def test_the_page_needs_nothing_else(saved):
-    page = (saved / "series.html").read_text()
+    page = (saved / "series.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg;base64,") >= PHASES * 6
     assert "http" not in page.replace("http-equiv", "")
     assert "Series of 4 phases" in page and "phase 01" in page
@@ -245,7 +245,7 @@ def files(breath, tmp_path_factory):
         write_volume(folder / f"T{index}0.nii.gz", phase)
         write_volume(folder / f"lobes{index}.nii.gz", labels)
     lines = ["# space: RAS", "x,y,z", *(",".join(map(str, p)) for p in breath.trajectories[0][:2])]
-    (folder / "points.csv").write_text("\n".join(lines) + "\n")
+    (folder / "points.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 
@@ -261,7 +261,7 @@ def test_the_command_registers_a_series(files, tmp_path, capsys):
     assert "phase T20" in printed.out and printed.err == ""
     names = {path.name for path in tmp_path.iterdir()}
     assert "delay.nii.gz" not in names and {"trajectories.csv", "series.html"} <= names
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert summary["config"]["series"]["cyclic"] is False
 
 

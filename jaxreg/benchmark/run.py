@@ -18,6 +18,7 @@ from jaxreg.benchmark.results import Record
 from jaxreg.benchmark.table import Row, write_table
 from jaxreg.figures.pair import pair_figure
 from jaxreg.figures.thumbnails import make_thumbnail, write_thumbnail
+from jaxreg.io.atomic import sweep
 from jaxreg.pipeline.registration import versions
 
 FAILURES = (ValueError, OSError, RuntimeError, MemoryError, ImportError)  # of one case
@@ -39,6 +40,7 @@ def evaluate(
     """
     ground_truth = None
     (folder / "cases").mkdir(parents=True, exist_ok=True)
+    sweep(folder / "cases")  # what a killed run left half-written
     version = {"jaxreg": versions()["jaxreg"]}
     for method in chosen:
         inputs = {"data set": data.name, "source": data.source, **version}

@@ -35,7 +35,7 @@ COLUMNS = (
     *("seconds", "peak_memory_gb", "folder"),
 )
 # Most memory in use, by benchmarks/full_size.py and benchmarks/pairs.py, with a reserve.
-_BASE_BYTES, _BYTES_A_VOXEL = 2 << 30, 54
+_BASE_BYTES, _BYTES_A_VOXEL = 2 << 30, 36
 _OPENED = 3  # of the largest files; the others need no more
 _WITH_DATA_BESIDE = (".mhd", ".nhdr", ".hdr", ".img")
 

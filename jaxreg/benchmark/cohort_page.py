@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from jaxreg.benchmark.html import template
 from jaxreg.benchmark.table import csv_text, shown
+from jaxreg.figures.page import template
 from jaxreg.io.atomic import replacing, sweep
 from jaxreg.pipeline.cohort import COLUMNS, FAILED, OK, WARNED, Row, quality_of
 
@@ -61,7 +61,7 @@ def write_cohort(out: Path, rows: Sequence[Row], *, total: int) -> None:
     used = [name for name in _NUMBERS if any(row[_NUMBERS[name]] is not None for row in rows)]
     entries = [_entry(row, position, used) for position, row in enumerate(rows)]
     counts = [(status, sum(row["status"] == status for row in rows)) for status in _ORDER]
-    page = template("cohort.html").render(
+    page = template(Path(__file__).with_name("cohort.html")).render(
         title=f"Cohort: {len(rows)} of {total} pairs",
         counts=counts,
         missing=total - len(rows),

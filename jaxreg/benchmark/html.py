@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-import jinja2
 import matplotlib
 import numpy as np
 
@@ -22,7 +21,7 @@ from jaxreg.benchmark.rows import case_rows
 from jaxreg.benchmark.slices import embedded_slices
 from jaxreg.benchmark.table import Row, columns, shown
 from jaxreg.figures.comparison import image_figure, jacobian_figure
-from jaxreg.figures.embedded import data_uri
+from jaxreg.figures.page import data_uri, template
 from jaxreg.figures.thumbnails import read_thumbnail
 from jaxreg.figures.views import DIFFERENCE_COLOURS, VOLUME_COLOURS
 from jaxreg.io.atomic import replacing
@@ -86,7 +85,7 @@ def write_report(
     slices, spacing_mm = embedded_slices(paths)
     colours, others = method_colours(by_method), more or {}
     used = {name for table in (rows, *others.values()) for name in columns(table)}
-    page = template("report.html").render(
+    page = template(Path(__file__).with_name("report.html")).render(
         title=title,
         links=[(_link(case), case) for case in paths],
         methods=_table("", rows, colours),
@@ -108,20 +107,6 @@ def write_report(
     with replacing(folder / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
     return folder / "report.html"
-
-
-def template(name: str) -> jinja2.Template:
-    """Returns a template of this package, which escapes all that it is given."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxreg", "benchmark"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    return environment.get_template(name)
 
 
 def _thumbnail_paths(folder, by_method) -> dict[str, dict[str, Path]]:

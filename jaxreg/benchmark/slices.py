@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 
-from jaxreg.figures.embedded import data_uri
+from jaxreg.figures.page import data_uri
 from jaxreg.figures.thumbnails import Thumbnail, read_thumbnail
 
 _SLICES_BYTES = 22_000_000  # of all slices in a page

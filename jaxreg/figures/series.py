@@ -4,12 +4,11 @@ import io
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from jaxreg.figures.embedded import data_uri
+from jaxreg.figures.page import data_uri, template
 from jaxreg.figures.sheet import middle_of
 from jaxreg.figures.views import (
     PLANES,
@@ -109,7 +108,8 @@ def write_series_page(path: Path, view: SeriesView, summary: dict[str, Any]) -> 
     """
     lengths = [image for frame in view.frames for image in frame["motion"]]
     largest_mm = max(1.0, float(np.ceil(max(image.max() for image in lengths))))
-    page = _template().render(
+    page = template(Path(__file__).with_suffix(".html")).render(
+        title=f"Series of {len(view.frames)} phases",
         summary=summary,
         images=view.images(largest_mm),
         planes=[plane.name for plane in _SHOWN],
@@ -122,13 +122,6 @@ def write_series_page(path: Path, view: SeriesView, summary: dict[str, Any]) -> 
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-
-
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    undefined = jinja2.StrictUndefined
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=undefined)
-    return environment.get_template("series.html")
 
 
 def _curve(values: list[float]) -> dict[str, Any]:

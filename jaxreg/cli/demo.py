@@ -59,7 +59,9 @@ def _pair(out: Path, method: str) -> None:
 
 
 def _series(out: Path) -> None:
+    from jaxreg.io.labelled import PointList
     from jaxreg.io.nifti import write_volume
+    from jaxreg.io.point_lists import write_points
     from jaxreg.phantom.series import phantom_series
     from jaxreg.pipeline.series import register_series
 
@@ -72,7 +74,9 @@ def _series(out: Path) -> None:
         write_volume(out / name, phase)
         write_volume(out / label, labels)
     points = series.trajectories
-    _write_points(out / _SERIES_POINTS, points[0])
+    names = tuple(str(number) for number in range(len(points[0])))
+    listed = PointList(points[0], names, names, "RAS", source=("phantom", None))
+    write_points(out / _SERIES_POINTS, listed, points[0])
     click.echo("registering ...")
     with stages() as stage:
         result = register_series(series.phases, progress=stage)
@@ -102,11 +106,6 @@ def _refuse_scans(out: Path, names: Sequence[str], own: str) -> None:
             f"--out: expected a folder without scans of yours, got {out}, which has "
             f"{' or '.join(there)}. Choose another folder."
         )
-
-
-def _write_points(path: Path, points: "np.ndarray") -> None:
-    lines = ["# space: RAS", "x,y,z", *(",".join(f"{x:.3f}" for x in p) for p in points)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _write_pair(folder: Path, pair: "PhantomPair") -> None:

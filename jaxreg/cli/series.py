@@ -1,8 +1,9 @@
 """`jaxreg series`: the phases of a breath registered to one of them or to their mean position."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -10,6 +11,9 @@ from jaxreg.cli import options, session
 from jaxreg.cli.compilation import keep_compiled_programs
 from jaxreg.cli.files import prepare_folder
 from jaxreg.cli.progress import stages
+
+if TYPE_CHECKING:
+    from jaxreg.geometry.volume import Volume
 
 
 class _Reference(click.ParamType):
@@ -81,7 +85,6 @@ def command(
         Exit status.
     """
     from jaxreg.config import override
-    from jaxreg.io.images import read_labels
     from jaxreg.io.point_lists import read_points
     from jaxreg.io.series import read_series
     from jaxreg.pipeline.series import register_series
@@ -102,13 +105,7 @@ def command(
         stage("reading")
         with session.collected() as noted:
             images, names = read_series(phases)
-            lungs = None
-            if masks:
-                grids = [image.grid for image in images]
-                _check_masks(masks, len(images))
-                lungs = [
-                    read_labels(path, grid=grid) for path, grid in zip(masks, grids, strict=True)
-                ]
+            lungs = _lungs(masks, images) if masks else None
         result = register_series(
             images,
             reference=reference,
@@ -138,14 +135,19 @@ def _labels(labels: tuple[str, ...]) -> list[str]:
     return [label or str(number) for number, label in enumerate(labels)]
 
 
-def _check_masks(masks: tuple[Path, ...], count: int) -> None:
-    if len(masks) != count:
+def _lungs(masks: tuple[Path, ...], images: "Sequence[Volume]") -> "list[Volume]":
+    """The masks of the phases, on their grids."""
+    from jaxreg.io.images import read_labels
+
+    if len(masks) != len(images):
         raise ValueError(
-            f"--masks: expected {count}, one a phase, got {len(masks)}. Repeat --masks for each."
+            f"--masks: expected {len(images)}, one a phase, got {len(masks)}. Repeat --masks for "
+            "each."
         )
+    return [read_labels(path, grid=image.grid) for path, image in zip(masks, images, strict=True)]
 
 
-def _lines(summary: dict) -> list[str]:
+def _lines(summary: dict[str, Any]) -> list[str]:
     """One line a phase."""
     lines = []
     for row in summary["phases"]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from jaxreg.cli import options, session
+from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
-from jaxreg.cli.files import prepare_folder, read_pair
+from jaxreg.cli.files import prepare_folder, read_pair, register_files
 from jaxreg.cli.progress import Stage, stages
 from jaxreg.config import VentilationConfig
 from jaxreg.config.ventilation import KERNELS
@@ -159,17 +159,13 @@ def _register(
     from jaxreg.io.images import read_displacement
     from jaxreg.pipeline.judge import registration_of_field
     from jaxreg.pipeline.registered import registered_pair
-    from jaxreg.pipeline.registration import register_volumes
-    from jaxreg.trust.findings import Finding
 
     names = ("method", "weights", "inverse_consistency", "config", "assignments")
     config = options.registration_config(*(registering[name] for name in names))
-    masks = (registering["fixed_mask"], registering["moving_mask"])
-    with session.collected() as noted:
-        fixed, moving, fixed_mask, moving_mask = read_pair(
-            inputs[0], inputs[1], *masks, registering["series"]
-        )
+    paths = (inputs[0], inputs[1], registering["fixed_mask"], registering["moving_mask"])
+    series = registering["series"]
     if registering["field"]:
+        fixed, moving, fixed_mask, moving_mask = read_pair(*paths, series)
         result = registration_of_field(
             read_displacement(registering["field"]),
             fixed,
@@ -180,15 +176,7 @@ def _register(
             progress=stage,
         )
         return registered_pair(result)
-    result = register_volumes(
-        fixed,
-        moving,
-        fixed_mask=fixed_mask,
-        moving_mask=moving_mask,
-        config=config,
-        notes=[Finding(note.code, note.text) for note in noted],
-        progress=stage,
-    )
+    result, _ = register_files(*paths, series=series, settings=config, stage=stage)
     stage("writing the registration")
     result.save(out)
     return registered_pair(result)

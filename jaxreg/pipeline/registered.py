@@ -11,7 +11,7 @@ from jaxreg.geometry.volume import Volume, require_same_grid
 from jaxreg.io.documents import read_json
 from jaxreg.io.nifti import read_volume
 from jaxreg.pipeline.assess import MEASURED
-from jaxreg.pipeline.result import Registration
+from jaxreg.pipeline.result import Registration, require_registered_grid
 
 _SAMPLED, _FEWEST = 7, 1000  # voxels of which a correlation is taken: one in seven, at least
 _SAME_CORRELATION = 0.05
@@ -81,12 +81,7 @@ def read_registered_pair(folder: Path, fixed: Volume) -> RegisteredPair:
             f"{folder / 'summary.json'}: expected the summary of a registration, got another file. "
             "Register anew."
         )
-    registered = summary["fixed_grid"]
-    if str(fixed.grid) != registered:
-        raise ValueError(
-            f"fixed: expected the image that was registered, on the grid {registered}, got "
-            f"{fixed.grid}. Give that image."
-        )
+    require_registered_grid(fixed, "fixed", summary)
     images = [
         Volume(read_volume(folder / f"{name}.nii.gz").data, fixed.affine)
         for name in ("warped", "jacobian", "valid")

@@ -248,12 +248,8 @@ class Registration:
         """
         folder = Path(folder)
         summary = read_json(folder / "summary.json")
-        for name, image in (("fixed", fixed), ("moving", moving)):
-            if str(image.grid) != summary[f"{name}_grid"]:
-                raise ValueError(
-                    f"{name}: expected the image that was registered, on the grid "
-                    f"{summary[f'{name}_grid']}, got {image.grid}. Give that image."
-                )
+        require_registered_grid(fixed, "fixed", summary)
+        require_registered_grid(moving, "moving", summary)
         field = read_displacement(folder / "displacement.nii.gz")
         if field.grid.matches(fixed.grid):
             field = DisplacementField(field.data, fixed.affine)  # not rounded as in the header
@@ -296,6 +292,15 @@ def check_outputs(names: Collection[str]) -> None:
         raise ValueError(
             f"outputs: expected some of {', '.join(OUTPUTS)}, got {', '.join(unknown)}. Correct "
             "the name."
+        )
+
+
+def require_registered_grid(image: Volume, name: str, summary: Mapping[str, Any]) -> None:
+    """Raises ValueError unless an image, "fixed" or "moving", is on the grid of the registered."""
+    if str(image.grid) != summary[f"{name}_grid"]:
+        raise ValueError(
+            f"{name}: expected the image that was registered, on the grid "
+            f"{summary[f'{name}_grid']}, got {image.grid}. Give that image."
         )
 
 

@@ -15,7 +15,13 @@ from jaxreg.io.atomic import replacing_set
 from jaxreg.io.nifti import write_volume
 from jaxreg.lungs.morphology import bounding_box
 from jaxreg.lungs.sides import tell_sides
-from jaxreg.metrics.ventilation import UNITS, Inhaled, inhaled_image, ventilation_measures
+from jaxreg.metrics.ventilation import (
+    UNITS,
+    Inhaled,
+    Measures,
+    inhaled_image,
+    ventilation_measures,
+)
 from jaxreg.metrics.ventilation_regions import (
     heights_mm,
     region_row,
@@ -203,12 +209,7 @@ def ventilation(
     summary = {
         "inhale": told,
         "inhale_by": "as told" if inhale else "where the lungs are larger",
-        "mass_ratio": found.mass_ratio,
-        "measures": {
-            name: {"meaning": MEANINGS[name], "unit": unit, "limited_voxels": found.limited[name]}
-            for name, unit in UNITS.items()
-        },
-        "outside": "0 where nothing was measured",
+        **_described(found),
         "fixed_grid": str(grid),
         "config": dataclasses.asdict(config),
         "versions": versions(),
@@ -226,6 +227,18 @@ def ventilation(
         summary=summary,
         warnings=tuple(doubts),
     )
+
+
+def _described(found: Measures) -> dict[str, Any]:
+    """What the measures are, for the summary."""
+    return {
+        "mass_ratio": found.mass_ratio,
+        "measures": {
+            name: {"meaning": MEANINGS[name], "unit": unit, "limited_voxels": found.limited[name]}
+            for name, unit in UNITS.items()
+        },
+        "outside": "0 where nothing was measured",
+    }
 
 
 def _whole(part: np.ndarray, box: tuple[slice, ...], image: Volume) -> Volume:

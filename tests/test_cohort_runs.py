@@ -5,13 +5,12 @@ import csv
 import operator
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from processes import start
 
 from jaxreg.cli.app import main
 from jaxreg.io.nifti import write_volume
@@ -48,15 +47,8 @@ def table(tmp_path_factory):
 @contextlib.contextmanager
 def started(table, out, *options):
     """A run of the command; killed at the end if it has not ended."""
-    words = ["cohort", str(table), "--out", str(out), *CHEAP, *options]
-    with subprocess.Popen(
-        [sys.executable, "-m", "jaxreg", *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        start_new_session=True,
-    ) as process:
+    words = ["-m", "jaxreg", "cohort", table, "--out", out, *CHEAP, *options]
+    with start(*words, own_session=True, PYTHONPATH=str(ROOT)) as process:
         try:
             yield process
         finally:

@@ -1,32 +1,13 @@
 """Signals, devices, warnings and the compilation cache, as a person at a terminal meets them."""
 
-import os
 import signal
-import subprocess
-import sys
 import warnings
 
 import pytest
+from processes import start
 
 from jaxreg.cli import session
 from jaxreg.io.notes import note
-
-# A suite that runs in the background was started with Ctrl-C ignored, and hands that on.
-HEED_CTRL_C = """
-import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-"""
-
-
-def start(*arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-c", HEED_CTRL_C, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        env={**os.environ, **environment},
-    )
 
 
 @pytest.mark.slow

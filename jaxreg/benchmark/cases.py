@@ -165,6 +165,10 @@ def copdgene_data(path: str | os.PathLike) -> DataSet:
 
     Args:
         path: manifest whose pairs all have `fixed_labels` and `moving_labels`.
+
+    Raises:
+        FileNotFoundError: there is no such manifest.
+        ValueError: the manifest is not right, or a pair has no lobes.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -223,7 +227,18 @@ READERS: Mapping[str, Callable[[str], DataSet]] = {
 
 
 def choose(cases: Sequence[Case], names: Sequence[str] | None) -> list[Case]:
-    """Returns the cases of these names, all of them for None."""
+    """Returns the cases of these names, in the order of the names.
+
+    Args:
+        cases: those of a data set.
+        names: of the cases wanted; None for all of them.
+
+    Returns:
+        The cases.
+
+    Raises:
+        ValueError: a name belongs to no case.
+    """
     known = {case.name: case for case in cases}
     unknown = [name for name in names or () if name not in known]
     if unknown:

@@ -51,7 +51,16 @@ class _Table(NamedTuple):
 
 
 def thumbnail_path(folder: Path, case: str, method: str) -> Path:
-    """Returns where the thumbnail of a case and method is kept in the folder of a run."""
+    """Returns where the thumbnail of a case and method is kept.
+
+    Args:
+        folder: of the run.
+        case: its name, any text.
+        method: its name, plain ASCII.
+
+    Returns:
+        Path of an .npz file, which may not exist.
+    """
     return folder / "cases" / f"{file_name(case)}-{method}.npz"
 
 

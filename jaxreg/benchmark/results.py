@@ -94,14 +94,28 @@ class Record:
 
 
 def write_record(path: Path, record: Record, *, inputs: Mapping[str, Any]) -> None:
-    """Writes a record and its inputs, what it depends on, as JSON."""
+    """Writes a record and its inputs as JSON.
+
+    Args:
+        path: file to write.
+        record: scores of one case by one method.
+        inputs: what the record depends on; `read_record` compares them.
+    """
     document = {"inputs": inputs, "record": dataclasses.asdict(record)}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 def read_record(path: Path, *, inputs: Mapping[str, Any]) -> Record | None:
-    """Returns the record of a finished case; None if absent, failed or of other inputs."""
+    """Returns the stored record of a finished case.
+
+    Args:
+        path: file that `write_record` wrote.
+        inputs: what the record must depend on.
+
+    Returns:
+        The record; None if it is absent, failed or was made from other inputs.
+    """
     if not path.is_file():
         return None
     try:

@@ -61,7 +61,18 @@ def evaluate(
 def score(
     data: DataSet, case: str, ground_truth: GroundTruth, method: Method, folder: Path
 ) -> Record:
-    """The record of one case by one method; its figures and the challenge's files are written."""
+    """Scores one case by one method; writes its figures and the files of the challenge.
+
+    Args:
+        data: data set of the case.
+        case: its name.
+        ground_truth: of the case.
+        method: registers the case.
+        folder: of the run.
+
+    Returns:
+        The record of the case.
+    """
     outcome = method.run(case, ground_truth)
     measures = dict(outcome.scores)
     if outcome.registered and data.deliver:

@@ -87,7 +87,15 @@ def write_table(
 
 
 def csv_text(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """Returns the rows as CSV with these columns; what was not measured is an empty cell."""
+    """Returns rows as CSV; what was not measured is an empty cell.
+
+    Args:
+        rows: of the table.
+        names: of the columns, in their order; all that the rows have.
+
+    Returns:
+        Text with one line of column names.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()

@@ -40,6 +40,11 @@ def prepare_file(
 ) -> None:
     """Checks the name of a file to write, and makes its folder, before the work.
 
+    Args:
+        out: file to write.
+        inputs: files that the command reads, None where an option is not given.
+        endings: that the name may have, in lower case.
+
     Raises:
         OSError: the folder cannot be made or written.
         ValueError: a folder, another ending, or a file that the command reads.
@@ -74,11 +79,21 @@ def read_pair(
     moving_mask: Path | None,
     series: str | None,
 ) -> InputPair:
-    """The images that a command names, and their masks, None where it names none.
+    """Reads the images that a command names, and their masks.
 
-    Masks come to the grids of their images. `series` is that of both DICOM folders, or of each,
-    with a comma between.
+    Args:
+        fixed: image file or DICOM folder.
+        moving: image file or DICOM folder.
+        fixed_mask: label file, brought to the grid of the fixed image; None without one.
+        moving_mask: label file, brought to the grid of the moving image; None without one.
+        series: DICOM series of both folders, or of each, with a comma between; None if not needed.
 
+    Returns:
+        The images and masks; None for a mask that is not named.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged, is no image, or holds several series.
     """
     from jaxreg.io.images import read_image, read_labels
 

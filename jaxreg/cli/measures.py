@@ -20,6 +20,9 @@ def determinant_measures(
 
     Returns:
         The determinant, and voxels, folded_voxels and jacobian_percentiles within the mask.
+
+    Raises:
+        ValueError: the field has a single slice, or the mask is empty.
     """
     import numpy as np
 
@@ -50,7 +53,15 @@ def determinant_measures(
 
 
 def determinant_lines(measures: dict[str, Any], *, masked: bool) -> list[str]:
-    """The measures in words."""
+    """The measures of a Jacobian determinant in words.
+
+    Args:
+        measures: as `determinant_measures` returns them.
+        masked: whether they are those of a mask, not of the whole grid.
+
+    Returns:
+        Lines of text.
+    """
     where = "in the mask" if masked else "of the grid"
     values = measures["jacobian_percentiles"]
     ranks = ", ".join(f"{rank} % {values[rank]:.3f}" for rank in ("1", "5", "50", "95", "99"))

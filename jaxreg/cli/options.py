@@ -81,10 +81,17 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def given_config(config: Path | None, assignments: Sequence[str]) -> RegistrationConfig:
-    """Settings from the options of `given_settings`; single ones come last and win.
+    """Settings from the options of `given_settings`; `--set` wins over `--config`.
+
+    Args:
+        config: JSON file of settings or a `summary.json`; None for the defaults.
+        assignments: of single settings, "group.name=value".
+
+    Returns:
+        The settings.
 
     Raises:
-        ValueError: no such file, or no such setting or value.
+        ValueError: no such file, setting or value.
     """
     chosen = read_registration_config(config) if config else RegistrationConfig()
     for assignment in assignments:
@@ -99,13 +106,20 @@ def registration_config(
     config: Path | None,
     assignments: Sequence[str],
 ) -> RegistrationConfig:
-    """Settings from the options of `settings`; single ones come last and win.
+    """Settings from the options of `settings`; `--set` wins over all others.
+
+    Args:
+        method: one of METHODS, or None for that of the settings, "full" if weights are given.
+        weights: name of weights that ship, or a path; None for those of the settings.
+        inverse_consistency: whether to register in the other direction too.
+        config: JSON file of settings or a `summary.json`; None for the defaults.
+        assignments: of single settings, "group.name=value".
 
     Returns:
         The settings.
 
     Raises:
-        ValueError: no such file, or no such setting or value.
+        ValueError: no such file, setting or value.
     """
     chosen = given_config(config, ())
     if weights:
@@ -150,7 +164,15 @@ class ManyValues(click.Command):
     """A command whose repeatable options take several values in a row: --method initial affine."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeats the option before each of its values, as click wants it."""
+        """Repeats the option before each of its values, as click wants it.
+
+        Args:
+            ctx: of click.
+            args: words of the command line.
+
+        Returns:
+            Words that are left over.
+        """
         options = [p for p in self.params if isinstance(p, click.Option) and p.multiple]
         names = {name for option in options for name in option.opts}
         return super().parse_args(ctx, _repeated(args, names))

@@ -57,10 +57,16 @@ class Count(NamedTuple):
 
 @contextlib.contextmanager
 def counted(total: int, *, quiet: bool | None = None) -> Iterator[Count]:
-    """Yields functions to call with lines, among them one for each of many things when it is done.
+    """Yields functions that show a line, and a line for each of many things as it is done.
 
-    The lines go to stderr. On a terminal a bar with the time left stays below them. Nothing is
-    written if `quiet`.
+    The lines go to stderr. On a terminal a bar with the time left stays below them.
+
+    Args:
+        total: number of things.
+        quiet: write nothing.
+
+    Yields:
+        The functions.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn

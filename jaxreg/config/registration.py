@@ -256,6 +256,13 @@ METHODS = tuple(_STAGES)
 def with_method(config: RegistrationConfig, method: str) -> RegistrationConfig:
     """The settings with the stages of a method of METHODS.
 
+    Args:
+        config: the settings.
+        method: one of METHODS; it says which stages take part.
+
+    Returns:
+        The same settings with these stages.
+
     Raises:
         ValueError: no such method.
     """

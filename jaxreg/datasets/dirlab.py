@@ -56,11 +56,21 @@ class Case:
         return np.diag([-x, -y, -z, 1.0])
 
     def read_fixed(self) -> Volume:
-        """Returns the fixed image in HU."""
+        """Returns the fixed image in HU.
+
+        Raises:
+            FileNotFoundError: the image is missing.
+            ValueError: the file has another size, or is there twice.
+        """
         return self._read(self.fixed_phase)
 
     def read_moving(self) -> Volume:
-        """Returns the moving image in HU."""
+        """Returns the moving image in HU.
+
+        Raises:
+            FileNotFoundError: the image is missing.
+            ValueError: the file has another size, or is there twice.
+        """
         return self._read(self.moving_phase)
 
     def _read(self, phase: str) -> Volume:
@@ -74,6 +84,10 @@ def find_cases(folder: str | os.PathLike, *, dataset: str = "4dct") -> tuple[int
     Args:
         folder: the collection, one case, or a folder with all files.
         dataset: "4dct" or "copd".
+
+    Raises:
+        FileNotFoundError: the folder has no landmark file of the collection.
+        ValueError: there is no such collection.
     """
     data = _known(dataset)
     found = [
@@ -100,6 +114,10 @@ def read_case(
         case: 1 to 10.
         dataset: "4dct" or "copd".
         fixed_phase: "inhale" as is conventional for these data, or "exhale" as in Learn2Reg.
+
+    Raises:
+        FileNotFoundError: a landmark file is missing.
+        ValueError: no such collection, case or phase; a file is damaged or there twice.
     """
     data = _known(dataset, case)
     if fixed_phase not in ("inhale", "exhale"):
@@ -123,6 +141,10 @@ def read_sampled_landmarks(folder: str | os.PathLike, case: int) -> np.ndarray:
     Args:
         folder: the collection, one case, or a folder with all files.
         case: 1 to 10.
+
+    Raises:
+        FileNotFoundError: a landmark file is missing.
+        ValueError: there is no such case, or a file is damaged or there twice.
     """
     reference = _known("4dct", case).cases[case]
     paths = [_find(folder, "4dct", case, phase, "sampled") for phase in _PHASES]

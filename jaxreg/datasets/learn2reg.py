@@ -58,6 +58,10 @@ def read_dataset(path: str | os.PathLike) -> Dataset:
 
     Args:
         path: NAME_dataset.json, or the challenge's NAME_VAL_evaluation_config.json beside it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file lists no pairs, or pairs of another form.
     """
     path = Path(path)
     if not path.is_file():
@@ -100,6 +104,9 @@ def read_points(pair: Pair, kind: str) -> Landmarks | None:
     Args:
         pair: of a dataset.
         kind: "keypoints" or "landmarks".
+
+    Raises:
+        ValueError: a file is damaged, or the two files differ in their number of points.
     """
     files = [_beside(image, kind) for image in (pair.fixed, pair.moving)]
     if not all(files):

@@ -18,5 +18,13 @@ Features: TypeAlias = Callable[[Image], Channels]
 
 
 def standardised_image(image: Image, *, config: OptimiserConfig) -> Channels:
-    """The locally standardised image as one channel, (1, X, Y, Z)."""
+    """The locally standardised image as one channel.
+
+    Args:
+        image: HU, (X, Y, Z).
+        config: radius of the window in voxels, and noise in HU.
+
+    Returns:
+        Channel without unit, (1, X, Y, Z).
+    """
     return standardise(image, radius=config.radius, noise=config.noise_hu)[None]

@@ -149,7 +149,15 @@ def at_limit(matrix: np.ndarray, config: PrealignmentConfig) -> list[str]:
 
 
 def at_spacing(volume: Volume, spacing_mm: float) -> Volume:
-    """An image or mask by block means at about `spacing_mm`; a mask is where half of a block is."""
+    """Reduces an image or mask by block means.
+
+    Args:
+        volume: image in HU, or mask of an integer type.
+        spacing_mm: voxel size wanted; the result has about this.
+
+    Returns:
+        The image, or the mask: true where more than half of a block is.
+    """
     data, affine = _reduce(volume, spacing_mm)
     mask = volume.data.dtype.kind in "bui"
     return Volume((data > 0.5).astype(np.uint8) if mask else data, affine)

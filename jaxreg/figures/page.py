@@ -24,5 +24,13 @@ def template(path: Path) -> jinja2.Template:
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """Bytes of an image file as a data URI; `kind` is "png" or "jpeg"."""
+    """An image file as a data URI.
+
+    Args:
+        content: bytes of the file.
+        kind: "png" or "jpeg".
+
+    Returns:
+        The URI.
+    """
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -61,7 +61,13 @@ class SeriesView:
         self._lungs = self._seen(lungs, fill=0.0)
 
     def add(self, phase: Volume, warped: Volume, length_mm: Volume) -> None:
-        """Adds a phase as it is, brought to the reference, and how far it moved, mm."""
+        """Adds a phase.
+
+        Args:
+            phase: the image, HU.
+            warped: the image warped to the reference, HU.
+            length_mm: length of the displacement, on the grid of the reference.
+        """
         self.frames.append(
             {
                 "phase": self._seen(phase, fill=AIR_HU),

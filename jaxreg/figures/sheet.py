@@ -80,7 +80,12 @@ def sheet(
 
 
 def name_row(axis: Axes, name: str) -> None:
-    """Writes the name of a row beside its first panel."""
+    """Writes the label of a row beside its first panel.
+
+    Args:
+        axis: of the panel.
+        name: the label.
+    """
     box = axis.get_position(original=True)
     middle = box.y0 + box.height / 2
     axis.figure.text(

@@ -105,7 +105,12 @@ def make_thumbnail(
 
 
 def write_thumbnail(path: str | os.PathLike, thumbnail: Thumbnail) -> None:
-    """Writes a thumbnail as .npz."""
+    """Writes a thumbnail.
+
+    Args:
+        path: of an .npz file.
+        thumbnail: to write.
+    """
     with replacing(path) as temporary:
         np.savez_compressed(temporary, **dataclasses.asdict(thumbnail))
 

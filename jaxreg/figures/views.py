@@ -90,7 +90,16 @@ def shown_box(lungs: np.ndarray, spacing_mm: np.ndarray) -> tuple[slice, slice, 
 
 
 def cut(image: np.ndarray, plane: Plane, index: int) -> np.ndarray:
-    """Returns one plane of an upright image as rows from the bottom up, columns from the left."""
+    """Returns one plane of an upright image, as a figure shows it.
+
+    Args:
+        image: axes along right, anterior and superior, (X, Y, Z).
+        plane: which plane.
+        index: of the voxel along the plane's normal.
+
+    Returns:
+        Rows from the bottom up, columns from the left, (up, across).
+    """
     return np.take(image, index, axis=plane.normal)[::-1].T  # (across, up) before
 
 
@@ -102,7 +111,12 @@ def folds(determinant: np.ndarray) -> np.ndarray:
 
 
 def mark_sides(axis: Axes, plane: Plane) -> None:
-    """Writes the letters of the patient's sides into a view."""
+    """Writes the letters of the patient's sides into a view.
+
+    Args:
+        axis: of the view.
+        plane: that it shows.
+    """
     positions = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02))
     sides = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
     for letter, (x, y), (ha, va) in zip(plane.letters, positions, sides, strict=True):

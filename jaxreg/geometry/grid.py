@@ -104,12 +104,30 @@ class Grid:
 
 
 def transform(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Returns points (..., 3) taken through a (4, 4) matrix, float64."""
+    """Returns points taken through an affine matrix.
+
+    Args:
+        matrix: (4, 4).
+        points: (..., 3).
+
+    Returns:
+        Points, (..., 3), float64.
+    """
     return np.asarray(points, np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def checked_affine(affine: np.ndarray) -> np.ndarray:
-    """Returns the affine as a read-only float64 (4, 4), or raises ValueError if it is not one."""
+    """Returns an affine as a read-only float64 array.
+
+    Args:
+        affine: voxel index to world mm, (4, 4).
+
+    Returns:
+        A copy, (4, 4).
+
+    Raises:
+        ValueError: another shape, another last row than 0 0 0 1, or not invertible.
+    """
     affine = np.array(affine, np.float64)
     if affine.shape != (4, 4):
         raise ValueError(

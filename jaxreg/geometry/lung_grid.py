@@ -98,7 +98,16 @@ def image_on_grid(image: Volume, grid: Grid, *, matrix: np.ndarray | None = None
 
 
 def labels_on_grid(labels: Volume, grid: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:
-    """Label map on another grid by nearest neighbour, 0 outside; arguments as `image_on_grid`."""
+    """Label map on another grid by nearest neighbour, 0 outside.
+
+    Args:
+        labels: label map.
+        grid: to sample on.
+        matrix: (4, 4), world mm of `grid` to those of `labels`; None for the identity.
+
+    Returns:
+        Labels, (X, Y, Z).
+    """
     return resample(labels, grid.affine, grid.shape, matrix=matrix, order=0, fill=0.0).data
 
 

@@ -34,7 +34,15 @@ def factors_to(grid: Grid, spacing_mm: float, *, least: int) -> tuple[int, int, 
 
 
 def factors_between(fine: Grid, coarse: Grid) -> tuple[int, int, int]:
-    """By how many voxels along each axis a grid was reduced to another."""
+    """By how many voxels along each axis a grid was reduced to another.
+
+    Args:
+        fine: the grid before.
+        coarse: the grid after.
+
+    Returns:
+        Three whole factors.
+    """
     x, y, z = (round(b / a) for a, b in zip(fine.spacing_mm, coarse.spacing_mm, strict=True))
     return x, y, z
 
@@ -63,7 +71,15 @@ def reduced(volume: Volume, factors: tuple[int, int, int]) -> Volume:
 
 
 def reduced_labels(volume: Volume, factors: tuple[int, int, int]) -> Volume:
-    """Labels of the middle voxel of each block, on the grid of `reduced`; the type is kept."""
+    """Labels of the middle voxel of each block; their type is kept.
+
+    Args:
+        volume: label map.
+        factors: voxels of a block along each axis.
+
+    Returns:
+        Labels on the grid of `reduced`.
+    """
     if max(factors) == 1:
         return volume
     index = [
@@ -74,7 +90,15 @@ def reduced_labels(volume: Volume, factors: tuple[int, int, int]) -> Volume:
 
 
 def expanded(volume: Volume, grid: Grid) -> Volume:
-    """The values of blocks in each of their voxels: the way back from `reduced` to `grid`."""
+    """The inverse of `reduced`: each voxel gets the value of its block.
+
+    Args:
+        volume: values of blocks.
+        grid: that was reduced.
+
+    Returns:
+        Values on `grid`.
+    """
     factors = factors_between(grid, volume.grid)
     data = volume.data
     for axis, (n, factor) in enumerate(zip(grid.shape, factors, strict=True)):
@@ -84,7 +108,15 @@ def expanded(volume: Volume, grid: Grid) -> Volume:
 
 
 def block_mean(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Mean over blocks of `factors` voxels, float32; the last block repeats the border."""
+    """Mean over blocks; the last block repeats the border.
+
+    Args:
+        image: (X, Y, Z).
+        factors: voxels of a block along each axis, (3,).
+
+    Returns:
+        Means, float32, one a block.
+    """
     image = image.astype(np.float32, copy=False)
     for axis, factor in enumerate(factors):
         if factor > 1:
@@ -100,7 +132,15 @@ def block_mean(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def block_affine(affine: np.ndarray, factors: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The (4, 4) affine of the grid of blocks: its voxels lie in their middles."""
+    """The affine of the grid of blocks, whose voxels lie in the middle of the blocks.
+
+    Args:
+        affine: of the grid before, voxel index to world mm, (4, 4).
+        factors: voxels of a block along each axis.
+
+    Returns:
+        Block index to world mm, (4, 4).
+    """
     blocks = np.diag([*factors, 1.0])
     blocks[:3, 3] = (np.array(factors) - 1) / 2  # centre of the first block
     return affine @ blocks

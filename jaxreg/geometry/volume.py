@@ -227,7 +227,16 @@ def require_same_grid(
     b: Grid | Volume | DisplacementField,
     names: tuple[str, str],
 ) -> None:
-    """Raises ValueError, naming both grids, unless they agree to 0.05 voxel at the corners."""
+    """Checks that two grids agree to 0.05 voxel at the corners.
+
+    Args:
+        a: a grid, or what lies on one.
+        b: the same.
+        names: of both, for the message.
+
+    Raises:
+        ValueError: they differ; the text has both grids.
+    """
     grids = [x if isinstance(x, Grid) else x.grid for x in (a, b)]
     if not grids[0].matches(grids[1]):
         raise ValueError(
@@ -237,9 +246,14 @@ def require_same_grid(
 
 
 def check_ct(volume: Volume, name: str) -> None:
-    """Raises ValueError, beginning with `name`, unless the image can be a CT in HU.
+    """Checks that an image can be a CT in HU: its values, its voxel size and its position.
 
-    Its values, the size of its voxels and where it lies are looked at.
+    Args:
+        volume: the image.
+        name: of the image, the first word of the message.
+
+    Raises:
+        ValueError: it cannot.
     """
     low, high = float(volume.data.min()), float(volume.data.max())
     least_mm, most_mm = _VOXEL_MM

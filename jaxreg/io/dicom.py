@@ -64,6 +64,10 @@ def values_of(stack: Sequence[Slice], path: str | os.PathLike) -> tuple[np.ndarr
     Args:
         stack: one slice at each position, along their normal.
         path: for messages.
+
+    Raises:
+        ImportError: no decoder for compressed pixels.
+        ValueError: the slices have gaps, or pixels are damaged.
     """
     grid = grid_of(stack, path)
     values = np.empty(grid.shape, np.float32)
@@ -76,7 +80,20 @@ def values_of(stack: Sequence[Slice], path: str | os.PathLike) -> tuple[np.ndarr
 
 
 def read_grid(path: str | os.PathLike, *, series: str | None = None) -> Grid:
-    """Returns the grid of a series, from its headers alone."""
+    """Returns the grid of a series, from its headers alone.
+
+    Args:
+        path: a folder, or a file of the series wanted.
+        series: as in `read_values`.
+
+    Returns:
+        The grid.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ImportError: pydicom is not installed.
+        ValueError: no series, or several, that are volumes; slices that are missing or damaged.
+    """
     return grid_of(_stack(path, series), path)
 
 
@@ -147,8 +164,15 @@ def _chosen(path: Path, series: str | None, found: dict[str, Any], stacks: dict[
 def without_duplicates(stack: Sequence[Slice], path: Path) -> list[Slice]:
     """Returns one slice at each position; those that are repeated must be the same.
 
+    Args:
+        stack: slices of one series.
+        path: for messages.
+
+    Returns:
+        The slices along their normal.
+
     Raises:
-        ValueError: two that differ.
+        ValueError: two slices at one position differ.
     """
     groups = by_position(stack)
     repeated = [group for group in groups if len(group) > 1]
@@ -181,7 +205,18 @@ def _note_left_out(path: Path, count: int) -> None:
 
 
 def read_headers(path: Path) -> list[tuple[Path, Any]]:
-    """Returns the DICOM files of a folder, or below if it has none itself, and their headers."""
+    """Returns the DICOM files of a folder, or below if it has none itself, and their headers.
+
+    Args:
+        path: the folder, or a file in it.
+
+    Returns:
+        Path and header of each file, in the order of their names.
+
+    Raises:
+        ImportError: pydicom is not installed.
+        ValueError: there are far too many files, or a header is damaged.
+    """
     folder = path if path.is_dir() else path.parent
     for files in (folder.iterdir(), folder.rglob("*")):
         some = sorted(itertools.islice(files, _MAX_FILES + 1))

@@ -23,6 +23,11 @@ def read_image(path: str | os.PathLike, *, series: str | None = None) -> Volume:
         path: a file, a folder of DICOM files, or one file of a DICOM series.
         series: end or whole of the SeriesInstanceUID, or the SeriesNumber, where a folder has more
             than one that is a volume.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ImportError: pydicom is not installed, or no decoder for compressed pixels.
+        ValueError: the file is damaged, in no known format, or no 3-D image.
     """
     return as_image(path, *_read_values(path, series))
 
@@ -61,7 +66,12 @@ def read_labels(
 
 
 def read_grid(path: str | os.PathLike) -> Grid:
-    """Returns the grid of an image, of a file from its header alone."""
+    """Returns the grid of an image, of a file from its header alone.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: the header is damaged, in no known format, or not that of a 3-D image.
+    """
     return _reader(path).read_grid(path)
 
 
@@ -86,7 +96,18 @@ def read_displacement(path: str | os.PathLike) -> DisplacementField:
 
 
 def find_displacement(folder: str | os.PathLike, name: str) -> Path:
-    """Returns the field of a case in a folder: NAME with an ending that can be read."""
+    """Returns the path of the displacement field of a case.
+
+    Args:
+        folder: where fields of an outside tool are.
+        name: of the case; the file has this name and an ending that can be read.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: there is no such file, or more than one.
+    """
     endings = (".nii.gz", ".nii", *_ITK)
     paths = [Path(folder) / f"{name}{ending}" for ending in endings]
     found = [path for path in paths if path.is_file()]

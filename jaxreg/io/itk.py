@@ -35,7 +35,12 @@ def read_values(path: str | os.PathLike) -> tuple[np.ndarray, Grid]:
 
 
 def read_grid(path: str | os.PathLike) -> Grid:
-    """Returns the grid of an image from its header alone."""
+    """Returns the grid of an image from its header alone.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the header is damaged, or not that of a 3-D image.
+    """
     with _readable(path):
         header = _header(path)
         _require_image(header, path)
@@ -43,7 +48,12 @@ def read_grid(path: str | os.PathLike) -> Grid:
 
 
 def read_displacement(path: str | os.PathLike) -> DisplacementField:
-    """Returns the field in a file of LPS vectors in mm, as SimpleITK, ANTs and elastix write it."""
+    """Returns the field in a file of LPS vectors in mm, as SimpleITK, ANTs and elastix write it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, or has no vectors of three numbers.
+    """
     with _readable(path):
         header = _header(path)
         if header.components != 3:

@@ -36,5 +36,13 @@ class PointList:
 
 
 def written(points: np.ndarray, space: str) -> list[list[float]]:
-    """Coordinates as a file in this space has them, rounded; (N, 3) lists of float."""
+    """Coordinates as a file has them, rounded.
+
+    Args:
+        points: (N, 3), RAS mm.
+        space: "RAS" or "LPS", of the file.
+
+    Returns:
+        N lists of three numbers, mm.
+    """
     return (np.round(points * SIGNS[space], DECIMALS) + 0.0).tolist()  # + 0.0: no -0.0

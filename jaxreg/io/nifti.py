@@ -63,7 +63,12 @@ def read_frames(path: str | os.PathLike) -> list[Volume]:
 
 
 def read_grid(path: str | os.PathLike) -> Grid:
-    """Returns the grid of a 3-D NIfTI file from its header alone."""
+    """Returns the grid of a 3-D NIfTI file from its header alone.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the header is damaged, or not that of a 3-D image.
+    """
     return _grid(_header(path), path)
 
 
@@ -76,6 +81,10 @@ def write_volume(path: str | os.PathLike, volume: Volume, *, description: str = 
         path: ends in .nii.gz or .nii.
         volume: image or labels.
         description: of the values and their unit, for the header; at most 79 characters of ASCII.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: another ending, or integers beyond int32.
     """
     data = volume.data
     if data.dtype.kind in "bui":
@@ -96,7 +105,12 @@ def write_volume(path: str | os.PathLike, volume: Volume, *, description: str = 
 
 
 def read_displacement(path: str | os.PathLike) -> DisplacementField:
-    """Returns the field in a NIfTI file written in ITK's convention (see write_displacement)."""
+    """Returns the field in a NIfTI file written in ITK's convention (see write_displacement).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is damaged, or has another shape or intent.
+    """
     header = _header(path)
     shape = header.shape
     if len(shape) != 5 or shape[3:] != (1, 3) or header.intent != _VECTOR_INTENT:
@@ -117,6 +131,14 @@ def write_displacement(path: str | os.PathLike, field: DisplacementField) -> Non
     Slicer apply the file as it is: T(x) = x + d(x) from the fixed to the moving image. They know
     no sheared grid (gantry tilt): the field of one is written on a rectangular grid that covers
     it, with a FileWarning "sheared-grid".
+
+    Args:
+        path: ends in .nii.gz or .nii.
+        field: fixed to moving, RAS mm.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: another ending.
     """
     if field.grid.is_sheared():
         field = field.on_grid(field.grid.rectangular())

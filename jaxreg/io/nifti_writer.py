@@ -37,6 +37,10 @@ def write(
 
     Returns:
         Whether the grid is sheared, so that only an sform can describe it.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: another ending.
     """
     if not str(path).endswith((".nii", ".nii.gz")):
         raise ValueError(f"{path}: expected a name ending in .nii.gz or .nii. Rename the output.")

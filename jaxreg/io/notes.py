@@ -28,5 +28,11 @@ class FileWarning(UserWarning):
 
 
 def note(path: str | os.PathLike, code: str, text: str) -> None:
-    """Issues a FileWarning about `path`; `text` is what is said after the path and a colon."""
+    """Issues a FileWarning about a file.
+
+    Args:
+        path: of the file.
+        code: of the warning, in `summary.json`.
+        text: what is said after the path and a colon.
+    """
     warnings.warn(FileWarning(code, f"{path}: {text}"), stacklevel=3)

@@ -36,6 +36,10 @@ def write_points(path: str | os.PathLike, points: PointList, moved: np.ndarray) 
         path: file to write.
         points: the list, as it was read.
         moved: new positions, (N, 3), RAS mm.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: another ending than .csv, .fcsv and .mrk.json.
     """
     text = _format(path).text(points, np.asarray(moved, np.float64))
     with replacing(path) as temporary:

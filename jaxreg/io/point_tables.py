@@ -57,7 +57,15 @@ def read(path: str | os.PathLike) -> PointList:
 
 
 def text(points: PointList, moved: np.ndarray) -> str:
-    """The content of a CSV file; of one of this format all columns are kept."""
+    """The content of a CSV file; a list that was read from one keeps all columns.
+
+    Args:
+        points: the list, as it was read.
+        moved: new positions, (N, 3), RAS mm.
+
+    Returns:
+        Lines of text, in the space of the list.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     numbers = written(moved, points.space)

@@ -66,6 +66,10 @@ def read_landmarks(path: str | os.PathLike, *, space: str | None = None) -> Land
     Args:
         path: file as in the module docstring.
         space: "RAS" or "LPS" for a file that does not say; must agree with one that does.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no CSV text, other columns, no points, or a space that is not stated once.
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"{path}: expected a CSV file, got no such file. Check the name.")
@@ -109,7 +113,17 @@ def read_landmarks(path: str | os.PathLike, *, space: str | None = None) -> Land
 
 
 def write_landmarks(path: str | os.PathLike, landmarks: Landmarks, *, space: str = "RAS") -> None:
-    """Writes landmarks as CSV, in RAS or LPS millimetres, with three decimals."""
+    """Writes landmarks as CSV, in millimetres with three decimals.
+
+    Args:
+        path: file to write.
+        landmarks: RAS mm.
+        space: of the file, "RAS" or "LPS".
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: another space.
+    """
     text = io.StringIO()
     text.write(f"# space: {_known_space('space', space)}\n")
     writer = csv.writer(text, lineterminator="\n")
@@ -171,6 +185,9 @@ def stated_space(path: str | os.PathLike, comments: list[str], *, given: str | N
 
     Returns:
         "RAS" or "LPS".
+
+    Raises:
+        ValueError: it is stated nowhere, or in two ways, or is neither RAS nor LPS.
     """
     notes = [comment.lstrip("# ").lower() for comment in comments]
     said = {note.removeprefix("space:").strip() for note in notes if note.startswith("space:")}

@@ -65,7 +65,15 @@ def read(path: str | os.PathLike) -> PointList:
 
 
 def text(points: PointList, moved: np.ndarray) -> str:
-    """The content of a .fcsv file; of one of this format everything but positions is kept."""
+    """The content of a .fcsv file; a list that was read from one keeps all but positions.
+
+    Args:
+        points: the list, as it was read.
+        moved: new positions, (N, 3), RAS mm.
+
+    Returns:
+        Lines of text, in the space of the list.
+    """
     if points.source[0] == _FORMAT:
         header, rows = points.source[1]
     else:

@@ -59,7 +59,15 @@ def read(path: str | os.PathLike) -> PointList:
 
 
 def text(points: PointList, moved: np.ndarray) -> str:
-    """The content of a .mrk.json file; of one of this format all but positions is kept."""
+    """The content of a .mrk.json file; a list that was read from one keeps all but positions.
+
+    Args:
+        points: the list, as it was read.
+        moved: new positions, (N, 3), RAS mm.
+
+    Returns:
+        JSON, each markup in its own space.
+    """
     if points.source[0] != _FORMAT:
         positions = written(moved, points.space)
         named = zip(points.ids, points.labels, positions, strict=True)

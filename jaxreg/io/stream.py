@@ -57,14 +57,22 @@ class Stream:
         self._raw.close()
 
     def read(self, count: int) -> bytes:
-        """Returns `count` bytes, fewer only at the end of the file."""
+        """Returns `count` bytes, fewer only at the end of the file.
+
+        Raises:
+            Damaged: the compressed data are not whole.
+        """
         try:
             return self._file.read(count)
         except _DAMAGED as error:
             raise Damaged(_reason(error)) from error
 
     def skip(self, count: int) -> None:
-        """Passes over bytes, which must be there."""
+        """Passes over bytes, which must be there.
+
+        Raises:
+            Damaged: the file ends before.
+        """
         while count > 0:
             part = len(self.read(min(count, _CHUNK)))
             if part == 0:
@@ -72,7 +80,14 @@ class Stream:
             count -= part
 
     def array(self, count: int, dtype: np.dtype) -> np.ndarray:
-        """Returns `count` numbers.
+        """Returns numbers of one type.
+
+        Args:
+            count: how many.
+            dtype: their type in the file.
+
+        Returns:
+            Numbers, (count,).
 
         Raises:
             Damaged: the file holds fewer; told before memory is asked for where its size says so.

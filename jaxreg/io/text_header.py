@@ -94,7 +94,16 @@ def _read_text(header: Header, file: Path, count: int) -> np.ndarray:
 
 
 def numbers(text: str, kind: Callable[[str], T], name: str, count: int) -> list[T]:
-    """Returns the numbers in a field.
+    """Returns the numbers in a field of a header.
+
+    Args:
+        text: of the field; commas separate as spaces do.
+        kind: converts a word, int or float.
+        name: of the field, for the message.
+        count: how many there must be.
+
+    Returns:
+        The numbers.
 
     Raises:
         Damaged: another count, or what is no finite number.
@@ -112,7 +121,19 @@ def numbers(text: str, kind: Callable[[str], T], name: str, count: int) -> list[
 
 
 def sizes(text: str, name: str, count: int) -> list[int]:
-    """Returns lengths of axes, which are above 0."""
+    """Returns the lengths of axes in a field of a header.
+
+    Args:
+        text: of the field.
+        name: of the field, for the message.
+        count: number of axes.
+
+    Returns:
+        Lengths in voxels, all above 0.
+
+    Raises:
+        Damaged: another count, or a length that is no integer above 0.
+    """
     values = numbers(text, int, name, count)
     if min(values) < 1:
         raise Damaged(f"'{_short(text)}' as {name}")

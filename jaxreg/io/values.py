@@ -17,7 +17,17 @@ _ROUNDING = 1e-3  # by which a slope stored in float32 makes labels differ from 
 
 @contextlib.contextmanager
 def located(path: str | os.PathLike) -> Iterator[None]:
-    """Puts the path before the text of a ValueError that lacks it."""
+    """Puts a path before the text of a ValueError that lacks it.
+
+    Args:
+        path: of the file that is read in the block.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: the block raised one.
+    """
     try:
         yield
     except ValueError as error:

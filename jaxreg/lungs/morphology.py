@@ -11,7 +11,15 @@ EVERY = np.ones((3, 3, 3), bool)
 
 
 def ball(radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
-    """Structuring element: the voxels within `radius_mm` of its centre."""
+    """Structuring element: the voxels within a radius of its centre.
+
+    Args:
+        radius_mm: of the ball.
+        spacing_mm: voxel size, (3,).
+
+    Returns:
+        True inside, (A, B, C), each odd.
+    """
     reach = (radius_mm / spacing_mm).astype(int)
     offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1)
     return np.sum((offsets * spacing_mm) ** 2, axis=-1) <= radius_mm**2
@@ -31,19 +39,43 @@ def largest(mask: np.ndarray) -> np.ndarray:
 
 
 def labelled(mask: np.ndarray, *, neighbours: np.ndarray | None = None) -> np.ndarray:
-    """Components of a mask, numbered from 1; neighbours are face to face by default."""
+    """Connected components of a mask.
+
+    Args:
+        mask: (X, Y, Z).
+        neighbours: (3, 3, 3), which voxels are connected; those with a common face if None.
+
+    Returns:
+        Numbers from 1, 0 outside, int32, (X, Y, Z).
+    """
     components = np.zeros(mask.shape, np.int32)
     ndimage.label(mask, neighbours, output=components)
     return components
 
 
 def distance_mm(mask: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """Distance of each voxel of a mask to the nearest one outside of it."""
+    """Distance of each voxel of a mask to the nearest voxel outside of it.
+
+    Args:
+        mask: (X, Y, Z).
+        spacing_mm: voxel size, (3,).
+
+    Returns:
+        Distances in mm, 0 outside, (X, Y, Z).
+    """
     return np.asarray(ndimage.distance_transform_edt(mask, sampling=spacing_mm))
 
 
 def spread(labels: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    """Every voxel with the label of the nearest voxel that has one."""
+    """Labels continued to all voxels: each gets that of the nearest voxel with a label.
+
+    Args:
+        labels: 0 for none, (X, Y, Z).
+        spacing_mm: voxel size, (3,).
+
+    Returns:
+        Labels, (X, Y, Z).
+    """
     nearest = ndimage.distance_transform_edt(
         labels == 0, sampling=spacing_mm, return_distances=False, return_indices=True
     )
@@ -51,7 +83,16 @@ def spread(labels: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
 
 
 def close(mask: np.ndarray, radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
-    """Closing by a ball, then holes filled in space and in each axial slice."""
+    """Closing by a ball, then holes filled in 3-D and in each axial slice.
+
+    Args:
+        mask: (X, Y, Z).
+        radius_mm: of the ball.
+        spacing_mm: voxel size, (3,).
+
+    Returns:
+        Mask, (X, Y, Z).
+    """
     if not mask.any():
         return mask
     box = bounding_box(mask)

@@ -84,7 +84,16 @@ def in_ras(volume: Volume) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray
 
 
 def largest_body(hu: np.ndarray, spacing_mm: np.ndarray, config: LungConfig) -> np.ndarray:
-    """The body without table and clothes, true inside."""
+    """The body without table and clothes.
+
+    Args:
+        hu: image, (X, Y, Z), axes closest to RAS.
+        spacing_mm: voxel size, (3,).
+        config: thresholds and radii.
+
+    Returns:
+        True inside, (X, Y, Z).
+    """
     opening = ball(config.body_opening_mm, spacing_mm)
     return largest(ndimage.binary_opening(hu > config.body_hu, opening))
 
@@ -92,7 +101,17 @@ def largest_body(hu: np.ndarray, spacing_mm: np.ndarray, config: LungConfig) -> 
 def find_midline(
     hu: np.ndarray, body: np.ndarray, spacing_mm: np.ndarray, config: LungConfig
 ) -> float:
-    """Position along x in voxels: of the spine, of the body where no bone is seen, of the image."""
+    """Position of the midline: of the spine, of the body where no bone is seen, of the image.
+
+    Args:
+        hu: image, (X, Y, Z), axes closest to RAS.
+        body: true inside, (X, Y, Z).
+        spacing_mm: voxel size, (3,).
+        config: thresholds.
+
+    Returns:
+        Index along x, voxels.
+    """
     if not body.any():
         return (len(hu) - 1) / 2
     rows = np.flatnonzero(body.any((0, 2)))

@@ -28,6 +28,10 @@ def boundary_error(fixed: Volume, moving: Volume, field: DisplacementField) -> f
 
     Returns:
         Fraction in [0, 1].
+
+    Raises:
+        ValueError: a mask is empty or leaves no points near its surface, or the fixed one is on
+            another grid than the field.
     """
     return _mismatch(_lung_sides(fixed), _lung_sides(moving), fixed, moving, field)
 
@@ -45,6 +49,9 @@ def fissure_error(fixed: Volume, moving: Volume, field: DisplacementField) -> fl
 
     Returns:
         Fraction in [0, 1]; None where an image has no fissure, as with one label a lung.
+
+    Raises:
+        ValueError: the fixed labels are on another grid than the field.
     """
     marks = _lobe_sides(fixed), _lobe_sides(moving)
     if not all(np.any(mark) for mark in marks):

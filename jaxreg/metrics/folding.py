@@ -49,6 +49,9 @@ def determinant_summary(determinant: Image, mask: OtherGrid) -> DeterminantSumma
     Args:
         determinant: det(I + du/dx), (X, Y, Z), by the stencil of `jaxreg.ops.jacobian`.
         mask: where to look, (X, Y, Z), usually the lungs.
+
+    Raises:
+        ValueError: the mask is empty, or on another grid.
     """
     values = _within(determinant, mask)
     p1, p5, median, p95, p99 = np.percentile(values, (1, 5, 50, 95, 99)).tolist()
@@ -87,6 +90,9 @@ def learn2reg_folding(determinant: Image, *, mask: OtherGrid | None = None) -> L
     Args:
         determinant: det(I + du/dx), (X, Y, Z), at least five voxels along each axis.
         mask: lungs of the fixed image, where the challenge's evaluation is masked.
+
+    Raises:
+        ValueError: the mask is empty, or on another grid.
     """
     inner = (slice(2, -2),) * 3
     values = np.asarray(determinant, np.float64)[inner]
@@ -107,6 +113,9 @@ def uncertified_share(uncertified: Mask, mask: OtherGrid) -> float:
 
     Returns:
         Fraction in [0, 1].
+
+    Raises:
+        ValueError: the two do not belong to one grid, or no cell is in the mask.
     """
     expected = tuple(n - 1 for n in mask.shape)
     if uncertified.shape != expected:

@@ -68,6 +68,9 @@ def tre(
 
     Returns:
         Errors, (N,), mm.
+
+    Raises:
+        ValueError: no landmarks, or two different numbers of them.
     """
     _require_pairs(mapped_mm, moving_mm)
     return np.linalg.norm(np.subtract(mapped_mm, moving_mm, dtype=np.float64), axis=1)
@@ -85,6 +88,9 @@ def tre_dirlab(
 
     Returns:
         Errors in both protocols, mm.
+
+    Raises:
+        ValueError: no landmarks, or two different numbers of them.
     """
     _require_pairs(mapped, moving)
     mapped, moving = np.asarray(mapped, np.float64), np.asarray(moving, np.float64)
@@ -94,7 +100,11 @@ def tre_dirlab(
 
 
 def summary(values: Num[np.ndarray, "N"]) -> Summary:
-    """Returns mean, spread and percentiles of at least one finite value."""
+    """Returns mean, standard deviation and percentiles of values, (N,).
+
+    Raises:
+        ValueError: there are none, or one is not finite.
+    """
     values = np.asarray(values, np.float64)
     if values.size == 0 or not np.all(np.isfinite(values)):
         raise ValueError(
@@ -155,7 +165,15 @@ def learn2reg_tre30(values: Num[np.ndarray, "N"]) -> float:
 
 
 def require_shape(a: AnyArray, b: AnyArray) -> None:
-    """Raises ValueError, naming both shapes, unless they agree."""
+    """Checks that two arrays have one shape.
+
+    Args:
+        a: of any shape.
+        b: of any shape.
+
+    Raises:
+        ValueError: they differ; the text has both shapes.
+    """
     if a.shape != b.shape:
         raise ValueError(
             f"a and b: expected one grid, got shapes {a.shape} and {b.shape}. "

@@ -52,7 +52,17 @@ class Comparison:
 
 
 def means(values_by_case: Sequence[Num[np.ndarray, "_"]]) -> Means:
-    """Returns pooled and per-case means of one array of values a case."""
+    """Returns pooled and per-case means.
+
+    Args:
+        values_by_case: values of each case, (N,), N may differ.
+
+    Returns:
+        The means and standard deviations, in the unit of the values.
+
+    Raises:
+        ValueError: there are no cases, or one has no values.
+    """
     if not values_by_case or any(len(values) == 0 for values in values_by_case):
         raise ValueError(
             f"values_by_case: expected cases with at least one value each, got "
@@ -84,6 +94,9 @@ def wilcoxon_less(
 
     Returns:
         Both p and stars.
+
+    Raises:
+        ValueError: no cases, or two different numbers of them.
     """
     if len(method) != len(baseline) or len(method) == 0:
         raise ValueError(
@@ -111,6 +124,9 @@ def bootstrap_interval(
 
     Returns:
         Lower and upper end, in the unit of the values.
+
+    Raises:
+        ValueError: fewer than two values.
     """
     values = np.asarray(values, np.float64)
     if values.size < 2:

@@ -37,6 +37,9 @@ def surface_distances(a: Mask, b: OtherGrid, *, spacing_mm: Spacing) -> Distance
 
     Returns:
         Distances between voxel centres, mm: (P,) from a to b, (Q,) from b to a.
+
+    Raises:
+        ValueError: a mask is empty, or their shapes differ.
     """
     require_shape(a, b)
     points = [_surface_points(mask, spacing_mm) for mask in (a, b)]

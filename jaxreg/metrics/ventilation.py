@@ -111,7 +111,15 @@ def masses(
 
 
 def inhaled_image(determinant: _Image, mask: _Mask) -> Inhaled:
-    """Which image shows the lungs inhaled: the one in which they are larger."""
+    """Which image shows the lungs inhaled: the one in which they are larger.
+
+    Args:
+        determinant: Jacobian determinant of the map from fixed to moving, (X, Y, Z).
+        mask: lungs of the fixed image, true inside, (X, Y, Z).
+
+    Returns:
+        "fixed" or "moving".
+    """
     grown = np.mean(determinant[mask], dtype=np.float64) > 1
     return "moving" if grown else "fixed"
 

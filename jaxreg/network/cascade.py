@@ -85,6 +85,9 @@ def cascade(
 
     Returns:
         Displacement in voxels, (X, Y, Z, 3).
+
+    Raises:
+        ValueError: the shapes differ, or `params` lacks a level.
     """
     if fixed.shape != moving.shape:
         raise ValueError(

@@ -77,6 +77,9 @@ def conv3d(
 
     Returns:
         Features, (X, Y, Z, F).
+
+    Raises:
+        ValueError: a kernel of another size.
     """
     if w.shape[0] == 1:
         return x @ w[0, 0, 0]

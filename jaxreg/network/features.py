@@ -59,13 +59,30 @@ class FeatureNet(nn.Module):
 
 
 def hand_made(image: Image, *, config: NetworkConfig) -> Channels:
-    """The standardised image alone, with confidence 1: what a head of zeros leaves."""
+    """The standardised image alone with confidence 1: the channels of a network whose head is zero.
+
+    Args:
+        image: HU, (X, Y, Z).
+        config: window of HU, radius in voxels and noise in HU.
+
+    Returns:
+        Values, (X, Y, Z, 1), and logits of 0, (X, Y, Z, 1).
+    """
     _, standardised = prepared(image, config=config)
     return Channels(standardised[..., None], jnp.zeros((*image.shape, 1)))
 
 
 def prepared(image: Image, *, config: NetworkConfig) -> tuple[Image, Image]:
-    """The image clipped and scaled to [-1, 1], and standardised by its surroundings."""
+    """The input of the network: the image scaled, and standardised by its surroundings.
+
+    Args:
+        image: HU, (X, Y, Z).
+        config: window of HU, radius in voxels and noise in HU.
+
+    Returns:
+        The image clipped to the window and scaled to [-1, 1], (X, Y, Z); the standardised one, same
+        shape, without unit.
+    """
     low, high = config.window
     clipped = binomial(jnp.clip(image, low, high))
     scaled = (clipped - low) * (2.0 / (high - low)) - 1.0

@@ -166,6 +166,16 @@ def solve_differentiable(
     that by A is -z v^T, and that by u is -S z = A z - g: one more solution instead of the memory
     of all iterations. The solver ends after a fixed number of steps, so what it computes has a
     derivative that differs from this one. `weight` and `spacing_mm` are constants.
+
+    Args:
+        a: A, positive definite in each voxel, 1/mm^2, (6, X, Y, Z).
+        b: 1/mm, (3, X, Y, Z).
+        u: the field so far, mm, (3, X, Y, Z).
+        weight: of curvature in S, mm^2, ().
+        spacing_mm: of the grid, mm, (3,).
+
+    Returns:
+        v, mm, (3, X, Y, Z).
     """
     return solve(a, b, u, weight=weight, spacing_mm=spacing_mm)
 
@@ -187,10 +197,26 @@ solve_differentiable.defvjp(_solve_forward, _solve_backward)
 
 
 def voxels_last(field: Field, spacing_mm: Vector) -> Displacement:
-    """A field in millimetres, components first, as a displacement in voxels, components last."""
+    """A field in millimetres as a displacement in voxels.
+
+    Args:
+        field: mm, components first, (3, X, Y, Z).
+        spacing_mm: voxel size, (3,).
+
+    Returns:
+        Voxels, components last, (X, Y, Z, 3).
+    """
     return jnp.moveaxis(field, 0, -1) / spacing_mm[None, None, None]
 
 
 def millimetres_first(u: Displacement, spacing_mm: Vector) -> Field:
-    """The inverse of `voxels_last`."""
+    """A displacement in voxels as a field in millimetres: the inverse of `voxels_last`.
+
+    Args:
+        u: voxels, components last, (X, Y, Z, 3).
+        spacing_mm: voxel size, (3,).
+
+    Returns:
+        Mm, components first, (3, X, Y, Z).
+    """
     return jnp.moveaxis(u * spacing_mm[None, None, None], -1, 0)

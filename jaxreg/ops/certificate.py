@@ -67,6 +67,9 @@ def smallest_coefficient(u: Displacement) -> Cells:
 
     Returns:
         Bounds, (X-1, Y-1, Z-1), host memory.
+
+    Raises:
+        ValueError: another shape, or a single slice.
     """
     u = np.asarray(u)
     if u.ndim != 4 or u.shape[3] != 3 or min(u.shape[:3]) < 2:
@@ -118,6 +121,9 @@ def repair(
     Returns:
         The field, (X, Y, Z, 3), host memory, bit for bit the given one where that is certified
         already; and what was done.
+
+    Raises:
+        ValueError: a displacement is not finite, or the shape is another.
     """
     u = np.asarray(u)
     if not np.all(np.isfinite(u)):

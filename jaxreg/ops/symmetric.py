@@ -23,7 +23,15 @@ def outer(v: Vectors) -> Matrices:
 
 
 def multiply(a: Matrices, v: Vectors) -> Vectors:
-    """A v, (3, ...)."""
+    """A v.
+
+    Args:
+        a: symmetric matrices A, (6, ...).
+        v: vectors, (3, ...).
+
+    Returns:
+        Vectors, (3, ...).
+    """
     xx, xy, xz, yy, yz, zz = a
     x, y, z = v
     return jnp.stack([xx * x + xy * y + xz * z, xy * x + yy * y + yz * z, xz * x + yz * y + zz * z])
@@ -37,7 +45,15 @@ def cofactors(a: Matrices) -> Matrices:
 
 
 def determinant(a: Matrices, cofactor: Matrices) -> Float[AnyArray, "*shape"]:
-    """det A from the matrices and their `cofactors`, (...)."""
+    """det A.
+
+    Args:
+        a: symmetric matrices A, (6, ...).
+        cofactor: their `cofactors`, (6, ...).
+
+    Returns:
+        Determinants, (...).
+    """
     return a[0] * cofactor[0] + a[1] * cofactor[1] + a[2] * cofactor[2]
 
 
@@ -48,6 +64,14 @@ def inverse(a: Matrices) -> Matrices:
 
 
 def solve(a: Matrices, b: Vectors) -> Vectors:
-    """x of A x = b, (3, ...), by Cramer's rule."""
+    """x of A x = b by Cramer's rule.
+
+    Args:
+        a: symmetric matrices A, (6, ...).
+        b: vectors, (3, ...).
+
+    Returns:
+        Vectors x, (3, ...).
+    """
     cofactor = cofactors(a)
     return multiply(cofactor, b) / determinant(a, cofactor)[None]

@@ -56,7 +56,16 @@ class Thorax:
     rib_pitch_mm: float
 
     def bumps(self, x, y, z):
-        """Returns a smooth random function of unit variance."""
+        """Returns a smooth random function of unit variance.
+
+        Args:
+            x: to the right, mm.
+            y: to the front, mm.
+            z: to the head, mm.
+
+        Returns:
+            Values without unit, of the shape of the coordinates.
+        """
         total = 0.0
         for (kx, ky, kz), phase, weight in zip(*self.waves, strict=True):
             total = total + weight * np.cos(kx * x + ky * y + (kz * z + phase))
@@ -71,17 +80,46 @@ class Thorax:
 
 
 def smooth_max(a, b, width_mm):
-    """Returns max(a, b) with the crease rounded over about `width_mm`."""
+    """Returns max(a, b) with the crease rounded.
+
+    Args:
+        a: array or number, mm.
+        b: array or number, mm.
+        width_mm: about the width of the rounding.
+
+    Returns:
+        Values, mm.
+    """
     return 0.5 * (a + b + np.sqrt((a - b) ** 2 + width_mm**2))
 
 
 def smooth_min(a, b, width_mm):
-    """Returns min(a, b) with the crease rounded over about `width_mm`."""
+    """Returns min(a, b) with the crease rounded.
+
+    Args:
+        a: array or number, mm.
+        b: array or number, mm.
+        width_mm: about the width of the rounding.
+
+    Returns:
+        Values, mm.
+    """
     return 0.5 * (a + b - np.sqrt((a - b) ** 2 + width_mm**2))
 
 
 def ellipsoid(x, y, z, centre, radii):
-    """Returns a near-distance to an ellipsoid."""
+    """Returns about the distance to an ellipsoid.
+
+    Args:
+        x: to the right, mm.
+        y: to the front, mm.
+        z: to the head, mm.
+        centre: (3,), mm.
+        radii: half axes, (3,), mm.
+
+    Returns:
+        Distances, mm, negative inside.
+    """
     norm = np.sqrt(
         ((x - centre[0]) / radii[0]) ** 2
         + ((y - centre[1]) / radii[1]) ** 2
@@ -91,14 +129,35 @@ def ellipsoid(x, y, z, centre, radii):
 
 
 def column(x, y, centre, radii):
-    """Returns a near-distance to an elliptic column along z."""
+    """Returns about the distance to an elliptic column along z.
+
+    Args:
+        x: to the right, mm.
+        y: to the front, mm.
+        centre: (x, y) of the axis, mm.
+        radii: half axes along x and y, mm.
+
+    Returns:
+        Distances, mm, negative inside.
+    """
     return (np.hypot((x - centre[0]) / radii[0], (y - centre[1]) / radii[1]) - 1.0) * min(radii)
 
 
 def tube_distance(x, y, rx, ry, cy, exponent):
-    """Returns the radial distance to a tube's wall, negative inside.
+    """Returns the radial distance to the wall of a tube along z.
 
     With q = (|xi|^n + |eta|^n)^(1/n) the wall lies at r / q from the axis: distance r (1 - 1/q).
+
+    Args:
+        x: to the right, mm.
+        y: to the front, mm.
+        rx: half width, mm.
+        ry: half depth, mm.
+        cy: y of the axis, mm.
+        exponent: n, 2 for an ellipse.
+
+    Returns:
+        Distances, mm, negative inside.
     """
     xi, eta = np.abs(x / rx), np.abs((y - cy) / ry)
     q = (xi**exponent + eta**exponent) ** (1.0 / exponent) + 1e-6
@@ -106,13 +165,30 @@ def tube_distance(x, y, rx, ry, cy, exponent):
 
 
 def section(profile: CubicSpline, z, height_mm) -> Three:
-    """Returns the three columns of a profile at heights z, float32."""
+    """Returns the three columns of a profile at some heights.
+
+    Args:
+        profile: three values by z / height.
+        z: heights, mm.
+        height_mm: of the cavity.
+
+    Returns:
+        The columns, float32, of the shape of z.
+    """
     first, second, third = np.moveaxis(profile(z / height_mm).astype(np.float32), -1, 0)
     return first, second, third
 
 
 def pick(points: Three, mask: np.ndarray) -> Three:
-    """Returns the coordinates of the points under a mask."""
+    """Returns the coordinates of the points in a mask.
+
+    Args:
+        points: x, y and z, of one shape.
+        mask: of the same shape, bool.
+
+    Returns:
+        x, y and z, (N,).
+    """
     x, y, z = points
     return x[mask], y[mask], z[mask]
 

@@ -64,7 +64,16 @@ class Cavity:
         return points[..., 0] / rx, (points[..., 1] - cy) / ry
 
     def absolute(self, xi: np.ndarray, eta: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Returns anatomical points (..., 3) of relative coordinates."""
+        """Returns anatomical points of relative coordinates.
+
+        Args:
+            xi: x over the half width, (...).
+            eta: y from the axis over the half depth, (...).
+            z: height, mm, (...).
+
+        Returns:
+            Points, mm, (..., 3).
+        """
         rx, ry, cy = np.moveaxis(self.profile(z / self.height_mm), -1, 0)
         return np.stack([xi * rx, cy + eta * ry, z], axis=-1)
 
@@ -123,7 +132,17 @@ class Motion:
     def superior_mm(
         self, xi: np.ndarray, eta: np.ndarray, z: np.ndarray, *, derivative: int = 0
     ) -> np.ndarray:
-        """Returns s, or its derivative by z / height, at relative coordinates."""
+        """Returns s, or a derivative of it, at relative coordinates.
+
+        Args:
+            xi: x over the half width, (...).
+            eta: y from the axis over the half depth, (...).
+            z: height, mm, (...).
+            derivative: order of the derivative by z / height.
+
+        Returns:
+            Values, mm, (...).
+        """
         # about eta inside the cavity, levelling off outside so that the map stays free of folds
         bounded = eta / (1.0 + (eta / 1.15) ** 6) ** (1.0 / 6.0)
         front_to_back = np.exp(-0.5 * self.posterior_rate * bounded)

@@ -65,6 +65,12 @@ def phantom_pair(
         fixed_phase: "inhale" or "exhale"; the moving image shows the other state.
         moving_shift_mm: how much further to the right, front and head the patient and the grid
             lie in the moving scan.
+
+    Returns:
+        Both images with lobes and landmarks, and the displacement between them.
+
+    Raises:
+        ValueError: an argument is out of range; the text names it.
     """
     check(seed, shape, spacing_mm, motion)
     _check_pair(fixed_phase, moving_shift_mm)
@@ -96,6 +102,12 @@ def phantom_stills(seed: int, *, shape: Sequence[int]) -> tuple[tuple[Volume, Vo
     Args:
         seed: subject and respiratory motion, those of `phantom_pair` with motion "4dct".
         shape: voxels along x, y, z; the grid spans the chest.
+
+    Returns:
+        Image and lobes of the inhaled state, and of the exhaled one.
+
+    Raises:
+        ValueError: an argument is out of range; the text names it.
     """
     check(seed, shape, None, "4dct")
     subject = draw_subject(np.random.default_rng([seed, 0]))
@@ -163,7 +175,15 @@ def branchings(subject: Subject) -> np.ndarray:
 
 
 def well_inside(index: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns which voxel coordinates (N, 3) lie between eight voxels of lung, (N,)."""
+    """Returns which points lie between eight voxels of lung.
+
+    Args:
+        index: voxel coordinates, (N, 3).
+        labels: above 0 in the lungs, (X, Y, Z).
+
+    Returns:
+        True for these points, (N,).
+    """
     cell = np.floor(index).astype(int)
     inside = np.all((cell >= 0) & (cell < np.array(labels.shape) - 1), axis=1)
     for corner in np.ndindex(2, 2, 2):
@@ -177,7 +197,17 @@ def grid_axes(
     shape: Sequence[int],
     spacing_mm: Sequence[float] | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the voxel centres along each axis in anatomical mm; the grid is centred roughly."""
+    """Returns the voxel centres along each axis; the chest is about in the middle.
+
+    Args:
+        rng: moves the centre by up to 4 mm along each axis.
+        thorax: the subject.
+        shape: voxels along x, y, z.
+        spacing_mm: voxel size; None for a grid that spans the chest.
+
+    Returns:
+        Anatomical x, y and z, mm.
+    """
     height = thorax.cavity.height_mm
     body = thorax.body(np.linspace(-0.1, 1.05, 24))
     low = np.array([-body[:, 0].max(), (body[:, 2] - body[:, 1]).min(), -0.06 * height])
@@ -196,7 +226,17 @@ def check(
     spacing_mm: Sequence[float] | None,
     motion: str | int | float,
 ) -> None:
-    """Refuses arguments that make no scan."""
+    """Checks the arguments of a generated scan.
+
+    Args:
+        seed: 0 or above.
+        shape: three numbers of voxels, 16 or above.
+        spacing_mm: three sizes above 0, or None.
+        motion: "4dct", "breath-hold" or 0 to 60 mm.
+
+    Raises:
+        ValueError: one of them is something else; the text names it.
+    """
     if not (isinstance(seed, (int, np.integer)) and seed >= 0):
         raise ValueError(f"seed: expected an integer from 0 on, got {seed!r}. Choose another one.")
     if len(shape) != 3 or any(int(n) != n or n < 16 for n in shape):

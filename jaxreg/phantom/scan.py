@@ -64,7 +64,17 @@ class Scan:
 def render(
     subject: Subject, motion: Motion | None, scan: Scan, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the image in whole HU, float32, and the lobes, int8; `motion` None means inhaled."""
+    """Returns the image and the lobes of one respiratory state.
+
+    Args:
+        subject: the anatomy, inhaled.
+        motion: maps to the state; None for the inhaled one.
+        scan: grid, blur and noise.
+        rng: of the noise.
+
+    Returns:
+        Whole HU, float32, and labels of the lobes, int8, both (X, Y, Z).
+    """
     thorax, axes = subject.thorax, scan.axes
     width = float(scan.spacing_mm.mean())
     x, y, z = np.meshgrid(*(a.astype(np.float32) for a in axes), indexing="ij")
@@ -125,7 +135,15 @@ def _expose(hu, scan, rng):
 
 
 def displacement_mm(mapping, axes) -> np.ndarray:
-    """Returns mapping(x) - x on a grid, (X, Y, Z, 3), float32."""
+    """Returns mapping(x) - x on a grid.
+
+    Args:
+        mapping: takes points (N, 3) in mm to points.
+        axes: voxel centres along x, y and z, mm.
+
+    Returns:
+        Displacement, mm, (X, Y, Z, 3), float32.
+    """
     return _spread(_on_lattice(mapping, axes), axes)
 
 

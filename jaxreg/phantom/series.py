@@ -50,6 +50,12 @@ def phantom_series(
         spacing_mm: voxel size; by default the grid spans the chest.
         motion: as in `jaxreg.phantom.pair.phantom_pair`, from the end of inhalation to that of
             exhalation.
+
+    Returns:
+        The phases with lobes and points that are followed through all of them.
+
+    Raises:
+        ValueError: an argument is out of range; the text names it.
     """
     check(seed, shape, spacing_mm, motion)
     if phases < 2:

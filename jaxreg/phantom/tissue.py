@@ -18,12 +18,29 @@ CORTEX, MARROW, CARTILAGE, DISC = 800.0, 260.0, 130.0, 85.0
 
 
 def cover(distance, width_mm):
-    """Returns the fraction of a voxel on the negative side of a surface."""
+    """Returns the fraction of a voxel on the negative side of a surface.
+
+    Args:
+        distance: of the centre to the surface, mm.
+        width_mm: voxel size.
+
+    Returns:
+        Fractions in [0, 1].
+    """
     return np.clip(0.5 - distance / width_mm, 0.0, 1.0)
 
 
 def paint(hu, fraction, value):
-    """Returns HU after `fraction` of every voxel has been replaced by `value`."""
+    """Returns HU after a fraction of every voxel has been replaced.
+
+    Args:
+        hu: values before.
+        fraction: that is replaced, in [0, 1].
+        value: HU of what replaces it.
+
+    Returns:
+        HU.
+    """
     return hu + fraction * (value - hu)
 
 
@@ -104,7 +121,19 @@ def _ribs(thorax, hu, x, y, z, out, width_mm):
 
 
 def paint_spine(thorax: Thorax, hu, x, y, z, width_mm: float):
-    """Returns HU of wall points (N,) with vertebrae, discs, canal and processes painted over."""
+    """Returns HU with vertebrae, discs, canal and processes painted over.
+
+    Args:
+        thorax: the subject.
+        hu: values of N points.
+        x: to the right, mm, (N,), where the wall was when inhaled.
+        y: to the front, mm, (N,).
+        z: to the head, mm, (N,).
+        width_mm: voxel size.
+
+    Returns:
+        HU, (N,).
+    """
     height, pitch = thorax.cavity.height_mm, thorax.rib_pitch_mm
     _, ry, cy = anatomy.section(thorax.cavity.profile, z, height)
     back = y - (cy - ry)
@@ -129,7 +158,15 @@ def paint_spine(thorax: Thorax, hu, x, y, z, width_mm: float):
 
 
 def content_hu(content: Content, width_mm: float):
-    """Returns the HU of heart, great vessels, mediastinal fat and upper abdomen at its points."""
+    """Returns the HU of heart, great vessels, mediastinal fat and upper abdomen.
+
+    Args:
+        content: points with their distances to surfaces.
+        width_mm: voxel size.
+
+    Returns:
+        HU of the points, (N,).
+    """
     thorax, x, y, z = content.thorax, content.x, content.y, content.z
     height = thorax.cavity.height_mm
     _, ry, cy = content.section
@@ -193,7 +230,15 @@ def parenchyma_hu(content: Content, texture: np.ndarray, *, inhale_hu, gravity_h
 
 
 def draw_texture(rng: np.random.Generator, strength: float) -> np.ndarray:
-    """Returns relative density fluctuations on a lattice that covers any lung, (A, B, C)."""
+    """Returns relative fluctuations of density on a lattice that covers any lung.
+
+    Args:
+        rng: random numbers.
+        strength: standard deviation of the finer of two scales.
+
+    Returns:
+        Values without unit, (A, B, C).
+    """
     white = rng.standard_normal((90, 74, 84), dtype=np.float32)
     fine = scipy.ndimage.gaussian_filter(white, 0.6)
     coarse = scipy.ndimage.gaussian_filter(white[::-1], 4.0)

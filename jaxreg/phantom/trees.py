@@ -67,7 +67,18 @@ def grow(
     terminal_radius_mm: float,
     exponent: float,
 ) -> Tree:
-    """Returns the tree from `root` (3,) that reaches every one of `targets` (N, 3)."""
+    """Returns a tree of branches that fork until each feeds one target.
+
+    Args:
+        rng: random numbers.
+        root: where the tree begins, mm, (3,).
+        targets: points that it reaches, mm, (N, 3).
+        terminal_radius_mm: radius of a branch that feeds one target.
+        exponent: n; a branch that feeds k targets is k^(1/n) times as wide.
+
+    Returns:
+        The tree.
+    """
     nodes, parents, fed = [root[None]], [np.zeros(1, int)], [np.array([len(targets)])]
     group = np.zeros(len(targets), int)  # open branch of every target
     tips, tip_index = root[None], np.zeros(1, int)

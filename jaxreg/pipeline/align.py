@@ -195,5 +195,13 @@ def working_image(
 
 
 def working_factors(grid: Grid, config: LungGridConfig) -> tuple[int, int, int]:
-    """By how many voxels along each axis an image is reduced before it is worked on."""
+    """By how many voxels along each axis an image is reduced before it is registered.
+
+    Args:
+        grid: of the image.
+        config: voxel size wanted, and shape of the lung grid.
+
+    Returns:
+        Factors, at least 1.
+    """
     return factors_to(grid, config.working_mm, least=max(config.shape))

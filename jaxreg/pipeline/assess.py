@@ -125,7 +125,16 @@ def _with_even_shape(pair: AlignedPair, u: np.ndarray) -> tuple[AlignedPair, np.
 def agreement_of(
     pair: AlignedPair, u: Displacement, *, config: RegistrationConfig = RegistrationConfig()
 ) -> Agreement:
-    """How well an aligned pair agrees around each voxel under a displacement (`agreement`)."""
+    """How well an aligned pair agrees around each voxel under a displacement (`agreement`).
+
+    Args:
+        pair: images and lungs on the lung grid.
+        u: displacement, voxels of the lung grid, (X, Y, Z, 3).
+        config: settings.
+
+    Returns:
+        The agreement, on the lung grid.
+    """
     return agreement(
         pair.fixed,
         pair.moving,

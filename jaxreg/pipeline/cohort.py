@@ -166,7 +166,15 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def finished_summary(folder: Path, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The summary of a result set that was made from the same; None if there is none."""
+    """The summary of a result set that was made from the same files and settings.
+
+    Args:
+        folder: of the result set.
+        made_from: files, settings and versions to compare with.
+
+    Returns:
+        Content of summary.json; None if there is none, or it was made from others.
+    """
     try:
         summary = read_json(folder / "summary.json")
         stored = {
@@ -255,7 +263,15 @@ def row_of(pair_id: str, folder: str, summary: Mapping[str, Any]) -> Row:
 
 
 def failed_row(pair_id: str, error: BaseException | str) -> Row:
-    """The row of a pair that could not be registered, with all of COLUMNS."""
+    """The row of a pair that could not be registered.
+
+    Args:
+        pair_id: of the pair.
+        error: the reason.
+
+    Returns:
+        A value or None for each of COLUMNS.
+    """
     text = " ".join(str(error).split()) or type(error).__name__
     row = {"id": pair_id, "status": FAILED, "error": text, "warnings": ""}
     return {name: row.get(name) for name in COLUMNS}

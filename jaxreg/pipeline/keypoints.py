@@ -62,7 +62,15 @@ def match_volumes(
 def pair_keypoints(
     pair: AlignedPair, *, config: RegistrationConfig = RegistrationConfig()
 ) -> Landmarks:
-    """Keypoints of an aligned pair, RAS mm; none where nothing is seen."""
+    """Keypoints of an aligned pair, found by matching.
+
+    Args:
+        pair: images and lungs on the lung grid.
+        config: settings.
+
+    Returns:
+        Corresponding points, RAS mm; none where nothing matches.
+    """
     points, matched = find_keypoints(
         pair.fixed,
         pair.moving,

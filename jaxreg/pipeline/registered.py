@@ -45,6 +45,9 @@ def registered_pair(registration: Registration) -> RegisteredPair:
 
     Returns:
         The pair.
+
+    Raises:
+        ValueError: the registration has no `valid`.
     """
     if registration.valid is None:
         raise ValueError(

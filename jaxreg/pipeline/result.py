@@ -296,7 +296,16 @@ def check_outputs(names: Collection[str]) -> None:
 
 
 def require_registered_grid(image: Volume, name: str, summary: Mapping[str, Any]) -> None:
-    """Raises ValueError unless an image, "fixed" or "moving", is on the grid of the registered."""
+    """Checks that an image is on the grid of the one that was registered.
+
+    Args:
+        image: the image given.
+        name: "fixed" or "moving".
+        summary: of the registration, as in summary.json.
+
+    Raises:
+        ValueError: it is on another grid.
+    """
     if str(image.grid) != summary[f"{name}_grid"]:
         raise ValueError(
             f"{name}: expected the image that was registered, on the grid "

@@ -56,7 +56,17 @@ def cascade_stage(
     network: NetworkConfig,
     optimiser: OptimiserConfig,
 ) -> Displacement:
-    """The displacement that the networks find, continued smoothly outside the lungs."""
+    """The displacement that the networks find, continued smoothly outside the lungs.
+
+    Args:
+        pair: images and lungs on the lung grid.
+        params: parameters of the levels, {"level_l": tree}.
+        network: settings of the networks.
+        optimiser: settings of the continuation.
+
+    Returns:
+        Displacement, voxels of the lung grid, (X, Y, Z, 3).
+    """
     lungs = pair.fixed_lungs > 0
     u = _network_displacement(
         params,
@@ -72,7 +82,16 @@ def cascade_stage(
 def optimiser_stage(
     pair: AlignedPair, u: Displacement | None, config: OptimiserConfig
 ) -> Displacement:
-    """The displacement that the optimiser finds from `u`, from no displacement where it is None."""
+    """The displacement that instance optimisation finds.
+
+    Args:
+        pair: images and lungs on the lung grid.
+        u: displacement to begin with, voxels, (X, Y, Z, 3); None for zero.
+        config: settings.
+
+    Returns:
+        Displacement, voxels of the lung grid, (X, Y, Z, 3).
+    """
     lungs = pair.fixed_lungs > 0
     found = refine(
         pair.fixed,

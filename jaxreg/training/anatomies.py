@@ -55,7 +55,19 @@ def anatomy_shape(grid: Shape) -> Shape:
 
 
 def prepare_phantom_anatomies(folder: Path, seeds: Sequence[int], *, grid: Shape) -> list[Path]:
-    """Files of the anatomies of generated subjects; those that exist already are kept."""
+    """Files of the anatomies of generated subjects; those that exist already are kept.
+
+    Args:
+        folder: where to.
+        seeds: of the subjects.
+        grid: network grid.
+
+    Returns:
+        One file a subject, in order.
+
+    Raises:
+        ValueError: the folder was made for another grid.
+    """
     shape = anatomy_shape(grid)
 
     def make(seed):
@@ -71,8 +83,17 @@ def prepare_manifest_anatomies(folder: Path, manifest: Path, *, grid: Shape) -> 
     Labels are those of the manifest, its masks, or lungs found automatically. Points are not used:
     an anatomy is given new motion.
 
+    Args:
+        folder: where to.
+        manifest: JSON file that lists pairs.
+        grid: network grid.
+
+    Returns:
+        One file a pair, in order.
+
     Raises:
-        ValueError: the manifest is not right; the text lists all that is wrong.
+        ValueError: the manifest is not right, and the text lists all that is wrong; or the folder
+            was made for another grid.
     """
 
     def make(entry):

@@ -24,12 +24,28 @@ FREE = {"training.log_every", "training.checkpoint_every", "training.validation_
 
 
 def level_folder(workdir: Path, level: int) -> Path:
-    """Where a level is kept."""
+    """Returns the folder of a level.
+
+    Args:
+        workdir: of the training.
+        level: 1 is the finest.
+
+    Returns:
+        The path.
+    """
     return workdir / f"level_{level}"
 
 
 def manager(workdir: Path, level: int) -> ocp.CheckpointManager:
-    """Orbax manager of a level's checkpoints; a save is whole on disk when it returns."""
+    """Orbax manager of a level's checkpoints; a save is whole on disk when it returns.
+
+    Args:
+        workdir: of the training.
+        level: 1 is the finest.
+
+    Returns:
+        The manager, to use in a `with` block.
+    """
     return ocp.CheckpointManager(
         (level_folder(workdir, level) / "checkpoints").absolute(),
         options=ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False),
@@ -161,6 +177,12 @@ class Plan(NamedTuple):
 
 def claim(workdir: Path, level: int, config: Config, plan: Plan) -> None:
     """Writes the settings and the plan of a level, or checks that it was begun with the same.
+
+    Args:
+        workdir: of the training.
+        level: 1 is the finest.
+        config: settings.
+        plan: steps and pairs.
 
     Raises:
         ValueError: the level was begun with other settings, named in the text, or other pairs.

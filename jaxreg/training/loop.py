@@ -156,7 +156,16 @@ def _adam(config: Config, level: int) -> optax.GradientTransformation:
 
 
 def initial_state(config: Config, level: int, *, params: Params | None = None) -> State:
-    """State before the first step: from given parameters, or new ones drawn from the seed."""
+    """State before the first step.
+
+    Args:
+        config: settings.
+        level: 1 is the finest.
+        params: to begin with; None for new ones drawn from the seed.
+
+    Returns:
+        The state, whose arrays are copies.
+    """
     if params is None:
         key = jax.random.fold_in(jax.random.key(config.training.seed), 1000 + level)
         params = init_level(key, config.network)
@@ -170,9 +179,13 @@ def make_validation(
 ) -> Callable[[Params, Mapping[str, Params], Example], dict[str, jax.Array]]:
     """Jitted measures of a pair that is not trained on, with the levels L..level.
 
+    Args:
+        config: settings.
+        level: 1 is the finest.
+
     Returns:
         measure(params, coarser, example) -> {"tre_mm": mean error of the keypoints, "initial_mm":
-        the same without registration, "folds": share of lung voxels with det <= 0 by central
+        the same without registration, "folds": fraction of lung voxels with det <= 0 by central
         differences}.
     """
 
@@ -286,7 +299,15 @@ def train_level(
 
 
 def coarser_params(config: Config, level: int, *, workdir: Path) -> dict[str, Params]:
-    """Parameters of the finished levels above `level`, {"level_3": ...}.
+    """Parameters of the finished levels that are coarser than one.
+
+    Args:
+        config: settings.
+        level: 1 is the finest.
+        workdir: of the training.
+
+    Returns:
+        {"level_3": parameters, ...}.
 
     Raises:
         ValueError: one of them is missing, unfinished, or was trained with other settings.

@@ -51,7 +51,15 @@ class Example(NamedTuple):
 
 
 def masked_mean(values: Float[AnyArray, "*shape"], mask: Shaped[AnyArray, "*shape"]) -> Scalar:
-    """Sum of mask * values over the sum of the mask, or of weights; 0 where these are all 0."""
+    """Sum of mask * values over the sum of the mask; 0 where the mask is 0 everywhere.
+
+    Args:
+        values: any shape.
+        mask: weights >= 0, same shape.
+
+    Returns:
+        Mean in the unit of the values, ().
+    """
     mask = jnp.asarray(mask, values.dtype)
     return jnp.sum(mask * values) / jnp.maximum(jnp.sum(mask), 1.0)
 
@@ -207,7 +215,14 @@ def keypoint_distance(
     *,
     spacing_mm: Spacing,
 ) -> Scalar:
-    """Weighted mean distance of moving keypoints to y(fixed keypoints); arguments as `keypoint`.
+    """Weighted mean distance of moving keypoints to y(fixed keypoints), rounded near 0.
+
+    Args:
+        u: displacement in voxels, (X, Y, Z, 3).
+        fixed: keypoints in voxels, (N, 3); between voxels allowed.
+        moving: their counterparts in voxels, (N, 3).
+        weights: (N,), >= 0.
+        spacing_mm: millimetres a voxel, (3,).
 
     Returns:
         Mean of sqrt(d^2 + SMOOTH_MM^2) - SMOOTH_MM, d the distance, mm, ().
@@ -260,6 +275,10 @@ def terms(
 
 def weights(config: LossConfig, *, level: int) -> dict[str, float]:
     """Weight of each term at a level.
+
+    Args:
+        config: settings of the loss.
+        level: 1 is the finest.
 
     Returns:
         The names of all terms with their weights.

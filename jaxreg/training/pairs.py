@@ -84,6 +84,9 @@ def prepare(
 
     Returns:
         The pair as arrays of the host; images are int16, label maps uint8.
+
+    Raises:
+        ValueError: an image is no CT in HU, no lungs are found, or labels are on another grid.
     """
     config = RegistrationConfig(grid=LungGridConfig(shape=(grid[0], grid[1], grid[2])))
     pair = align(fixed, moving, fixed_mask=fixed_labels, moving_mask=moving_labels, config=config)
@@ -153,9 +156,19 @@ def _phantom(seed: int, grid: Shape, detected: bool) -> Pair:
 def prepare_phantoms(
     folder: Path, seeds: Sequence[int], *, grid: Shape, detected: bool = False
 ) -> list[Path]:
-    """Files of the generated pairs of these seeds; those that exist already are kept.
+    """Files of generated pairs; those that exist already are kept.
 
-    Their keypoints are ground truth, or those that the detector finds if `detected`.
+    Args:
+        folder: where to.
+        seeds: one a pair.
+        grid: network grid.
+        detected: whether keypoints are those that the detector finds, not ground truth.
+
+    Returns:
+        One file a pair, in order.
+
+    Raises:
+        ValueError: the folder was made for another grid.
     """
     name = "detected" if detected else "phantom"
     makers = [(f"{name}_{s}", lambda s=s: _phantom(s, grid, detected)) for s in seeds]
@@ -169,8 +182,17 @@ def prepare_manifest(folder: Path, manifest: Path, *, grid: Shape) -> list[Path]
     landmarks are for evaluation and never trained on. Labels are its labels or masks, or lungs
     found automatically.
 
+    Args:
+        folder: where to.
+        manifest: JSON file that lists pairs.
+        grid: network grid.
+
+    Returns:
+        One file a pair, in order.
+
     Raises:
-        ValueError: the manifest is not right; the text lists all that is wrong.
+        ValueError: the manifest is not right, and the text lists all that is wrong; or the folder
+            was made for another grid.
     """
 
     def make(entry):
@@ -236,7 +258,16 @@ def example_at(pair: Pair, *, level: int, labels: int) -> Example:
 
 
 def read_example(path: Path, level: int, *, labels: int) -> Example:
-    """A prepared pair as a level sees it, in host memory."""
+    """A prepared pair as a level sees it.
+
+    Args:
+        path: of the prepared pair.
+        level: 1 is the finest.
+        labels: largest label; see `label_count`.
+
+    Returns:
+        The pair, in host memory.
+    """
     return jax.device_get(example_at(read_pair(path), level=level, labels=labels))
 
 

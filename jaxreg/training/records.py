@@ -66,10 +66,14 @@ class Records:
         self.begin()
 
     def validated(self, name: str, measures: Sequence[Mapping[str, Scalar]]) -> float:
-        """Writes and logs the means over the pairs of the set `name` after the last interval.
+        """Writes and logs the means over a set of validation pairs after the last interval.
+
+        Args:
+            name: of the set.
+            measures: of each pair, as `jaxreg.training.loop.make_validation` returns them.
 
         Returns:
-            That of the error, "tre_mm".
+            The mean error, "tre_mm".
         """
         mean = _means(measures)
         self._write({f"{name}_{key}": value for key, value in mean.items()})

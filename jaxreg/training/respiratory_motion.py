@@ -38,13 +38,31 @@ class RespiratoryMotion(NamedTuple):
 
 
 def spread(points: Displacement, shape: Shape) -> Displacement:
-    """Voxel coordinates of one grid in those of another over the same extent, `shape` voxels."""
+    """Voxel coordinates of one grid in those of another over the same extent.
+
+    Args:
+        points: voxels of the grid (X, Y, Z) that they lie on, (X, Y, Z, 3).
+        shape: voxels of the other grid.
+
+    Returns:
+        Points, voxels of the other grid, (X, Y, Z, 3).
+    """
     ratio = jnp.array([n / m for n, m in zip(shape, points.shape[:3], strict=True)])
     return (points + 0.5) * ratio[None, None, None] - 0.5
 
 
 def waves(key: PRNGKeyArray, parts: Shape, shape: Shape, most: float) -> Displacement:
-    """Random smooth vectors from `parts` control points, root mean square 0 to `most` each."""
+    """Random smooth vectors, interpolated from control points.
+
+    Args:
+        key: random key.
+        parts: control points along each axis.
+        shape: voxels along each axis.
+        most: root mean square of a component is drawn from 0 to this.
+
+    Returns:
+        Vectors in the unit of `most`, (X, Y, Z, 3).
+    """
     key_size, key_control = jax.random.split(key)
     size = most * jax.random.uniform(key_size, (3,))
     control = size[None, None, None] * jax.random.normal(key_control, (*parts, 3))

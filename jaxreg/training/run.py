@@ -68,10 +68,20 @@ def prepare_data(
     anatomies: Path | None = None,
     validation: Path | None = None,
 ) -> tuple[Source, dict[str, list[Path]], int]:
-    """Prepares the data of `train`, whose arguments it takes.
+    """Prepares the data of `train`.
+
+    Args:
+        config: settings.
+        workdir: of the training.
+        data: "phantom", or path of a manifest of pairs.
+        anatomies: manifest of images to deform beside the phantoms.
+        validation: manifest of pairs held out.
 
     Returns:
         What to train on, the validation pairs by set, and the number of labels.
+
+    Raises:
+        ValueError: a manifest is not right, or the workdir was made for another grid.
     """
     grid, counts = config.network.grid, config.training
     pairs, folder = workdir / "pairs", workdir / "anatomies"

@@ -51,7 +51,16 @@ class Source(NamedTuple):
 
 
 def pairs_source(config: Config, paths: Sequence[Path], *, labels: int) -> Source:
-    """Prepared pairs, shuffled anew each epoch."""
+    """Prepared pairs, shuffled anew each epoch.
+
+    Args:
+        config: settings.
+        paths: of the prepared pairs.
+        labels: largest label.
+
+    Returns:
+        The source of batches.
+    """
 
     def of_level(level):
         return batches(
@@ -66,7 +75,15 @@ def pairs_source(config: Config, paths: Sequence[Path], *, labels: int) -> Sourc
 
 
 def stream_source(config: Config, paths: Sequence[Path]) -> Source:
-    """New pairs at every step, made from the anatomies in the files."""
+    """New pairs at every step, made from anatomies.
+
+    Args:
+        config: settings.
+        paths: of the prepared anatomies.
+
+    Returns:
+        The source of batches.
+    """
     by_hand = config.network.by_hand  # levels that need no pairs: no anatomy is as fine
 
     def of_level(level):

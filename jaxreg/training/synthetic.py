@@ -58,7 +58,15 @@ class Box(NamedTuple):
 
 
 def level_shape(grid: Shape, level: int) -> Shape:
-    """Voxels of a level."""
+    """Voxels of a level along each axis.
+
+    Args:
+        grid: network grid.
+        level: 1 is the finest, with the voxels of `grid`; each coarser one has half of them.
+
+    Returns:
+        The shape.
+    """
     for _ in range(level - 1):
         grid = tuple(-(-n // 2) for n in grid)
     return grid

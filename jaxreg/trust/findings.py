@@ -152,7 +152,16 @@ def doubt_of_view(
 def doubt_of_correlation(
     before: float, after: float, *, config: TrustConfig = TrustConfig()
 ) -> Iterator[Finding]:
-    """Yields a finding where the correlation in the lungs fell by the registration."""
+    """Yields a finding where the correlation in the lungs fell by the registration.
+
+    Args:
+        before: correlation before.
+        after: correlation after.
+        config: how much it may fall.
+
+    Yields:
+        The finding.
+    """
     if after < before - config.correlation_loss:
         yield Finding(
             "correlation-fell",

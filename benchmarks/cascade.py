@@ -88,7 +88,7 @@ def main():
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--steps", action="store_true", help="training steps as well (minutes)")
     options = arguments.parse_args()
-    print_rows(programs(NetworkConfig(grid=tuple(options.size)), options), options.json)
+    print_rows(programs(NetworkConfig(grid=tuple(options.size)), options), options)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=5)
     arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = print_rows(measured(Path(folder), arguments), arguments.json)
+        rows = print_rows(measured(Path(folder), arguments), arguments)
     sys.exit(any(row[name] for row in rows for name in ("lost", "twice", "other bits")))
 
 

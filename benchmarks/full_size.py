@@ -69,7 +69,7 @@ def main():
         make(options.folder, options.shape, options.spacing)
     points = read_landmarks(options.folder / "landmarks.csv")
     rows = (measure(options.folder, points, method) for method in options.methods)
-    print_rows(rows, options.json)
+    print_rows(rows, options)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
-"""What benchmarks share: the command line, the table, development pairs, seconds and memory.
+"""What benchmarks share: the command line, the record, development pairs, seconds and memory.
 
 Each benchmark is a function that yields rows, all with the same columns. They are printed as they
-come; with --json they are also kept in a file.
+come. With --json FILE they are also kept as a record: the rows with the command, the date, the
+version of jaxreg and the machine. Records in docs/results are what `make results` makes pages from.
 """
 
 import argparse
+import datetime
 import json
 import os
+import platform
+import shlex
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +34,8 @@ Row = Mapping[str, Any]
 def parser(documentation: str) -> argparse.ArgumentParser:
     """A parser with --json whose help begins with the first line of a module's docstring."""
     found = argparse.ArgumentParser(description=documentation.splitlines()[0])
-    found.add_argument("--json", type=Path, help="file to write the rows to")
+    found.add_argument("--json", type=Path, help="file to write the record to")
+    found.set_defaults(parser=found, load=os.getloadavg()[0])
     return found
 
 
@@ -41,26 +47,83 @@ def development_parser(documentation: str) -> argparse.ArgumentParser:
     return found
 
 
-def print_rows(rows: Iterable[Row], path: Path | None = None) -> list[Row]:
-    """Prints rows as a Markdown table, and writes those so far to a JSON file after each.
+def print_rows(rows: Iterable[Row], options: argparse.Namespace | None = None) -> list[Row]:
+    """Prints rows as a Markdown table; with --json keeps a record of those so far after each.
 
     Returns:
         The rows.
     """
-    done = []
+    done: list[Row] = []
     for row in rows:
         if not done:
             print(f"| {' | '.join(row)} |\n|{'---|' * len(row)}")
         print(f"| {' | '.join(shown(value) for value in row.values())} |", flush=True)
         done.append(row)
-        if path:
-            write_json(path, done)
+        if options:
+            keep(options, done)
     return done
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a value whose numbers may be numpy's."""
-    path.write_text(json.dumps(value, indent=2, default=float) + "\n", encoding="utf-8")
+def keep(options: argparse.Namespace, rows: Sequence[Row], **more: Any) -> None:
+    """Writes the record of a benchmark to the file of --json, if there is one.
+
+    Args:
+        options: of the command line, from `parser`.
+        rows: of the table.
+        more: figures of all rows together.
+    """
+    if options.json:
+        text = json.dumps(record(options, rows) | more, indent=1, default=float)
+        options.json.write_text(text + "\n", encoding="utf-8")
+
+
+def record(options: argparse.Namespace, rows: Sequence[Row]) -> dict[str, Any]:
+    """Rows with what made them."""
+    return {
+        "command": command(options),
+        "date": datetime.date.today().isoformat(),
+        "version": metadata.version("jaxreg"),
+        "settings": changed(options),
+        "machine": machine() | {"load": round(options.load, 1)},
+        "rows": list(rows),
+    }
+
+
+def changed(options: argparse.Namespace) -> dict[str, Any]:
+    """Options that differ from the defaults; folders, which are this machine's, are left out."""
+    values = {name: value for name, value in vars(options).items() if name not in _OWN}
+    return {
+        name: value
+        for name, value in values.items()
+        if not isinstance(value, Path) and value != options.parser.get_default(name)
+    }
+
+
+_OWN = ("json", "parser", "load")
+
+
+def command(options: argparse.Namespace) -> str:
+    """The command line without --json; a folder outside of the project is called FOLDER."""
+    words = sys.argv[1:]
+    if "--json" in words:
+        at = words.index("--json")
+        words = words[:at] + words[at + 2 :]
+    paths = [value for value in vars(options).values() if isinstance(value, Path)]
+    outside = {str(path) for path in paths if path.is_absolute() or ".." in path.parts}
+    words = ["FOLDER" if word in outside else word for word in words]
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
+
+
+def machine() -> dict[str, Any]:
+    """The processor, how many of its cores this process may use, and the device of jax."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": next(iter(names), platform.processor() or platform.machine()),
+        "cores": len(os.sched_getaffinity(0)),
+        "device": jax.devices()[0].device_kind,
+    }
 
 
 def development_pairs(folder: Path) -> Iterator[tuple[Path, Volume, Volume, Landmarks]]:

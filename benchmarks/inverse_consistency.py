@@ -10,7 +10,7 @@ voxels, the most consistent first.
 
 import numpy as np
 import scipy.stats
-from harness import lengths, parser, print_rows
+from harness import keep, lengths, parser, print_rows
 from phantom import synthesise
 
 from jaxreg.config import RegistrationConfig, with_method
@@ -54,12 +54,20 @@ def main():
                 "true error, mean mm": found[-1][1].mean(),
             }
 
-    print_rows(rows(), options.json)
+    table = print_rows(rows(), options)
     inconsistency, error = (np.concatenate(values) for values in zip(*found, strict=True))
     print(f"all voxels: rank correlation {correlation(inconsistency, error):.2f}")
     tenths = np.array_split(np.argsort(inconsistency), 10)
-    for name, values in (("inverse-consistency error", inconsistency), ("true error", error)):
-        print(f"{name}, by tenths: " + " ".join(f"{values[t].mean():.2f}" for t in tenths))
+    by_tenth = [
+        {
+            "tenth": number,
+            "inverse-consistency error, mm": inconsistency[those].mean(),
+            "true error, mm": error[those].mean(),
+        }
+        for number, those in enumerate(tenths, 1)
+    ]
+    print_rows(by_tenth)
+    keep(options, table, correlation=correlation(inconsistency, error), tenths=by_tenth)
 
 
 if __name__ == "__main__":

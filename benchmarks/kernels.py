@@ -178,7 +178,7 @@ def main():
     if len(options.size) % 3:
         arguments.error(f"--size: expected three numbers a size, got {len(options.size)}")
     shapes = zip(*[iter(options.size)] * 3, strict=True)
-    print_rows((row for shape in shapes for row in table(shape, options.rounds)), options.json)
+    print_rows((row for shape in shapes for row in table(shape, options.rounds)), options)
 
 
 if __name__ == "__main__":

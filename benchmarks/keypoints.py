@@ -82,7 +82,7 @@ def main():
     options = arguments.parse_args()
     measure(*next(phantoms(0, 1)))  # compiles
     cases = itertools.chain(phantoms(*options.seeds), development(options.folder))
-    print_rows((measure(*case) for case in cases), options.json)
+    print_rows((measure(*case) for case in cases), options)
 
 
 if __name__ == "__main__":

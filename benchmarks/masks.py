@@ -65,7 +65,7 @@ def main():
     options = parser.parse_args()
     pairs = development_pairs(options.folder)
     rows = (row for content in pairs for row in measure(*content, options.method))
-    print_rows(rows, options.json)
+    print_rows(rows, options)
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def main():
         programs["torch_channels_last"] = torch_programs(images, layout="channels_last_3d")
     seconds = measure(programs, rounds=options.rounds, kinds=options.kinds)
     print(f"{size(options.size)}, {CORES} cores, median of {options.rounds} rounds")
-    print_rows(({"program": name, **row} for name, row in seconds.items()), options.json)
+    print_rows(({"program": name, **row} for name, row in seconds.items()), options)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 FOLDER holds one folder a pair (fixed.nii.gz, moving.nii.gz, landmarks.csv; default
 ../shared/data). Each pair is registered by `python -m jaxreg register`, no mask given, twice; the
 seconds are those of both runs, of which the second finds its programs compiled. The written field
-is read back and applied to the landmarks. "best peer" is the best figure of any peer on the pair.
+is read back and applied to the landmarks. docs/results/peers.json has other tools on these pairs.
 """
 
 import json
@@ -17,14 +17,6 @@ from harness import development_pairs, development_parser, lengths, print_rows, 
 
 from jaxreg.io.nifti import read_displacement
 
-# Mean and 95th percentile of vessel points, mean of random points, mm.
-PEER = {
-    "a0001_m3": (0.66, 2.10, 0.95),
-    "a0001_m4": (0.62, 1.39, 0.91),
-    "cip64_m2": (0.68, 1.37, 0.94),
-    "cip64_m5": (0.72, 1.50, 1.09),
-}
-
 
 def measure(pair, points, method):
     """Figures of one pair."""
@@ -34,18 +26,14 @@ def measure(pair, points, method):
         summary = json.loads((Path(out) / "summary.json").read_text(encoding="utf-8"))
     error = lengths(field.transform_points(points.fixed) - points.moving)
     vessel = points.kind == "vessel"
-    peer = PEER.get(pair.name, (None, None, None))
     return {
         "pair": pair.name,
         "method": method,
         "initial mm": lengths(points.fixed - points.moving)[vessel].mean(),
         "vessels mm": error[vessel].mean(),
-        "best peer": peer[0],
         "median": np.median(error[vessel]),
         "p95": np.percentile(error[vessel], 95),
-        "best peer p95": peer[1],
         "random mm": error[~vessel].mean(),
-        "best peer random": peer[2],
         "folds %": 100 * summary["folds_in_lungs"],
         "first run s": runs[0][0],
         "second run s": runs[1][0],
@@ -60,7 +48,7 @@ def main():
     options = parser.parse_args()
     pairs = development_pairs(options.folder)
     rows = (measure(pair, points, options.method) for pair, _, _, points in pairs)
-    print_rows(rows, options.json)
+    print_rows(rows, options)
 
 
 if __name__ == "__main__":

@@ -76,8 +76,8 @@ def main():
     done = {}
     if options.json and options.json.exists():
         found = json.loads(options.json.read_text(encoding="utf-8"))
-        done = {(row["seed"], row["method"]): row for row in found}
-    table = print_rows(rows(options, done), options.json)
+        done = {(row["seed"], row["method"]): row for row in found["rows"]}
+    table = print_rows(rows(options, done), options)
     for method in options.methods:
         its = [row for row in table if row["method"] == method]
         failed = [row["seed"] for row in its if row["p95"] > FAILURE_MM]

@@ -96,7 +96,7 @@ def main():
     options = parser.parse_args()
     pairs = development_pairs(options.folder)
     settings = {"method": options.method, "starts": options.starts}
-    print_rows((measure(*content, **settings) for content in pairs), options.json)
+    print_rows((measure(*content, **settings) for content in pairs), options)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def main():
     motion = chosen.motion if named else float(chosen.motion)
     register_series(phantom_series(SEED, phases=2).phases)  # compiles
     rows = (measure(seed, chosen.phases, motion) for seed in range(1, chosen.seeds + 1))
-    print_rows(rows, chosen.json)
+    print_rows(rows, chosen)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def main():
         f"refinement on {size(whole)}": refinement(whole),
         f"of it, what a start could spare: up to {size(half)}": refinement(half),
     }
-    print_rows(({"stage": name, "s": value} for name, value in rows.items()), options.json)
+    print_rows(({"stage": name, "s": value} for name, value in rows.items()), options)
 
 
 if __name__ == "__main__":

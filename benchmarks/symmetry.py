@@ -40,7 +40,7 @@ def main():
     options = parser.parse_args()
     pairs = development_pairs(options.folder)
     rows = (measure(pair.name, *content, options.method) for pair, *content in pairs)
-    print_rows(rows, options.json)
+    print_rows(rows, options)
 
 
 if __name__ == "__main__":

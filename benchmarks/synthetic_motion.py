@@ -1,6 +1,7 @@
 """Motion of the synthetic training pairs beside measured respiratory motion.
 
-    python benchmarks/synthetic_motion.py --anatomies WORKDIR/anatomies [--pairs 64]
+    python benchmarks/synthetic_motion.py --anatomies WORKDIR/anatomies --config CONFIG.py
+                                          [--pairs 64] [--json OUT]
 
 What the best affine map leaves of the displacement of lung points: its root mean square, its 95th
 percentile, and the fraction of its power that a cubic polynomial explains; 10th, 50th and 90th
@@ -9,7 +10,6 @@ cases (`breathing_motion.json` of the development data), no coordinates. The las
 fraction of lung points that both images show.
 """
 
-import argparse
 import itertools
 import json
 import os
@@ -17,12 +17,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from harness import parser, print_rows
 
 from jaxreg.config import load_config
 from jaxreg.training.anatomies import load_anatomies
 from jaxreg.training.sources import stream_grid
 from jaxreg.training.synthetic import draw
 
+COLUMNS = ("after affine, RMS mm", "95th percentile mm", "explained by cubic", "shown")
 LEVEL = 2  # of the stream: fine enough for motion, quick to draw
 
 
@@ -68,15 +70,24 @@ def measured(path):
     }
 
 
+def summary(name, figures):
+    """A row: three percentiles of each figure of a set."""
+    ends = (10, 50, 90) if "synthetic" in name else (0, 50, 100)
+    cells = [" / ".join(f"{v:.2f}" for v in np.percentile(c, ends)) for c in figures.T]
+    return {"set": name} | dict(zip(COLUMNS, [*cells, None], strict=False))
+
+
 def main():
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments = parser(__doc__)
     shared = Path(os.environ.get("JAXREG_SHARED", "../shared"))
-    parser.add_argument("--anatomies", type=Path, required=True)
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--pairs", type=int, default=64)
-    parser.add_argument("--measured", type=Path, default=shared / "data" / "breathing_motion.json")
-    options = parser.parse_args()
+    arguments.add_argument("--anatomies", type=Path, required=True)
+    arguments.add_argument("--config", type=Path, required=True)
+    arguments.add_argument("--pairs", type=int, default=64)
+    arguments.add_argument(
+        "--measured", type=Path, default=shared / "data" / "breathing_motion.json"
+    )
+    options = arguments.parse_args()
     real = measured(options.measured)
     sets = {
         "4DCT, cases 1-5": real["cases"],
@@ -86,12 +97,7 @@ def main():
         ),
     }
     print("10th, 50th and 90th percentile over pairs (measured: least, median, most)\n")
-    print("| | after affine, RMS mm | 95th percentile mm | explained by cubic | shown |")
-    print("|---|---|---|---|---|")
-    for name, rows in sets.items():
-        ends = (10, 50, 90) if "synthetic" in name else (0, 50, 100)
-        cells = [" / ".join(f"{v:.2f}" for v in np.percentile(c, ends)) for c in rows.T]
-        print(f"| {name} | {' | '.join(cells)} |{' |' * (4 - len(cells))}")
+    print_rows((summary(name, figures) for name, figures in sets.items()), options)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ points within 2 mm by quality. --fit fits the coefficients to the points of the 
 import functools
 
 import numpy as np
-from harness import development_parser, lengths, print_rows
+from harness import development_parser, keep, lengths, print_rows
 from scipy import ndimage, optimize, stats
 from trust_pairs import KINDS, other_patient, scenes
 
@@ -119,23 +119,42 @@ def fitted(inputs, within):
     return optimize.minimize(loss, np.zeros(4), jac=True, method="L-BFGS-B", bounds=bounds).x
 
 
-def tell_quality(points, fit):
-    """Prints what the quality says of the error."""
-    quality, error, inputs = (np.concatenate(part) for part in zip(*points, strict=True))
+def figures_of_quality(points):
+    """What the quality says of the error: Spearman's coefficients, and points by quality."""
+    quality, error, _ = (np.concatenate(part) for part in zip(*points, strict=True))
     finite = np.isfinite(error)
     largest = np.where(finite, error, 1e3)
-    print(f"\n{len(quality)} points, Spearman {-stats.spearmanr(quality, largest)[0]:.2f}", end="")
-    some = -stats.spearmanr(quality[finite], error[finite])[0]
-    print(f"; of pairs of one person alone {some:.2f}")
+    bins = []
     for low, high in ((0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 0.9), (0.9, 1.01)):
         chosen = (quality >= low) & (quality < high)
         if chosen.any():
-            near = 100 * np.mean(error[chosen] < NEAR_MM)
-            share = 100 * chosen.mean()
-            print(f"quality {low:.1f} to {min(high, 1):.1f}: {share:.0f} % of points, ", end="")
-            print(f"{near:.1f} % of them within {NEAR_MM:g} mm")
-    if fit:
-        print("coefficients:", np.round(fitted(inputs, error < NEAR_MM), 1).tolist())
+            row = {"quality": f"{low:.1f} to {min(high, 1):.1f}", "points %": 100 * chosen.mean()}
+            row[f"of them within {NEAR_MM:g} mm, %"] = 100 * np.mean(error[chosen] < NEAR_MM)
+            bins.append(row)
+    return {
+        "points": len(quality),
+        "correlation": -stats.spearmanr(quality, largest)[0],
+        "correlation, one person": -stats.spearmanr(quality[finite], error[finite])[0],
+        "by quality": bins,
+    }
+
+
+def counts_of_warnings(rows):
+    """How many wrong and how many right pairs are warned of, or refused with an error."""
+    found = []
+    for word in ("wrong", "right"):
+        those = [row for row in rows if (row["wrong"] == "no") == (word == "right")]
+        refused = sum(row["warnings"].startswith("error") for row in those)
+        found.append(
+            {
+                "pairs": word,
+                "kinds": len({row["kind"] for row in those}),
+                "of them": len(those),
+                "warned of": sum(bool(row["warnings"]) for row in those) - refused,
+                "refused": refused,
+            }
+        )
+    return found
 
 
 def main():
@@ -146,13 +165,18 @@ def main():
     options = parser.parse_args()
     points = []
     todo = cases(options.folder, options.chosen)
-    rows = print_rows((measure(name, scene, points) for name, scene in todo), options.json)
-    for word in ("wrong", "right"):
-        those = [row for row in rows if (row["wrong"] == "no") == (word == "right")]
-        warned = sum(bool(row["warnings"]) for row in those)
-        kinds = len({row["kind"] for row in those})
-        print(f"{word}: {warned} of {len(those)} pairs of {kinds} kinds warned of")
-    tell_quality(points, options.fit)
+    rows = print_rows((measure(name, scene, points) for name, scene in todo), options)
+    print()
+    counts = print_rows(counts_of_warnings(rows))
+    quality = figures_of_quality(points)
+    print(f"\n{quality['points']} points; Spearman's coefficient of quality and error ", end="")
+    print(f"{quality['correlation']:.2f}, ", end="")
+    print(f"without pairs of two persons {quality['correlation, one person']:.2f}\n")
+    print_rows(quality["by quality"])
+    keep(options, rows, counts=counts, quality=quality)
+    if options.fit:
+        _, error, inputs = (np.concatenate(part) for part in zip(*points, strict=True))
+        print("coefficients:", np.round(fitted(inputs, error < NEAR_MM), 1).tolist())
 
 
 if __name__ == "__main__":

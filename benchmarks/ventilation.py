@@ -71,7 +71,7 @@ def main():
     arguments.add_argument("--smoothing", type=float, nargs="+", default=[0.0, 5.0, 15.0, 30.0])
     arguments.add_argument("--method", default="classical", choices=METHODS)
     options = arguments.parse_args()
-    print_rows(rows(options), options.json)
+    print_rows(rows(options), options)
 
 
 if __name__ == "__main__":

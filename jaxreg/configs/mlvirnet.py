@@ -3,7 +3,7 @@
     jaxreg train --level 1..3 --config mlvirnet --workdir runs/mlvirnet
 
 NGF, curvature and mask alignment; no penalty of volume change and no keypoints. Synthetic pairs on
-the grid of `jaxreg.configs.paper_small`. How far it was trained is in docs/training.md.
+the grid of `jaxreg.configs.paper_small`. How far it was trained is in docs/results/training.md.
 """
 
 import dataclasses

@@ -1,0 +1,179 @@
+"""Makes the pages of results and settings, and the figures of the README: `make results`.
+
+docs/results/NAME.json is a record of a benchmark, as `python benchmarks/... --json` writes it. The
+templates in tools/templates (Jinja2) turn the records into pages; a record that does not exist yet
+leaves its section out. Figures that are quoted elsewhere stand between two comments, such as
+
+    <!-- figures: readme -->
+    <!-- end of figures -->
+
+and are made by the template of that name in tools/templates/figures.
+"""
+
+import dataclasses
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from jaxreg.benchmark.table import markdown
+from jaxreg.config import Config, RegistrationConfig, VentilationConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATES = ROOT / "tools" / "templates"
+RECORDS = ROOT / "docs" / "results"
+WIDTH = 100
+QUOTED = re.compile(r"(<!-- figures: (\S+) -->\n)(.*?)(<!-- end of figures -->)", re.DOTALL)
+_MADE = "<!-- Made by `make results`; edit {source} instead. -->\n\n"
+
+Record = dict[str, Any]
+
+
+def main() -> None:
+    """Writes every page that has changed."""
+    for path, text in pages().items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"written: {path.relative_to(ROOT)}")
+
+
+def pages() -> dict[Path, str]:
+    """Text of every page that is made, by its path."""
+    render = renderer(records())
+    found = {}
+    for template in sorted(TEMPLATES.glob("pages/*/*.md")):
+        source = template.relative_to(ROOT).as_posix()
+        text = render(template.relative_to(TEMPLATES).as_posix())
+        found[ROOT / "docs" / template.relative_to(TEMPLATES / "pages")] = (
+            _MADE.format(source=source) + text
+        )
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        if page not in found and QUOTED.search(text := page.read_text(encoding="utf-8")):
+            found[page] = QUOTED.sub(
+                lambda m: f"{m[1]}\n{render(f'figures/{m[2]}.md').strip()}\n\n{m[4]}", text
+            )
+    return found
+
+
+def records() -> dict[str, Record]:
+    """Every stored record by the name of its file, "-" as "_"."""
+    return {
+        path.stem.replace("-", "_"): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(RECORDS.glob("*.json"))
+    }
+
+
+def renderer(stored: Mapping[str, Record]) -> Callable[[str], str]:
+    """A function from the name of a template to its text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES, encoding="utf-8"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(
+        **dict(table=table, made=made, best=best, groups=groups, zip=zip, columns=by_column),
+        records=stored,
+        missing=missing(stored),
+    )
+    return lambda name: environment.get_template(name).render(**stored)
+
+
+def made(record: Record) -> str:
+    """The line below a table: command, date, machine, version."""
+    machine = record["machine"]
+    cores = f"{machine['cores']} cores of {machine['cpu']}"
+    if machine.get("device", "cpu") != "cpu":
+        cores = f"one {machine['device']}, {cores}"
+    if machine.get("load", 0) > 1:
+        cores += f", other work beside it (load {machine['load']:.1f} at the start)"
+    command = f"`{record['command']}`" if record.get("command") else "no command here"
+    words = [command, record["date"], cores, f"jaxreg {record['version']}"]
+    text = "*" + "; ".join(word for word in words if word) + ".*"
+    if record.get("note"):
+        text += f" {record['note']}"
+    if record.get("transcribed"):
+        text += f" Transcribed by hand {record['transcribed']}"
+    return textwrap.fill(text, WIDTH, break_on_hyphens=False, break_long_words=False)
+
+
+def table(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str] | None = None) -> str:
+    """Rows as a Markdown table; `names` chooses columns and says what they are called."""
+    if names is not None:
+        rows = [{new: row.get(old) for old, new in names.items()} for row in rows]
+    return markdown(rows)
+
+
+def best(record: Record, pair: str, column: str) -> float:
+    """The least value of a column over the rows of a pair."""
+    return min(row[column] for row in record["rows"] if row["pair"] == pair)
+
+
+def by_column(record: Record, column: str) -> list[Any]:
+    """Values of a column."""
+    return [row[column] for row in record["rows"]]
+
+
+def missing(stored: Mapping[str, Record]) -> list[tuple[str, str]]:
+    """Name and command of the records that a release needs and that are not there, or by hand."""
+    wanted = json.loads((TEMPLATES / "wanted.json").read_text(encoding="utf-8"))
+    return [
+        (name, command)
+        for name, command in wanted.items()
+        if stored.get(name.replace("-", "_"), {"transcribed": True}).get("transcribed")
+    ]
+
+
+# Settings
+
+
+def groups() -> Iterator[dict[str, Any]]:
+    """Every group of settings: prefix of its keys, what it is, its settings."""
+    yield _group("", RegistrationConfig, own=True)
+    for field in dataclasses.fields(RegistrationConfig):
+        if dataclasses.is_dataclass(value := getattr(RegistrationConfig(), field.name)):
+            yield _group(f"{field.name}.", type(value))
+    yield _group("", VentilationConfig)
+    for field in dataclasses.fields(Config):
+        yield _group(f"{field.name}.", type(getattr(Config(), field.name)))
+
+
+def _group(prefix: str, kind: type, *, own: bool = False) -> dict[str, Any]:
+    texts = attributes(kind)
+    defaults = kind()
+    rows = [
+        {
+            "setting": f"`{prefix}{field.name}`",
+            "default": f"`{shown(getattr(defaults, field.name))}`",
+            "what it is": texts[field.name],
+        }
+        for field in dataclasses.fields(kind)
+        if not (own and dataclasses.is_dataclass(getattr(defaults, field.name)))
+    ]
+    summary = (inspect.getdoc(kind) or "").splitlines()[0]
+    return {"name": kind.__name__, "prefix": prefix, "summary": summary, "rows": rows}
+
+
+def shown(value: Any) -> str:
+    """A value as JSON, which --set and --config read."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(shown(item) for item in value) + "]"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return shown(tuple(dataclasses.asdict(value).values()))
+    return json.dumps(value)
+
+
+def attributes(kind: type) -> dict[str, str]:
+    """Texts of the section "Attributes" of a docstring, by name."""
+    section = (inspect.getdoc(kind) or "").split("Attributes:\n", 1)[1]
+    entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+    return {name: " ".join(text.split()).replace("|", "\\|") for name, text in entries}
+
+
+if __name__ == "__main__":
+    main()

@@ -155,7 +155,7 @@ def seconds_of(words: list[str]) -> float:
 
 
 def digest(folder: Path) -> str:
-    """What tells the images of a result set from others."""
+    """A digest of the images of a result set."""
     content = b"".join((folder / name).read_bytes() for name in FIELDS)
     matrix = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return hashlib.sha256(content + str(matrix["prealignment_matrix"]).encode()).hexdigest()

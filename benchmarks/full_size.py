@@ -3,7 +3,7 @@
     python benchmarks/full_size.py [--folder DIR] [--shape 512 512 128]
         [--spacing 0.72 0.72 2.5] [--methods classical full] [--json OUT]
 
-A phantom that held its breath twice, by default with voxels of 0.72 x 0.72 x 2.5 mm, is written to
+A phantom in two breath-holds, by default with voxels of 0.72 x 0.72 x 2.5 mm, is written to
 --folder (made in a minute or more; kept and used again) and registered by `python -m jaxreg
 register`, no mask given, twice; the seconds are those of both runs, of which the second finds its
 programs compiled.

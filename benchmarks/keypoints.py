@@ -2,7 +2,7 @@
 
     python benchmarks/keypoints.py [--seeds 30000000 8] [--folder ../shared/data] [--json OUT]
 
-Phantoms from the first seed on (odd ones held their breath, up to 50 mm; inhale and exhale fixed in
+Phantoms from the first seed on (odd ones in breath-holds, up to 50 mm; inhale and exhale fixed in
 turns) are compared with their true field. Development pairs (a folder each with fixed.nii.gz,
 moving.nii.gz, landmarks.csv) have a ground truth at their landmarks alone: these are moved by a
 thin-plate spline through the 50 keypoints next to them. No mask is given. Seconds are those of a

@@ -2,10 +2,11 @@
 
     python benchmarks/series.py [--seeds 10] [--phases 10] [--motion 4dct] [--json OUT]
 
-Each breath is registered to its first phase. "Pairs" are the same phases, each registered to the
-first by `register_volumes`. Errors are at vessel branchings, mm, over all phases but the reference;
-"folds" counts voxels of the lungs over all phases. Seconds are those of `register_series`, and of
-measuring and writing all files, after a first breath that compiles and is not shown.
+Each respiratory cycle is registered to its first phase. "Pairs" are the same phases, each
+registered to the first by `register_volumes`. Errors are at vessel branchings, mm, over all
+phases but the reference; "folds" counts voxels of the lungs over all phases. Seconds are those of
+`register_series`, and of measuring and writing all files, after a first one that compiles and is
+not shown.
 """
 
 import tempfile
@@ -22,7 +23,7 @@ SEED = 30_000_000
 
 
 def measure(seed, phases, motion):
-    """Figures of one breath."""
+    """Figures of one respiratory cycle."""
     series = phantom_series(SEED + seed, phases=phases, motion=motion)
     points = series.trajectories
     began = time.perf_counter()

@@ -4,10 +4,10 @@
 
 FOLDER holds the development pairs (default ../shared/data). Every kind of `trust_pairs.py` is tried
 on every second anatomy, in turn: kinds and anatomies on which nothing was chosen, or with --chosen
-those on which the thresholds and the coefficients of the quality were. A row tells the warnings,
+those on which the thresholds and the coefficients of the quality were. A row has the warnings,
 and errors in mm: of the points that the moving image shows (95th percentile), and of those that it
 does not, beside what the linear prealignment leaves there. Below the table: how many wrong pairs
-are warned of, how many right ones; Spearman's coefficient of quality and error, and the share of
+are warned of, how many right ones; Spearman's coefficient of quality and error, and the fraction of
 points within 2 mm by quality. --fit fits the coefficients to the points of the pairs that were run.
 """
 

@@ -128,8 +128,8 @@ def _noise(scene: Scene, seed: int, sd: float = 15.0) -> np.ndarray:
 
 def _fill(scene, part, hu, seed):
     """The moving image with a part of its lungs replaced by homogeneous matter."""
-    share = _blurred(part)
-    data = scene.moving.data * (1 - share) + (hu + _noise(scene, seed)) * share
+    fraction = _blurred(part)
+    data = scene.moving.data * (1 - fraction) + (hu + _noise(scene, seed)) * fraction
     return _with_moving(scene, data, part)
 
 
@@ -183,11 +183,11 @@ def narrow_view(scene: Scene, *, diameter_mm: float = 230.0, padding: float = -2
     return _with_moving(scene, np.where(outside, padding, scene.moving.data), outside)
 
 
-def short_scan(scene: Scene, *, share: float = 0.5) -> Scene:
+def short_scan(scene: Scene, *, fraction: float = 0.5) -> Scene:
     """A moving image that ends in the middle of the lungs."""
     lungs = scene.moving_lungs.data > 0
     planes = np.flatnonzero(lungs.any((0, 1)))
-    first = int(planes[0] + share * (planes[-1] - planes[0]))
+    first = int(planes[0] + fraction * (planes[-1] - planes[0]))
     moving = scene.moving
     affine = moving.affine.copy()
     affine[:3, 3] = moving.world_from_voxel(np.array([0, 0, first]))
@@ -291,8 +291,8 @@ def nodule(scene: Scene) -> Scene:
     ):
         ball = np.linalg.norm(_world(volume) - centre, axis=-1) < radius
         ball &= lungs.data == 1
-        share = _blurred(ball)
-        images.append(volume.data * (1 - share) + 40.0 * share)
+        fraction = _blurred(ball)
+        images.append(volume.data * (1 - fraction) + 40.0 * fraction)
         balls.append(ball)
     fixed = Volume(images[0].astype(np.float32), scene.fixed.affine)
     return dataclasses.replace(_with_moving(scene, images[1], balls[1]), fixed=fixed)
@@ -340,8 +340,8 @@ def emphysema(scene: Scene) -> Scene:
     upper = lung & (z > z[lung].mean())
     holes = ndimage.gaussian_filter(random.normal(size=lung.shape), 3.0)
     holes = (holes > np.quantile(holes, 0.85)) & (scene.moving.data < -700)
-    share = _blurred(upper)
-    data = scene.moving.data - 60.0 * share - 80.0 * share * _blurred(holes)
+    fraction = _blurred(upper)
+    data = scene.moving.data - 60.0 * fraction - 80.0 * fraction * _blurred(holes)
     return _with_moving(scene, np.maximum(data, -1010.0))
 
 
@@ -420,8 +420,8 @@ class Kind:
 
     Attributes:
         change: of the right pair; None takes the moving image of somebody else.
-        wrong: "all" where nothing of the truth is left, "part" where it holds in what is shown, ""
-            where the pair is right.
+        wrong: "all" where nothing of the ground truth is left, "part" where it holds in what is
+            shown, "" where the pair is right.
         chosen: whether thresholds and coefficients were chosen on pairs of this kind.
     """
 
@@ -472,7 +472,7 @@ KINDS = {
     "fixed view 200 mm": Kind(
         exchanged(lambda scene: narrow_view(scene, diameter_mm=200.0)), "part"
     ),
-    "fixed scan of 60 %": Kind(exchanged(lambda scene: short_scan(scene, share=0.4)), "part"),
+    "fixed scan of 60 %": Kind(exchanged(lambda scene: short_scan(scene, fraction=0.4)), "part"),
     "front and back exchanged": Kind(_turned(1, -1, 1), "all"),
     "all axes reversed": Kind(_turned(-1, -1, -1), "all"),
     "slices half as far apart": Kind(_scaled(1, 1, 0.5), "part"),

@@ -20,13 +20,13 @@ def blob_example():
     fixed = np.array([[7.0, 8.0, 9.0], [21.0, 9.0, 11.0]], np.float32)
     moving = fixed + np.array([[0.5, 1.0, -1.5], [-0.5, 0.5, -1.0]], np.float32)
     images = [sum(1000 * blob(c) for c in centres) - 1000 for centres in (fixed, moving)]
-    shares = [np.stack([blob(c[0]), blob(c[1])], axis=-1) for c in (fixed, moving)]
+    fractions = [np.stack([blob(c[0]), blob(c[1])], axis=-1) for c in (fixed, moving)]
     return Example(
         fixed=images[0],
         moving=images[1],
-        mask=shares[0].sum(axis=-1),
-        fixed_labels=shares[0],
-        moving_labels=shares[1],
+        mask=fractions[0].sum(axis=-1),
+        fixed_labels=fractions[0],
+        moving_labels=fractions[1],
         fixed_keypoints=fixed,
         moving_keypoints=moving,
         keypoint_weights=np.ones(2, np.float32),
@@ -65,10 +65,10 @@ def test_mirroring_happens_and_swaps_the_sides():
     for seed in range(12):
         example = jax.jit(augment)(jax.random.key(seed), blob_example())
         first, second = np.asarray(example.fixed_keypoints)
-        share = np.asarray(example.fixed_labels)[tuple(np.round(first).astype(int))]
+        fraction = np.asarray(example.fixed_labels)[tuple(np.round(first).astype(int))]
         flipped = bool(first[0] > second[0])  # the first blob, on the left, came to the right
         seen.add(flipped)
-        assert share.argmax() == (1 if flipped else 0)
+        assert fraction.argmax() == (1 if flipped else 0)
     assert seen == {True, False}
 
 

@@ -116,7 +116,7 @@ def test_the_side_that_is_told_and_the_smoothing(files, tmp_path, capsys):
     more = ("--kernel", "box", "--no-mass-correction", "--out", tmp_path)
     assert run("ventilation", files / "dir", *words, *more) == 0
     printed = capsys.readouterr()
-    assert "warning: the fixed image was told to be the inhaled one, but the lungs are" in (
+    assert "warning: the fixed image was given as the inhaled one, but the lungs are" in (
         printed.err
     )
     assert "inhaled: the fixed image (as told)" in printed.out

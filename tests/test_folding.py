@@ -67,7 +67,7 @@ def test_learn2reg_folds_are_counted_where_its_code_counts_none():
     assert masked.folds == result.folds
 
 
-def test_uncertified_share_is_the_explicit_loop(mask):
+def test_uncertified_fraction_is_the_explicit_loop(mask):
     uncertified = np.random.default_rng(1).random((8, 7, 6)) < 0.3
     touched = [
         cell
@@ -75,12 +75,12 @@ def test_uncertified_share_is_the_explicit_loop(mask):
         if any(mask[tuple(np.add(cell, c))] for c in np.ndindex(2, 2, 2))
     ]
     expected = sum(bool(uncertified[cell]) for cell in touched) / len(touched)
-    assert folding.uncertified_share(uncertified, mask) == pytest.approx(expected)
+    assert folding.uncertified_fraction(uncertified, mask) == pytest.approx(expected)
 
 
 def test_wrong_grids_and_empty_masks_are_refused(determinant, mask):
     with pytest.raises(ValueError, match=r"expected one cell less than voxels, \(8, 7, 6\), got"):
-        folding.uncertified_share(np.zeros(SHAPE), mask)
+        folding.uncertified_fraction(np.zeros(SHAPE), mask)
     with pytest.raises(ValueError, match="mask: expected at least one voxel, got an empty mask"):
         folding.determinant_summary(determinant, np.zeros(SHAPE, bool))
     with pytest.raises(ValueError, match=r"got shapes \(9, 8, 7\) and \(9, 8, 6\)"):

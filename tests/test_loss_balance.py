@@ -53,7 +53,7 @@ def development_pair(folder):
     def image(name):
         return on_box(f"{name}.nii.gz", arrays[f"{name}.nii.gz"])
 
-    def shares(name):
+    def fractions(name):
         name = f"{name}_labels.nii.gz"
         kinds = [(arrays[name] == k).astype(np.float32) for k in (1, 2)]
         return np.stack([on_box(name, kind) for kind in kinds], axis=-1)
@@ -73,8 +73,8 @@ def development_pair(folder):
     return (
         image("fixed"),
         image("moving"),
-        shares("fixed"),
-        shares("moving"),
+        fractions("fixed"),
+        fractions("moving"),
         fixed,
         moving,
         monomials(np.stack(np.indices(shape), axis=-1).astype(float)) @ fit,

@@ -1,4 +1,4 @@
-"""The phantom: its truth must be true, its images must look like CT, its motion like breathing."""
+"""The phantom: right displacements, images like CT, motion like respiration."""
 
 import numpy as np
 import pytest
@@ -260,8 +260,8 @@ def test_lungs_slide_along_the_wall_without_a_gap():
     # where the surface is steep, sliding is nearly along z; its normal part is second order
     normal = np.cross(surface(angle + 1e-4, z) - points, surface(angle, z + 1e-2) - points)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    share = np.abs(np.sum(jump * normal, -1)) / (np.linalg.norm(jump, axis=-1) + 1.0)
-    assert np.median(share) < 0.05
+    fraction = np.abs(np.sum(jump * normal, -1)) / (np.linalg.norm(jump, axis=-1) + 1.0)
+    assert np.median(fraction) < 0.05
 
 
 def test_wall_and_lung_fields_differ_at_the_pleura(deep):
@@ -345,13 +345,13 @@ def test_tree_reaches_every_target_and_follows_murray():
 def test_rasterised_tube_has_its_volume(radius):
     axes = (np.arange(0.0, 60.0, 1.5), np.arange(0.0, 50.0, 2.0), np.arange(0.0, 90.0, 2.5))
     start, end = np.array([[20.0, 22.0, 20.0]]), np.array([[38.0, 27.0, 70.0]])
-    share = rasterise(start, end, np.array([radius]), axes)
+    fraction = rasterise(start, end, np.array([radius]), axes)
     length = np.linalg.norm(end - start)
     expected = np.pi * radius**2 * length
     wide = radius > 0.6 * np.cbrt(1.5 * 2.0 * 2.5)
     expected += wide * 4.0 / 3.0 * np.pi * radius**3  # the round ends of a wide tube
-    assert share.sum() * 1.5 * 2.0 * 2.5 == pytest.approx(expected, rel=0.08)
-    centre = np.array(scipy.ndimage.center_of_mass(share)) * (1.5, 2.0, 2.5)
+    assert fraction.sum() * 1.5 * 2.0 * 2.5 == pytest.approx(expected, rel=0.08)
+    centre = np.array(scipy.ndimage.center_of_mass(fraction)) * (1.5, 2.0, 2.5)
     np.testing.assert_allclose(centre, 0.5 * (start + end)[0], atol=0.15)
 
 

@@ -91,7 +91,7 @@ def test_register_refuses_two_grids():
 
 @pytest.fixture(scope="module")
 def pair():
-    """A phantom that held its breath twice, 5 mm voxels, patient shifted by 40 mm."""
+    """A phantom in two breath-holds, 5 mm voxels, patient shifted by 40 mm."""
     return phantom_pair(
         7,
         shape=(72, 56, 64),

@@ -1,4 +1,4 @@
-"""Series of phases: registration, files, commands; on a generated breath whose motion is known."""
+"""Series of phases on generated respiratory motion: registration, files, commands."""
 
 import csv
 import json

@@ -9,7 +9,7 @@ from jaxreg.config import PrealignmentConfig, RegistrationConfig, TrustConfig, w
 from jaxreg.engine.gauss_newton import both_show
 from jaxreg.engine.prealignment import at_limit
 from jaxreg.geometry.volume import DisplacementField, Volume
-from jaxreg.lungs.view import cut_share
+from jaxreg.lungs.view import cut_fraction
 from jaxreg.phantom.pair import phantom_pair
 from jaxreg.pipeline.align import align
 from jaxreg.pipeline.assess import CONTINUED, MEASURED, assess
@@ -186,8 +186,8 @@ def test_share_of_the_surface_where_a_scan_ends(padding):
     mask = np.zeros(data.shape, np.uint8)
     mask[2:10, 4:10, 0:6] = 1  # ends at the padding and at the first slice
     faces = 2 * (8 * 6 + 6 * 6 + 8 * 6)
-    share = cut_share(Volume(data, np.eye(4)), Volume(mask, np.eye(4)))
-    assert share == pytest.approx((6 * 6 + 8 * 6) / faces)
+    fraction = cut_fraction(Volume(data, np.eye(4)), Volume(mask, np.eye(4)))
+    assert fraction == pytest.approx((6 * 6 + 8 * 6) / faces)
 
 
 @pytest.mark.parametrize(

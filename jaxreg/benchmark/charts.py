@@ -15,7 +15,7 @@ from jaxreg.io.atomic import replacing
 
 Records = Mapping[str, Sequence[Record]]  # by method
 
-_COLOURS = {  # Okabe and Ito 2008: told apart by the colour-blind
+_COLOURS = {  # Okabe and Ito 2008: the colour-blind can distinguish them
     "initial": "#666666",
     "affine": "#56b4e9",
     "cascade": "#e69f00",

@@ -1,4 +1,4 @@
-"""The files that tell of a whole cohort: results.csv, and index.html with every pair's picture.
+"""The results of a whole cohort: results.csv, and index.html with every pair's picture.
 
 The page opens from a disk, without a network; its pictures are the report.png of the pairs, by
 relative links. The template is `cohort.html`, which escapes all that it is given.

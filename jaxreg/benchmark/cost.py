@@ -12,7 +12,7 @@ import jax
 import jax.monitoring
 
 _GB = 1e9
-_COMPILATION = (  # these two do not overlap; tracing is not told apart
+_COMPILATION = (  # these two do not overlap; tracing is not separate
     "/jax/core/compile/jaxpr_to_mlir_module_duration",
     "/jax/core/compile/backend_compile_duration",
 )
@@ -29,7 +29,7 @@ class Cost:
         process_gb: greatest resident memory of the process, 1e9 bytes; on systems other than
             Linux since the process began.
         device_gb: greatest memory in use on the device since the process began, 1e9 bytes; None
-            where the device does not tell, as a CPU.
+            where the device does not report it, as a CPU.
     """
 
     seconds: float = 0.0

@@ -11,7 +11,7 @@ def file_name(case: str) -> str:
     """Returns the name of a case as a part of file names, one of each, plain ASCII.
 
     What is neither letter, digit nor one of "_.-~" is escaped as in addresses. A long name ends in
-    digits that tell it from others with the same beginning.
+    digits that distinguish it from others with the same beginning.
     """
     name = quote(case, safe="")
     if not name.strip("."):  # "." and ".." are folders

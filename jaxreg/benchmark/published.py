@@ -91,7 +91,7 @@ class PublishedEmpire(NamedTuple):
         boundary: lung boundary error, percent.
         fissures: fissure error, percent.
         landmarks_mm: mean TRE.
-        singularities: share of the lung with determinant <= 0, percent.
+        singularities: fraction of the lung with determinant <= 0, percent.
     """
 
     method: str

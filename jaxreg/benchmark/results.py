@@ -26,7 +26,7 @@ class Record:
         fixed_phase: which respiratory state was fixed.
         tre_mm: error of each landmark.
         tre_snapped_mm: the same with mapped points rounded to voxels of the moving image.
-        landmark_kind: what each landmark is, where the data set tells.
+        landmark_kind: what each landmark is, where the data set says so.
         keypoint_tre_mm: error of each keypoint.
         overlap: by label, {"dice", "asd_mm", "hd_mm", "hd95_mm"}.
         boundary: `jaxreg.metrics.boundaries.boundary_error`, a fraction.

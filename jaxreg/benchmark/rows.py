@@ -1,6 +1,6 @@
 """Rows of tables from records: by case, by method and by label.
 
-Two means are in use and are told apart: "TRE mm" of several cases is pooled over all their
+Two means are in use and are distinguished: "TRE mm" of several cases is pooled over all their
 landmarks, and "sd" is over landmarks, as in the published tables; everything else is averaged over
 cases, with "sd ..." over cases. See `LEGEND`.
 """

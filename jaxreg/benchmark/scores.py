@@ -164,7 +164,7 @@ def fold_scores(field: DisplacementField, lungs: Volume) -> dict[str, Any]:
     determinant = np.asarray(jax.jit(jacobian_determinant)(u))
     return {
         "determinant": dataclasses.asdict(folding.determinant_summary(determinant, lungs.data)),
-        "uncertified": folding.uncertified_share(np.asarray(uncertified_cells(u)), lungs.data),
+        "uncertified": folding.uncertified_fraction(np.asarray(uncertified_cells(u)), lungs.data),
     }
 
 

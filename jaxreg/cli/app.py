@@ -48,7 +48,7 @@ def main(*, arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0; 1 after one line that says what is wrong; 2 after a wrong call; 3 where a
-        command was told to be strict and there are warnings, or `check` did not certify; 130 or
+        command was called with --strict and there are warnings, or `check` did not certify; 130 or
         143 after a signal.
     """
     share_arenas()

@@ -19,7 +19,7 @@ NOT_CERTIFIED = 3  # exit status
 @click.command("check")
 @options.field_file
 @options.mask
-@click.option("--fixed", type=options.FILE, help="Fixed CT; with --moving, quality is told.")
+@click.option("--fixed", type=options.FILE, help="Fixed CT; with --moving, quality is estimated.")
 @click.option("--moving", type=options.FILE, help="Moving CT.")
 @click.option("--fixed-mask", type=options.FILE, help="Lungs of --fixed; found if not given.")
 @click.option("--moving-mask", type=options.FILE, help="Lungs of --moving; found if not given.")
@@ -37,7 +37,7 @@ def command(
 
     Reads the file as it was written. Every cell between eight voxels is certified free of folds, or
     not; the exit status is 0 if all are and 3 if not. A field without folds can still be wrong:
-    with --fixed and --moving, quality, correlation and warnings of the pair are told too.
+    with --fixed and --moving, quality, correlation and warnings of the pair are shown too.
 
     \b
     Example:

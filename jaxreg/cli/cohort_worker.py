@@ -68,7 +68,7 @@ def _registered(job: "Job") -> "Row":
 
 
 def _ground_truth(job: "Job") -> dict[str, Any]:
-    """Landmarks and labels of a pair; what is damaged is told before the work."""
+    """Landmarks and labels of a pair; damaged files fail before the work."""
     from jaxreg.io.images import read_grid, read_labels
     from jaxreg.io.points import read_landmarks
 

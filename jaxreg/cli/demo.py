@@ -27,7 +27,7 @@ SEED = 20_000_000  # of the phantoms for tests, none of which was trained on
     "--out", type=options.FILE, help="Folder for results: demo, or demo_series with --series."
 )
 @click.option("--method", type=click.Choice(METHODS[1:]), default="classical", show_default=True)
-@click.option("--series", is_flag=True, help="Ten phases of a breath instead of a pair.")
+@click.option("--series", is_flag=True, help="Ten phases of a respiratory cycle instead of a pair.")
 def command(out: Path | None, method: str, series: bool) -> int:
     """Register generated images whose ground truth is known."""
     keep_compiled_programs()
@@ -45,7 +45,7 @@ def _pair(out: Path, method: str) -> None:
     from jaxreg.pipeline.registration import register_volumes
 
     _refuse_scans(out, _PAIR, _LOBES)
-    click.echo("generating a breathing thorax ...")
+    click.echo("generating a thorax in two respiratory states ...")
     pair = phantom_pair(SEED, shape=(144, 112, 128), spacing_mm=(2.4, 2.4, 2.5))
     click.echo("registering ...")
     result = register_volumes(pair.fixed, pair.moving, method=method)
@@ -68,7 +68,7 @@ def _series(out: Path) -> None:
     images = [f"phase_{index:02d}.nii.gz" for index in range(_PHASES)]
     lobes = [f"lobes_{index:02d}.nii.gz" for index in range(_PHASES)]
     _refuse_scans(out, (*images, _SERIES_POINTS), lobes[0])
-    click.echo("generating a breath of a thorax ...")
+    click.echo("generating the phases of a respiratory cycle ...")
     series = phantom_series(SEED, phases=_PHASES)
     for name, label, phase, labels in zip(images, lobes, series.phases, series.labels, strict=True):
         write_volume(out / name, phase)

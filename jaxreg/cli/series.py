@@ -1,4 +1,4 @@
-"""`jaxreg series`: the phases of a breath registered to one of them or to their mean position."""
+"""`jaxreg series`: phases of a respiratory cycle registered to one phase or the mean."""
 
 import json
 from collections.abc import Sequence
@@ -52,9 +52,7 @@ class _Reference(click.ParamType):
     type=options.FILE,
     help="Points of the reference (.csv, .fcsv, .mrk.json), to follow through all phases.",
 )
-@click.option(
-    "--no-cycle", is_flag=True, help="The last phase is not followed by the first, as in a breath."
-)
+@click.option("--no-cycle", is_flag=True, help="The last phase is not followed by the first.")
 @options.given_settings
 @options.strict
 @options.as_json
@@ -72,7 +70,7 @@ def command(
     as_json: bool,
     quiet: bool | None,
 ) -> int:
-    """Register the phases of a breath (4DCT) to one of them.
+    """Register the phases of a respiratory cycle (4DCT) to one of them.
 
     PHASES are images in the order of time, or one 4-D NIfTI file, or a DICOM folder whose series
     say which phase they are. All must lie in one world, as the phases of one scan do.

@@ -20,8 +20,8 @@ class LungConfig:
         small_gas_hu: the same of a small component, since the tissue around it blurs into it.
         small_share: of all air; a component with less is small.
         least_share: of the largest component; another with less cannot be a lung.
-        least_depth: share of the greatest distance from a point of the lungs to their surface that
-            each component reaches; a shallower one is gas of the bowel, foam or clothes.
+        least_depth: fraction of the greatest distance from a point of the lungs to their surface
+            that each component reaches; a shallower one is gas of the bowel, foam or clothes.
         cut_share: of a component within the body; with more, what lies outside may belong to it,
             where the volume cuts a lung at a corner.
         piece_share: of the lungs; a piece of them with more can be one side.
@@ -40,7 +40,7 @@ class LungConfig:
         trachea_median_hu: cross-sections that together have a greater median are no trachea.
         trachea_mm2: least and greatest area of its cross-sections.
         trachea_width_mm: greatest extent of a cross-section along an axis.
-        trachea_fill: least share of a cross-section in its bounding box.
+        trachea_fill: least fraction of a cross-section in its bounding box.
         trachea_length_mm: least length.
         bone_hu: threshold of bone.
         back_share: of the body from behind, where the spine is sought.

@@ -24,7 +24,7 @@ class NetworkConfig:
         by_hand: how many of the finest levels compare the standardised image alone, by least
             squares without a network.
         precision: "float32" or "bfloat16", of the convolutions only.
-        window: lowest and highest HU that the networks tell apart.
+        window: lowest and highest HU that the networks distinguish.
         noise_hu: of least squares; a standard deviation that counts as none where the image is
             standardised by its surroundings.
         radius: of least squares; of those surroundings, voxels of a level.

@@ -10,10 +10,11 @@ class SeriesConfig:
     """How the phases of a series are brought together (`jaxreg.pipeline.series`).
 
     Attributes:
-        cyclic: whether the last phase is followed by the first, as in a breath.
+        cyclic: whether the last phase is followed by the first, as in a respiratory
+            cycle.
         smoothness: weight of third differences in time (`jaxreg.ops.temporal`); 0 leaves each phase
             as it was registered.
-        least_motion_mm: peak-to-peak motion below which the delay of a point is not told.
+        least_motion_mm: peak-to-peak motion below which the delay of a point is not computed.
     """
 
     cyclic: bool = True

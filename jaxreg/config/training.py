@@ -167,7 +167,7 @@ class TrainingConfig:
         warmup: steps in which it rises from 0.
         decay: fraction of it that is left at the end of the level (cosine); 1, as the paper, keeps
             it.
-        seed: of the initial weights, the order of pairs and all that is drawn.
+        seed: of the initial weights, the order of pairs and all random numbers.
         subjects: generated subjects that new pairs are made from, where the data is the phantom.
         validation_pairs: generated pairs kept apart.
         augment: whether prepared pairs are changed at random on the device.

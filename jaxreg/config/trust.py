@@ -14,16 +14,16 @@ class TrustConfig:
         radius: of the windows of standardisation and correlation, voxels of half of the lung grid.
         noise_hu: standard deviation of noise there.
         quality: intercept and coefficients of the logistic model of "the error is below 2 mm":
-            local correlation and that of the lung, each times the share shown, and |log det|.
+            local correlation and that of the lung, each times the fraction shown, and |log det|.
         least_agreement: correlation in a lung below which the images hardly agree.
-        least_shown: share of a lung of either image that the other shows, of what lies within its
-            scan, below which that is said.
-        most_cut: share of the lungs' surface at which a scan may end.
+        least_shown: fraction of a lung of either image that the other shows, of what lies within
+            its scan, below which there is a warning.
+        most_cut: fraction of the lungs' surface at which a scan may end.
         orientation_gain: of the similarity by which another orientation must fit better.
         correlation_loss: of the correlation in the lungs that a registration may cost.
         lungs_ml: volumes of both lungs that a person can have.
-        breath: factor by which a lung may grow or shrink by breathing.
-        least_compared: share of a lung that both images must show for a statement about it.
+        breath: factor by which a lung may grow or shrink by respiration.
+        least_compared: fraction of a lung that both images must show for a statement about it.
         fewest_voxels: of a mask; of fewer nothing is said.
     """
 

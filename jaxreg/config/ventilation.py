@@ -18,7 +18,7 @@ class VentilationConfig:
             densities, since they hold chest wall too; 0 for all voxels.
         mass_correction: whether densities are scaled to one tissue mass of the lungs in both
             images.
-        least_air: air fraction; where the exhaled image has less, the change is told per this.
+        least_air: air fraction; where the exhaled image has less, the change is divided by this.
         least_density: g/ml; where the inhaled image has less, this is its density.
         least_ratio: of volumes, moving to fixed, and its reciprocal the greatest.
         least_change: of the lungs' volume, as a fraction; below it the two states hardly differ.

@@ -45,7 +45,7 @@ def find_pairs(folder: str | os.PathLike) -> tuple[Pair, ...]:
         if role and role in files.setdefault(number, {}):
             raise ValueError(
                 f"{folder}: expected one {role} of pair {number}, got {files[number][role]} and "
-                f"{path}. Remove one; folders of masks and lobes are told by their names."
+                f"{path}. Remove one; folders of masks and lobes are recognised by their names."
             )
         if role:
             files[number][role] = path

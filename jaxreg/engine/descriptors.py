@@ -1,7 +1,7 @@
 """What images are compared by in the discrete search: self-similarity, and local standardisation.
 
 MIND-SSC (Heinrich et al. 2013, MICCAI) describes a voxel by how alike the patches around its six
-neighbours are to each other; that survives the change of lung density with breath. At the full
+neighbours are to each other; that survives the change of lung density by respiration. At the full
 resolution the locally standardised image itself is more exact: its squared differences are LNCC.
 """
 

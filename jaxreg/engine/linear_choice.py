@@ -47,7 +47,7 @@ def single_lungs(
     """Each lung alone, where one changed its volume by much more than the other.
 
     Lungs breathe together. Fluid in one of them shifts its outline, which a linear map of both
-    would follow; which of both is ill is told later, by how well the maps agree.
+    would follow; which of the two is diseased is decided later, by how well the maps agree.
 
     Args:
         fixed_mask: labels of the lungs, nonzero inside.

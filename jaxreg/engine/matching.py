@@ -9,8 +9,8 @@ resolution. Coarsest first, the cost volumes are exchanged with the neighbours y
 
     B_x = (C_x + coupling mean over y of min_e B_y(e) + bending |d - e|^2) / (1 + coupling),
 
-a few rounds of min-sum that do not tell who a message came from. Then, at every resolution, each
-point takes the d that minimises
+a few rounds of min-sum without regard to which neighbour a message came from. Then, at every
+resolution, each point takes the d that minimises
 
     C(x, d) + stiffness |d - v_x|^2,    v_x the affine fit to the d of the points around x,
 

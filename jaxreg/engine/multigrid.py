@@ -68,19 +68,19 @@ def _solve(a, b, u, weight, spacing_mm, steps, count):
     # The middle of the stencil of the squared Laplacian, away from the border.
     middle = jnp.sum(2 / spacing_mm**2) ** 2 + jnp.sum(2 / spacing_mm**4)
     preconditioner = symmetric.inverse(a + weight * middle * symmetric.IDENTITY)
-    rest = b - smoothness(u + v) - symmetric.multiply(a, v)
-    direction = symmetric.multiply(preconditioner, rest)
+    residual = b - smoothness(u + v) - symmetric.multiply(a, v)
+    direction = symmetric.multiply(preconditioner, residual)
 
     def body(_, state):
-        v, rest, direction, product = state
+        v, residual, direction, product = state
         image = symmetric.multiply(a, direction) + smoothness(direction)
         length = product / (jnp.sum(direction * image) + 1e-30)
-        v, rest = v + length * direction, rest - length * image
-        z = symmetric.multiply(preconditioner, rest)
-        new = jnp.sum(rest * z)
-        return v, rest, z + new / (product + 1e-30) * direction, new
+        v, residual = v + length * direction, residual - length * image
+        z = symmetric.multiply(preconditioner, residual)
+        new = jnp.sum(residual * z)
+        return v, residual, z + new / (product + 1e-30) * direction, new
 
-    start = (v, rest, direction, jnp.sum(rest * direction))
+    start = (v, residual, direction, jnp.sum(residual * direction))
     return jax.lax.fori_loop(0, count, body, start)[0]
 
 

@@ -171,7 +171,7 @@ class _Level:
     values: np.ndarray  # (N,) HU
     in_lung: np.ndarray  # (N,) bool
     moving: np.ndarray  # (X, Y, Z) HU
-    moving_lung: np.ndarray  # (X, Y, Z) share of lung in the voxel
+    moving_lung: np.ndarray  # (X, Y, Z) fraction of lung in the voxel
     gradient: tuple[np.ndarray, ...]  # of `moving`, HU per voxel
     voxel_from_world: np.ndarray  # (4, 4) of the moving grid
 
@@ -208,9 +208,9 @@ class _Level:
         """Dice coefficient of the lungs over the points that land in the moving image."""
         voxels = self.voxels(matrix)
         inside = self.inside(voxels)
-        share = _sample(self.moving_lung, voxels[:, inside])
+        fraction = _sample(self.moving_lung, voxels[:, inside])
         in_lung = self.in_lung[inside]
-        return float(2 * share[in_lung].sum() / max(in_lung.sum() + share.sum(), 1.0))
+        return float(2 * fraction[in_lung].sum() / max(in_lung.sum() + fraction.sum(), 1.0))
 
 
 def _limits_mm(config: PrealignmentConfig) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""HTML pages that open from a disk, without a network: their common frame, and images within them.
+"""HTML pages that open from a disk, without a network: their common layout, and images within them.
 
 A template extends `page.html`, which stands beside this module, and escapes all that it is given.
 """

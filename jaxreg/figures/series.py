@@ -25,7 +25,7 @@ from jaxreg.io.atomic import replacing
 
 _PIXEL_MM = 1.0
 _MOST_PIXELS = 420  # along an axis of a view
-_SHOWN = PLANES[0], PLANES[2]  # coronal and sagittal: breathing is seen in both
+_SHOWN = PLANES[0], PLANES[2]  # coronal and sagittal: respiratory motion is seen in both
 _MOTION_COLOURS = "inferno"
 
 
@@ -88,7 +88,7 @@ class SeriesView:
         )
 
     def images(self, largest_mm: float) -> list[dict[str, list[str]]]:
-        """The frames as data URIs; colours of the motion go from 0 to `largest_mm`."""
+        """Images of all phases as data URIs; colours of motion go from 0 to `largest_mm`."""
         return [
             {
                 "phase": [_jpeg(_grey(image)) for image in frame["phase"]],
@@ -109,7 +109,7 @@ def write_series_page(path: Path, view: SeriesView, summary: dict[str, Any]) -> 
 
     Args:
         path: file to write, .html; it needs no other file and no network.
-        view: with a frame for each phase.
+        view: with images of each phase.
         summary: of the series, as in summary.json.
     """
     lengths = [image for frame in view.frames for image in frame["motion"]]

@@ -3,7 +3,7 @@
 Planes are shown as a radiologist sees them: the patient's right on the left, head and front at the
 top; in sagittal planes the front on the left. Oblique images are shown along their own axes, with
 the letters of the closest directions. The scales of differences and of volume change are white in
-the middle and told apart by the colour-blind; among volume changes red is left for folds.
+the middle, and the colour-blind can distinguish them; among volume changes red is left for folds.
 """
 
 from typing import NamedTuple

@@ -73,7 +73,7 @@ def _store_planes(source, x, y, store, start: int) -> None:
 
 
 def _cell(places: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the voxel below each place, and how far the place is from there to the next."""
+    """Index of the voxel below each position, and the fraction of the way to the next voxel."""
     places = np.clip(places, 0, size - 1)
     low = np.minimum(places.astype(int), max(size - 2, 0))
     return low, (places - low).astype(np.float32)

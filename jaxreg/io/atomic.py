@@ -1,7 +1,7 @@
 """Files, and sets of files, that are whole or absent: write beside the target, then rename.
 
 What a killed process leaves behind has a hidden name, `.jaxreg-*`. A process that writes holds a
-lock on it, which the system drops when the process ends, so `sweep` tells left-overs from work.
+lock on it, which the system drops when the process ends, so `sweep` knows left-overs from work.
 """
 
 import contextlib

@@ -232,7 +232,7 @@ def read_headers(path: Path) -> list[tuple[Path, Any]]:
 
 
 def _dataset(path: Path, *, pixels: bool) -> Any:
-    """The attributes in a file; pydicom's doubts about others are kept from the user."""
+    """The attributes in a file; pydicom's warnings about others are not shown."""
     pydicom = _pydicom(path)
     tags = None if pixels else list(_TAGS)
     with warnings.catch_warnings():

@@ -27,12 +27,12 @@ class Label(NamedTuple):
 
     Attributes:
         turn: 0, or 1 for a phase after the end of inhalation where the header tells both.
-        place: within the turn.
+        order: within the turn.
         name: as a person writes it.
     """
 
     turn: int
-    place: float
+    order: float
     name: str
 
 

@@ -2,8 +2,8 @@
 
 Geometry: the sform where its code is set, else the qform. Of two that are both set the sform is
 used, with a warning where they differ; where one of both is no matrix at all, the other one, with
-a warning. A file with neither is refused, because left and right cannot be told. Lengths in metres
-or micrometres (xyzt_units) become millimetres.
+a warning. A file with neither is refused, because left and right cannot be distinguished. Lengths
+in metres or micrometres (xyzt_units) become millimetres.
 
 nibabel knows where each number stands in the header; its own checks are left out, as they refuse
 files that can be read and pass some that cannot.
@@ -28,7 +28,7 @@ _CLASSES = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 _MAGIC = {348: (b"n+1", b"ni1"), 540: (b"n+2", b"ni2")}  # values in the same file, in another one
 _MM = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # unknown (taken as mm), metre, mm, micrometre
 _QUATERNION_EXCESS = 1e-3  # squared length above 1 that is rounding
-_APART = 0.5  # voxels by which sform and qform may differ before a person is told
+_APART = 0.5  # voxels by which sform and qform may differ without a warning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,10 +192,10 @@ def _qform(header) -> np.ndarray | None:
     """
     vector = np.array([header[f"quatern_{axis}"] for axis in "bcd"], np.float64)
     spacing = np.array(header["pixdim"][1:4], np.float64)
-    rest = 1 - vector @ vector
-    if not rest >= -_QUATERNION_EXCESS or not np.all(spacing > 0):
+    scalar = 1 - vector @ vector
+    if not scalar >= -_QUATERNION_EXCESS or not np.all(spacing > 0):
         return None
-    quaternion = np.array([math.sqrt(max(rest, 0.0)), *vector])
+    quaternion = np.array([math.sqrt(max(scalar, 0.0)), *vector])
     spacing[2] *= -1 if header["pixdim"][0] == -1 else 1
     affine = np.eye(4)
     affine[:3, :3] = quat2mat(quaternion) * spacing

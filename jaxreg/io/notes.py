@@ -1,4 +1,4 @@
-"""Warnings about files that were read or written, but not without a doubt.
+"""Warnings about files that were read or written but may be wrong.
 
 Readers and writers warn with `FileWarning`; the command line shows its text, and the pipeline puts
 {"code": ..., "text": ...} into the summary.
@@ -12,7 +12,7 @@ class FileWarning(UserWarning):
     """What a person should know about a file that could be used all the same.
 
     Attributes:
-        code: the kind of doubt, lower case with hyphens, such as "other-grid".
+        code: the kind of warning, lower case with hyphens, such as "other-grid".
         text: one line that begins with the path.
     """
 

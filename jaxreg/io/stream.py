@@ -90,7 +90,7 @@ class Stream:
             Numbers, (count,).
 
         Raises:
-            Damaged: the file holds fewer; told before memory is asked for where its size says so.
+            Damaged: the file holds fewer; raised before memory is allocated where its size says so.
         """
         wanted = count * dtype.itemsize
         if wanted > self.capacity:

@@ -57,10 +57,10 @@ def read_numbers(header: Header) -> np.ndarray:
     Raises:
         Damaged: there are fewer, or a checksum is wrong.
     """
-    share, left = divmod(header.count, len(header.files))
+    each, left = divmod(header.count, len(header.files))
     if left:
         raise Damaged(f"{header.count} values in {len(header.files)} files")
-    parts = [_read_file(header, file, share) for file in header.files]
+    parts = [_read_file(header, file, each) for file in header.files]
     values = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return values.astype(header.dtype.newbyteorder("="), copy=False)
 

@@ -29,8 +29,8 @@ def lungs_of_pair(
         config: of the segmentation.
 
     Returns:
-        Masks on the grids of `fixed` and `moving`, uint8: 1 patient's right and 2 left, told by
-        where they lie, whatever numbers the masks given have.
+        Masks on the grids of `fixed` and `moving`, uint8: 1 patient's right and 2 left, by their
+        positions, whatever numbers the masks given have.
 
     Raises:
         ValueError: an image is no CT in HU, a mask is empty or on another grid, or no lung is

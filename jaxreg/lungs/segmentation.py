@@ -63,7 +63,7 @@ def lung_mask(volume: Volume, *, config: LungConfig = LungConfig()) -> Volume:
 
 
 def _mark_padding(hu: np.ndarray, factors: np.ndarray, config: LungConfig) -> np.ndarray:
-    """The image with padding below `void_hu`, where it is told by being one value from a side on.
+    """The image with padding below `void_hu`; padding is one value from a side on.
 
     Air is noise: a value that fills whole blocks up to a side of the volume was written there.
     """
@@ -190,10 +190,10 @@ def _aerated_components(
     names = _large(components, spacing_mm, config)
     inside = _medians(hu, np.where(enclosed, components, 0), names)
     outside = _medians(hu, np.where(enclosed, 0, components), names)
-    share = np.bincount(components[enclosed], minlength=components.max() + 1)[names]
-    share = share / np.bincount(components.ravel())[names]
+    fraction = np.bincount(components[enclosed], minlength=components.max() + 1)[names]
+    fraction = fraction / np.bincount(components.ravel())[names]
     aerated = (inside > config.gas_hu) & (outside > config.gas_hu)
-    cut = names[(share > config.cut_share) & aerated]
+    cut = names[(fraction > config.cut_share) & aerated]
     air = air & (enclosed | np.isin(components, cut))
     components = labelled(air)
     names = _large(components, spacing_mm, config)

@@ -1,4 +1,4 @@
-"""Which lung is the right one and which the left, told by where they lie.
+"""Which lung is the right one and which the left, decided by their positions.
 
 Arrays have axes along RAS (right, anterior, superior), `spacing_mm` (3,) is their voxel size.
 """
@@ -51,9 +51,9 @@ def tell_sides(image: Volume, mask: Volume, *, config: LungConfig = LungConfig()
     sides = np.where(names > 0, sides[tuple(slice(n) for n in names.shape)], 0).astype(np.uint8)
     for name in np.unique(names[names > 0]):
         part = names == name
-        share = np.count_nonzero(sides[part] == RIGHT) / np.count_nonzero(part)
-        if max(share, 1 - share) > config.side_share:
-            sides[part] = RIGHT if share > 0.5 else LEFT
+        fraction = np.count_nonzero(sides[part] == RIGHT) / np.count_nonzero(part)
+        if max(fraction, 1 - fraction) > config.side_share:
+            sides[part] = RIGHT if fraction > 0.5 else LEFT
     return Volume(back(sides), mask.affine)
 
 

@@ -21,8 +21,8 @@ def padding_value(hu: np.ndarray) -> float:
     return float(values[np.argmax(counts)])
 
 
-def cut_share(image: Volume, mask: Volume, *, config: LungConfig = LungConfig()) -> float:
-    """Share of the lungs' surface at which the scan ends: at its sides or at padding.
+def cut_fraction(image: Volume, mask: Volume, *, config: LungConfig = LungConfig()) -> float:
+    """Fraction of the lungs' surface at which the scan ends: at its sides or at padding.
 
     Args:
         image: CT in HU.

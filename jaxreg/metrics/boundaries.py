@@ -19,7 +19,7 @@ def boundary_error(fixed: Volume, moving: Volume, field: DisplacementField) -> f
 
     The mediastinum, where masks end at will, is left out as in the challenge: spheres around the
     centre of mass of both lungs that reach to that of the right and of the left lung. The lungs
-    are told apart by the sagittal plane through their common centre.
+    are distinguished by the sagittal plane through their common centre.
 
     Args:
         fixed: lungs of the fixed image, nonzero inside, on the grid of `field`.

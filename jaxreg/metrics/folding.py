@@ -44,7 +44,7 @@ class DeterminantSummary:
 
 
 def determinant_summary(determinant: Image, mask: OtherGrid) -> DeterminantSummary:
-    """Returns folds, percentiles and spread of the determinant within the mask.
+    """Returns folds, percentiles and standard deviation of the determinant within the mask.
 
     Args:
         determinant: det(I + du/dx), (X, Y, Z), by the stencil of `jaxreg.ops.jacobian`.
@@ -101,7 +101,7 @@ def learn2reg_folding(determinant: Image, *, mask: OtherGrid | None = None) -> L
     return Learn2RegFolding(float(within.std()), int(np.count_nonzero(values <= 0)))
 
 
-def uncertified_share(uncertified: Mask, mask: OtherGrid) -> float:
+def uncertified_fraction(uncertified: Mask, mask: OtherGrid) -> float:
     """Fraction of cells in the lung that are not proven free of folds.
 
     A cell lies between eight neighbouring voxels, so there is one less than voxels along each axis;

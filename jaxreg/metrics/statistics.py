@@ -1,8 +1,8 @@
 """Which method is better, and how sure that is.
 
-Two means are in use and differ: pooled over all landmarks of all cases, whose spread is the +- of
-the paper's tables, and over the means of the cases. Tests and intervals take one value a case,
-since the landmarks of one case are not independent.
+Two means are in use and differ: pooled over all landmarks of all cases, whose standard deviation is
+the +- of the paper's tables, and over the means of the cases. Tests and intervals take one value a
+case, since the landmarks of one case are not independent.
 """
 
 import dataclasses
@@ -131,10 +131,9 @@ def bootstrap_interval(
     values = np.asarray(values, np.float64)
     if values.size < 2:
         raise ValueError(
-            f"values: expected at least two cases, got {values.size}. "
-            "An interval needs a spread; evaluate more cases."
+            f"values: expected at least two cases, got {values.size}. Evaluate more cases."
         )
-    if np.ptp(values) == 0:  # the correction divides by the spread
+    if np.ptp(values) == 0:  # the correction divides by the standard deviation
         return float(values[0]), float(values[0])
     result = scipy.stats.bootstrap(
         (values,), np.mean, confidence_level=confidence, rng=np.random.default_rng(seed)

@@ -95,7 +95,7 @@ def region_row(
     inhale: Inhaled,
     voxel_ml: float,
 ) -> dict[str, Any]:
-    """What is told of a region, at the voxels of the lungs.
+    """Measures of a region, at the voxels of the lungs.
 
     Args:
         region: of these voxels.

@@ -108,7 +108,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Any], NetworkConfig]:
 
 
 def weights_digest(params: Params) -> str:
-    """Returns twelve characters that tell these parameters from others, for records."""
+    """Returns twelve characters that identify the parameters, for records."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(params):
         digest.update(np.asarray(leaf).tobytes())

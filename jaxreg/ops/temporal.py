@@ -58,8 +58,8 @@ def peak_to_peak(displacements: Float[AnyArray, "T N 3"]) -> Float[np.ndarray, "
 def delay(displacements: Float[AnyArray, "T N 3"]) -> Float[np.ndarray, "N"]:
     """By how much of the cycle each point lags behind the mean of all points, -0.5 to 0.5.
 
-    Told by the first harmonic c of the motion: the angle between c and that of the mean, summed
-    over the three components. 0 where nothing moves.
+    Computed from the first harmonic c of the motion: the angle between c and that of the mean,
+    summed over the three components. 0 where nothing moves.
     """
     u = np.asarray(displacements)
     turns = np.exp(-2j * np.pi * np.arange(len(u)) / len(u)).astype(np.complex64)

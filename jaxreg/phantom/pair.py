@@ -60,7 +60,7 @@ def phantom_pair(
         seed: subject, respiratory motion and noise; the same seed and options give the same bits.
         shape: voxels along x, y, z of both images.
         spacing_mm: voxel size; by default the grid spans the chest.
-        motion: "4dct" (quiet breathing: greatest cranio-caudal motion of lung tissue about 10 to
+        motion: "4dct" (quiet respiration: greatest cranio-caudal motion of lung tissue about 10 to
             24 mm), "breath-hold" (20 to 50 mm), or that greatest motion in mm, 0 to 60.
         fixed_phase: "inhale" or "exhale"; the moving image shows the other state.
         moving_shift_mm: how much further to the right, front and head the patient and the grid
@@ -95,7 +95,7 @@ def phantom_pair(
     )
 
 
-def phantom_stills(seed: int, *, shape: Sequence[int]) -> tuple[tuple[Volume, Volume], ...]:
+def phantom_states(seed: int, *, shape: Sequence[int]) -> tuple[tuple[Volume, Volume], ...]:
     """Returns the inhaled and the exhaled state of a generated subject, each a noiseless CT in HU
     and its lobes, for those who add motion and noise of their own.
 

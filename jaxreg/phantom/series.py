@@ -15,7 +15,7 @@ _LAG = 0.06  # of a cycle, by which chest wall and waves follow the diaphragm: h
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PhantomSeries:
-    """The phases of one breath of one subject and the ground truth between them.
+    """The phases of one respiratory cycle of one subject and the ground truth between them.
 
     Attributes:
         phases: CT in HU, all on one grid; the first is at the end of inhalation.
@@ -36,7 +36,7 @@ def phantom_series(
     spacing_mm: Sequence[float] | None = None,
     motion: str | int | float = "4dct",
 ) -> PhantomSeries:
-    """Returns scans of a generated subject at equal steps of one breath.
+    """Returns scans of a generated subject at equal steps of one respiratory cycle.
 
     The diaphragm follows 1 - cos^4 of half the cycle, longer at the end of exhalation than at that
     of inhalation (Lujan et al. 1999, Med Phys 26(5), with n = 2). Chest wall and the finer motion
@@ -59,7 +59,7 @@ def phantom_series(
     """
     check(seed, shape, spacing_mm, motion)
     if phases < 2:
-        raise ValueError(f"phases: expected at least 2, got {phases}. A breath has about 10.")
+        raise ValueError(f"phases: expected at least 2, got {phases}. A 4DCT has about 10.")
     subject = draw_subject(np.random.default_rng([seed, 0]))
     respiration = draw_motion(
         np.random.default_rng([seed, 1]), subject.thorax.cavity, subject.lung_points, motion

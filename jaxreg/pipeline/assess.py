@@ -13,7 +13,7 @@ from jaxreg.geometry.grid import Grid, transform
 from jaxreg.geometry.separable import interpolate, parallel_axes
 from jaxreg.geometry.volume import Volume, resample
 from jaxreg.lungs.morphology import bounding_box
-from jaxreg.lungs.view import cut_share
+from jaxreg.lungs.view import cut_fraction
 from jaxreg.ops.deformation import target_points
 from jaxreg.ops.interpolation import sample_nearest
 from jaxreg.ops.jacobian import jacobian_determinant
@@ -190,7 +190,8 @@ def _doubts(
 ) -> Iterator[findings.Finding]:
     yield from findings.doubts_of_masks(pair.masks, config=config.trust)
     cut = [
-        cut_share(*scan, config=config.lungs) for scan in zip(pair.images, pair.masks, strict=True)
+        cut_fraction(*scan, config=config.lungs)
+        for scan in zip(pair.images, pair.masks, strict=True)
     ]
     yield from findings.doubt_of_view((cut[0], cut[1]), config=config.trust)
     if config.prealignment.enabled:

@@ -116,7 +116,7 @@ def _absolute(pair: Pair) -> Pair:
 
 
 def _digest(config: RegistrationConfig) -> str | None:
-    """What tells the weights from others, where they take part."""
+    """The digest of the weights, where they take part."""
     if not config.network.enabled:
         return None
     from jaxreg.network.weights import load_named, weights_digest  # flax: only where needed
@@ -291,7 +291,7 @@ def bytes_needed(jobs: Sequence[Job]) -> int:
         for path in (job.pair.fixed, job.pair.moving):
             try:
                 voxels.append(int(np.prod(read_grid(path).shape)))
-            except (OSError, ValueError, ImportError):  # its row will tell
+            except (OSError, ValueError, ImportError):  # its row has the error
                 continue
     return _BASE_BYTES + _BYTES_A_VOXEL * max(voxels)
 

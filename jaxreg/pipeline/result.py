@@ -136,7 +136,7 @@ class Registration:
 
         Returns:
             Pearson's coefficient "correlation_before" and "correlation_after"; "folds_in_lungs", a
-            share of voxels; percentiles by rank, "jacobian_percentiles" of the determinant and
+            fraction of voxels; percentiles by rank, "jacobian_percentiles" of the determinant and
             "inverse_consistency_mm" of that error, empty where it was not asked for.
         """
         lungs = self.fixed_mask.data > 0
@@ -240,7 +240,7 @@ class Registration:
             moving: the same.
 
         Returns:
-            The registration. The lungs are those of valid.nii.gz, right and left not told apart.
+            The registration. The lungs are those of valid.nii.gz, right and left not distinguished.
 
         Raises:
             OSError: a file is not there.

@@ -1,8 +1,8 @@
 """A series of phases, such as a 4DCT, each registered to one reference: motion over time.
 
 All phases share one world, so there is no prealignment: the coarsest level of the optimiser sees
-the whole breath. Every phase is registered by itself, on one lung grid around the lungs of all;
-then the displacements of each point are smoothed over time (`jaxreg.ops.temporal`).
+the whole respiratory motion. Every phase is registered by itself, on one lung grid around the
+lungs of all; then the displacements of each point are smoothed over time (`jaxreg.ops.temporal`).
 """
 
 import dataclasses

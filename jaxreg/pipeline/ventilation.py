@@ -273,7 +273,7 @@ def _doubts(
     if inhale != larger:
         yield Finding(
             "inhale-is-smaller",
-            f"the {inhale} image was told to be the inhaled one, but the lungs are larger in the "
+            f"the {inhale} image was given as the inhaled one, but the lungs are larger in the "
             f"{larger} one: {_litres(whole)}. Ventilation is negative. Check --inhale.",
         )
     change = abs(whole["volume_change_ml"]) / whole["volume_fixed_ml"]

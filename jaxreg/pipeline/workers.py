@@ -23,7 +23,7 @@ _CLOSING_SECONDS, _ENDING_SECONDS, _CONNECTING_SECONDS = 20, 5, 20
 def require_dask() -> None:
     """Raises ImportError with the command that installs Dask, where it is missing."""
     try:
-        import cryptography  # noqa: F401  # encrypts and authenticates what workers are told
+        import cryptography  # noqa: F401  # encrypts and authenticates the messages to workers
         import distributed  # noqa: F401
     except ImportError as error:
         raise ImportError(
@@ -175,7 +175,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _start_tracker() -> None:
-    """Starts Python's tracker of what processes leave behind; it need not tell what it removes."""
+    """Starts Python's tracker of what processes leave behind; it need not print what it removes."""
     former = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = "ignore"
     try:

@@ -22,7 +22,7 @@ from jaxreg.lungs.segmentation import lung_mask
 from jaxreg.ops.filters import binomial
 from jaxreg.ops.pyramid import halve
 from jaxreg.ops.types import Shape
-from jaxreg.phantom.pair import phantom_stills
+from jaxreg.phantom.pair import phantom_states
 from jaxreg.training.prepared import entry_name, prepare_files
 
 FINENESS = 4.0 / 3.0  # voxels of an anatomy along an axis to one of the network grid
@@ -71,7 +71,7 @@ def prepare_phantom_anatomies(folder: Path, seeds: Sequence[int], *, grid: Shape
     shape = anatomy_shape(grid)
 
     def make(seed):
-        return _stack([_anatomy(*images) for images in phantom_stills(seed, shape=shape)])
+        return _stack([_anatomy(*images) for images in phantom_states(seed, shape=shape)])
 
     makers = [(f"phantom_{seed}", functools.partial(make, seed)) for seed in seeds]
     return prepare_files(folder, makers, grid)

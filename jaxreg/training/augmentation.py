@@ -20,8 +20,8 @@ MIRRORED = {2: (2, 1), 5: (4, 2, 5, 1, 3)}
 
 LINEAR = 0.08  # sd of the entries of the common affine's linear part
 RESIDUAL_LINEAR = 0.02  # the same of the moving image's own
-RESIDUAL_SHIFT = 0.01  # sd of its translation, as a share of the grid
-DEFORMATION = 0.015  # largest sd of the deformation's control points, as a share of the grid
+RESIDUAL_SHIFT = 0.01  # sd of its translation, as a fraction of the grid
+DEFORMATION = 0.015  # largest sd of the deformation's control points, as a fraction of the grid
 CONTROL_POINTS = 5  # of the deformation along each axis
 CONTRAST = 0.05  # sd of the intensity scale about -1000 HU
 OFFSET_HU = 10.0  # sd of the intensity shift
@@ -90,8 +90,8 @@ class _Map:
         back = jnp.linalg.inv(self.matrix)
 
         def step(_, x):
-            rest = points - self.middle[None] - self.shift[None] - sample(self.deformation, x)
-            return rest @ back.T + self.middle[None]
+            moved = points - self.middle[None] - self.shift[None] - sample(self.deformation, x)
+            return moved @ back.T + self.middle[None]
 
         return jax.lax.fori_loop(0, INVERSE_STEPS, step, points)
 

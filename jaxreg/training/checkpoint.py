@@ -1,7 +1,7 @@
 """Checkpoints of a level in training: orbax for the arrays, JSON for settings and data position.
 
 WORKDIR/level_3/config.json      settings, as given
-WORKDIR/level_3/checkpoints/200  what is gone on from after 200 steps; the last two are kept
+WORKDIR/level_3/checkpoints/200  the checkpoint after 200 steps; the latest two are kept
 WORKDIR/level_3/log.jsonl        one line an interval
 """
 
@@ -53,7 +53,7 @@ def manager(workdir: Path, level: int) -> ocp.CheckpointManager:
 
 
 class Best(NamedTuple):
-    """The parameters that did best on pairs held out, so far.
+    """The parameters with the least error on validation pairs so far.
 
     Attributes:
         params: of the level.
@@ -69,7 +69,7 @@ class Best(NamedTuple):
 def save(
     checkpoints: ocp.CheckpointManager, step: int, state: Any, best: Best, position: dict
 ) -> None:
-    """Writes what a training goes on from after `step` steps.
+    """Writes the checkpoint after `step` steps.
 
     Args:
         checkpoints: of the level.
@@ -90,7 +90,7 @@ def save(
 
 
 def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any) -> tuple[Any, Best, dict]:
-    """What a training goes on from after `step` steps.
+    """Reads the checkpoint after `step` steps.
 
     Args:
         checkpoints: of the level.
@@ -125,7 +125,7 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any) -> tup
 def restore_latest(
     checkpoints: ocp.CheckpointManager, template: Any
 ) -> tuple[int, Any, Best, dict] | None:
-    """What a training goes on from: the latest checkpoint, or the one before where it is damaged.
+    """Reads the latest checkpoint, or the one before where it is damaged.
 
     A checkpoint that cannot be read is removed, with a warning in the log, if an earlier one can.
 

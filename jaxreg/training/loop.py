@@ -111,7 +111,7 @@ def make_step(
         u = displacement_at(params, coarser, example, level, config=config)
         return total(u, example, config=config.loss, level=level)
 
-    # Each device works on its share of the batch by itself, then all take the mean. Left to XLA's
+    # Each device works on its part of the batch by itself, then all take the mean. Left to XLA's
     # partitioner, the gradient of a convolution's weights came out wrong on the CPU.
     split, everywhere = placements(config.training.batch[level - 1])
 
@@ -234,7 +234,7 @@ def train_level(
     held out or none has keypoints.
 
     Order of resuming: settings are compared; the latest checkpoint is taken; the data iterator is
-    put back to its place; the log is cut there.
+    put back to its position; the log is cut there.
 
     Args:
         config: settings.

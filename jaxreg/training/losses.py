@@ -31,7 +31,7 @@ class Example(NamedTuple):
         fixed: HU, (X, Y, Z).
         moving: HU on the same lattice, (X, Y, Z).
         mask: lungs of the fixed image, 0 to 1, (X, Y, Z).
-        fixed_labels: share of each label in each voxel (one-hot, then smoothed), (X, Y, Z, K).
+        fixed_labels: fraction of each label in each voxel (one-hot, then smoothed), (X, Y, Z, K).
         moving_labels: the same of the moving image, (X, Y, Z, K).
         fixed_keypoints: voxels of this grid, (N, 3).
         moving_keypoints: where they went, voxels of this grid, (N, 3).

@@ -2,7 +2,7 @@
 
 A pair goes through the steps of a registration (lung masks, prealignment, lung grid) and is written
 as one .npz file, so that an epoch reads small arrays. `batches` is a grain dataset: the order
-depends on the seed alone, and the place in it is part of a checkpoint.
+depends on the seed alone, and the position in it is part of a checkpoint.
 """
 
 import functools
@@ -77,7 +77,7 @@ def prepare(
         fixed: HU.
         moving: HU, any grid.
         fixed_labels: lobes or lungs of the fixed image; found automatically if None. What numbers
-            of both images mean is told by `jaxreg.lungs.pair.labels_of_pair`.
+            of both images mean is decided by `jaxreg.lungs.pair.labels_of_pair`.
         moving_labels: the same of the moving image.
         points: keypoints and where they went, RAS mm, (N, 3) each, N may be 0; detected if None.
         grid: network grid.
@@ -300,7 +300,8 @@ def batches(
         batch: pairs a batch.
 
     Returns:
-        Iterator over `Example` with a leading batch axis; get_state and set_state keep the place.
+        Iterator over `Example` with a leading batch axis; get_state and set_state
+        give and set its position.
     """
     files = _Examples(paths, level, labels)
     source = grain.MapDataset.source(files).seed(seed).shuffle().repeat()

@@ -1,4 +1,4 @@
-"""What is measured while a level is trained: kept as lines of JSON, and told to the log."""
+"""Training metrics of a level, appended as lines of JSON and logged."""
 
 import json
 import logging

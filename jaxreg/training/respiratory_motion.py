@@ -22,7 +22,7 @@ from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Shape
 from jaxreg.phantom.motion import POSTERIOR_GAIN, SUPERIOR_BY_HEIGHT_MM
 
 AXES = (0.35, 0.8, 1.0)  # size of the polynomial along x, y and z
-_VOLUME = (0.2, 4.0)  # least and most that tissue is told to grow by
+_VOLUME = (0.2, 4.0)  # least and greatest growth of tissue
 
 
 class RespiratoryMotion(NamedTuple):
@@ -138,7 +138,7 @@ def _at_level(v, volume, spacing_mm, *, grid, level):
 
 
 def _polynomial(key, relative):
-    """Random polynomials of degree three in the place in the lungs' box."""
+    """Random polynomials of degree three in the position in the lungs' box."""
     powers = [(i, j, k) for i in range(4) for j in range(4 - i) for k in range(4 - i - j)]
     powers = [power for power in powers if sum(power) >= 2]
     x, y, z = ([(2.0 * place - 1.0) ** n for n in range(4)] for place in relative)
@@ -175,7 +175,7 @@ def _rough(key, half, config):
 
 
 def _relative(lung, n):
-    """Place of n voxels along an axis between the first (0) and last (1) that has lung."""
+    """Position of n voxels along an axis between the first (0) and last (1) that has lung."""
     m = lung.shape[0]
     place = (jnp.arange(m) + 0.5) / m
     first = jnp.min(jnp.where(lung, place, 1.0))
@@ -192,7 +192,7 @@ def _without_folds(v, inside, step_mm, steepest):
 
 
 def _centred_mm(shape, step_mm):
-    """Place of each voxel from the middle of the grid, mm."""
+    """Position of each voxel from the middle of the grid, mm."""
     middle = (jnp.array(shape) - 1.0) / 2.0
     return (identity_grid(shape) - middle[None, None, None]) * step_mm[None, None, None]
 

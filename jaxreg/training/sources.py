@@ -21,18 +21,18 @@ from jaxreg.training.synthetic import draw, level_shape
 
 
 class Batches(Protocol):
-    """Batches of a level in their order, and the place in it."""
+    """Batches of a level in their order, and the position in it."""
 
     def __next__(self) -> Example:
         """The next batch, with a leading axis."""
         ...
 
     def get_state(self) -> dict[str, Any]:
-        """The place, for JSON."""
+        """The position, for JSON."""
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to a place."""
+        """Goes to a position that `get_state` returned."""
         ...
 
 

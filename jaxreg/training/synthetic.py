@@ -34,7 +34,7 @@ ANATOMY_LATTICE = 24  # points along an axis between which a is linear
 ANATOMY_PARTS = (6, 12)  # control points along an axis at both sizes
 LESION_HU = (40.0, -500.0, -960.0)  # solid, ground glass, emphysema
 LESION_MM = (4.0, 48.0)  # radius
-WALL_HU = 40.0  # of what slides into the place of lung
+WALL_HU = 40.0  # of what replaces lung
 OTHER_PHASE = 0.6  # of the motion, in a slab of another phase
 SLAB = (0.04, 0.12)  # its thickness, as a fraction of the grid
 

@@ -20,8 +20,8 @@ class Agreement(NamedTuple):
 
     Attributes:
         correlation: of both images, each standardised by its surroundings, -1 to 1.
-        texture: share of the fixed image's local variance that is more than noise, 0 to 1.
-        shown: share of the fixed lung in a voxel where both images show lung, 0 to 1; 0 outside.
+        texture: fraction of the fixed image's local variance that is more than noise, 0 to 1.
+        shown: fraction of the fixed lung in a voxel where both images show lung, 0 to 1; 0 outside.
         log_volume: |log det| of the deformation beside the prealignment.
     """
 

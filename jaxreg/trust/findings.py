@@ -106,16 +106,16 @@ def doubts_of_lungs(
                 "Do not use the field before you have looked at the report.",
                 name,
             )
-        for share, in_view, one, other in (
+        for fraction, in_view, one, other in (
             (lung.shown, lung.in_view, "fixed", "moving"),
             (lung.covered, lung.moving_in_view, "moving", "fixed"),
         ):
-            if lung.moving_ml > 0 and share < config.least_shown * in_view:
+            if lung.moving_ml > 0 and fraction < config.least_shown * in_view:
                 yield Finding(
                     "lung-not-shown",
-                    f"{100 * (in_view - share):.0f} % of the {name} lung of the {one} image meet "
-                    f"no lung in the {other} one: fluid, collapse, a tumour or a mask that lacks "
-                    "a part. There the field is only continued. Look at valid.nii.gz.",
+                    f"{100 * (in_view - fraction):.0f} % of the {name} lung of the {one} image "
+                    f"meet no lung in the {other} one: fluid, collapse, a tumour or a mask "
+                    "that lacks a part. There the field is only continued. Look at valid.nii.gz.",
                     name,
                 )
         ratio = lung.moving_ml / lung.fixed_ml
@@ -123,8 +123,8 @@ def doubts_of_lungs(
             yield Finding(
                 "volume-change",
                 f"the {name} lung holds {lung.fixed_ml:,.0f} ml in the fixed image and "
-                f"{lung.moving_ml:,.0f} ml in the moving one: more than breathing changes it. Look "
-                "at masks and voxel sizes.",
+                f"{lung.moving_ml:,.0f} ml in the moving one: more than respiration changes it. "
+                "Look at masks and voxel sizes.",
                 name,
             )
 
@@ -135,17 +135,17 @@ def doubt_of_view(
     """Yields a finding where a scan ends within the lungs, and the other one does not or less.
 
     Args:
-        cut: share of the lungs' surface at which the scan ends (`jaxreg.lungs.view.cut_share`),
-            of the fixed and of the moving image.
+        cut: fraction of the lungs' surface at which the scan ends
+            (`jaxreg.lungs.view.cut_fraction`), of the fixed and of the moving image.
         config: settings.
     """
-    for name, share, other in (("fixed", *cut), ("moving", *cut[::-1])):
-        if share > config.most_cut and share > 2 * other:
+    for name, fraction, other in (("fixed", *cut), ("moving", *cut[::-1])):
+        if fraction > config.most_cut and fraction > 2 * other:
             yield Finding(
                 "field-of-view",
-                f"the {name} scan ends within the lungs ({100 * share:.0f} % of their surface; of "
-                f"the other image {100 * other:.0f} %). Outside of it the field is only continued. "
-                "Look at valid.nii.gz.",
+                f"the {name} scan ends within the lungs ({100 * fraction:.0f} % of their surface; "
+                f"of the other image {100 * other:.0f} %). Outside of it the field is only "
+                "continued. Look at valid.nii.gz.",
             )
 
 

@@ -28,10 +28,10 @@ class Lung(NamedTuple):
         fixed_ml: its volume in the fixed image.
         moving_ml: in the moving one.
         agreement: correlation of both images where they can be compared, weighted by texture.
-        shown: share of the fixed lung that the moving image shows.
-        covered: share of the moving lung that the fixed image shows.
-        in_view: share of the fixed lung that ends within the moving scan; the rest has left it.
-        moving_in_view: share of the moving lung that ends within the fixed scan.
+        shown: fraction of the fixed lung that the moving image shows.
+        covered: fraction of the moving lung that the fixed image shows.
+        in_view: fraction of the fixed lung that ends within the moving scan; the rest has left it.
+        moving_in_view: fraction of the moving lung that ends within the fixed scan.
         quality: mean over the lung, 0 to 1.
     """
 
@@ -88,7 +88,7 @@ def estimate_quality(
         The quality, for each lung that the fixed image has.
     """
     correlation, texture, shown, log_volume = (np.asarray(m, np.float64) for m in measures)
-    share, quality = np.zeros(shown.shape), np.zeros(shown.shape)
+    fraction, quality = np.zeros(shown.shape), np.zeros(shown.shape)
     measured = {}
     for label, name in NAMES.items():
         in_lung = fixed_lungs == label
@@ -99,7 +99,7 @@ def estimate_quality(
         agreement = float((seen * correlation).sum() / max(seen.sum(), 1e-6))
         inputs = (shown * np.maximum(correlation, 0.0), shown * agreement, log_volume)
         found = _logistic(inputs, config.quality)
-        share += weight
+        fraction += weight
         quality += weight * found
         moving = np.count_nonzero(moving_lungs == label)
         met = float(determinant[(fixed_lungs > 0) & (warped_lungs == label)].sum())
@@ -114,8 +114,8 @@ def estimate_quality(
             quality=_share(weight, found),
         )
     probability, shown = (
-        _continued(image, share > 0).astype(np.float32)
-        for image in (quality / np.maximum(share, 1e-6), shown)
+        _continued(image, fraction > 0).astype(np.float32)
+        for image in (quality / np.maximum(fraction, 1e-6), shown)
     )
     return Quality(probability, shown, measured)
 

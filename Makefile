@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: interop venv demo test lint types tests docs results clean
+.PHONY: interop lowest newest wheel venv demo test lint types tests docs results clean
 
 venv: $(VENV)/installed
 
@@ -39,6 +39,31 @@ $(VENV)/docs: $(VENV)/installed
 results: venv
 	$(RUN) tools/render.py
 
+# The tests with the lowest versions that pyproject.toml allows, and with the newest that exist.
+lowest: .venv-lowest/installed
+	.venv-lowest/bin/python -m pytest -m "not slow" $(TESTS)
+
+.venv-lowest/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/python -m uv pip install --quiet --python .venv-lowest/bin/python \
+		--resolution lowest-direct --editable '.[test]'
+	touch $@
+
+newest:
+	$(PYTHON) -m venv --clear .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --upgrade --editable '.[test]'
+	.venv-newest/bin/python -m pytest -m "not slow" $(TESTS)
+
+# The wheel and the source archive; the wheel is installed and run where the checkout is not.
+wheel: venv
+	rm -rf dist
+	$(RUN) -m hatchling build
+	$(PYTHON) -m venv --clear .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet dist/jaxreg-*.whl
+	cd $(CURDIR)/dist && ../.venv-wheel/bin/jaxreg --version
+	cd $(CURDIR)/dist && ../.venv-wheel/bin/jaxreg demo --out ../demo
+
 # Other tools apply our fields. ANTsPy asks for an older NumPy, hence an environment of its own.
 interop: .venv-interop/installed
 	.venv-interop/bin/python -m pytest -n 0 tests/test_interop.py
@@ -49,4 +74,4 @@ interop: .venv-interop/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-interop demo demo_series site
+	rm -rf $(VENV) .venv-interop .venv-lowest .venv-newest .venv-wheel dist demo demo_series site

@@ -14,3 +14,5 @@ from .pipeline.registration import register_volumes as register_volumes
 from .pipeline.result import Registration as Registration
 from .pipeline.series import register_series as register_series
 from .pipeline.series_result import SeriesRegistration as SeriesRegistration
+
+__version__: str

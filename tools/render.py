@@ -1,4 +1,4 @@
-"""Makes the pages of results and settings, and the figures of the README: `make results`.
+"""Makes the pages of results, settings and commands, and figures of the README: `make results`.
 
 docs/results/NAME.json is a record of a benchmark, as `python benchmarks/... --json` writes it. The
 templates in tools/templates (Jinja2) turn the records into pages; a record that does not exist yet
@@ -11,6 +11,7 @@ and are made by the template of that name in tools/templates/figures.
 """
 
 import dataclasses
+import importlib
 import inspect
 import json
 import re
@@ -19,9 +20,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import jinja2
 
 from jaxreg.benchmark.table import markdown
+from jaxreg.cli.app import COMMANDS
 from jaxreg.config import Config, RegistrationConfig, VentilationConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,7 +80,7 @@ def renderer(stored: Mapping[str, Record]) -> Callable[[str], str]:
         keep_trailing_newline=True,
     )
     environment.globals.update(
-        **dict(table=table, made=made, best=best, groups=groups, zip=zip, columns=by_column),
+        **dict(table=table, made=made, best=best, groups=groups, helps=helps),
         records=stored,
         missing=missing(stored),
     )
@@ -114,11 +117,6 @@ def best(record: Record, pair: str, column: str) -> float:
     return min(row[column] for row in record["rows"] if row["pair"] == pair)
 
 
-def by_column(record: Record, column: str) -> list[Any]:
-    """Values of a column."""
-    return [row[column] for row in record["rows"]]
-
-
 def missing(stored: Mapping[str, Record]) -> list[tuple[str, str]]:
     """Name and command of the records that a release needs and that are not there, or by hand."""
     wanted = json.loads((TEMPLATES / "wanted.json").read_text(encoding="utf-8"))
@@ -129,7 +127,15 @@ def missing(stored: Mapping[str, Record]) -> list[tuple[str, str]]:
     ]
 
 
-# Settings
+# Reference
+
+
+def helps() -> Iterator[dict[str, str]]:
+    """Name and help of every command, in the order of `jaxreg --help`."""
+    for name in COMMANDS:
+        command = importlib.import_module(f"jaxreg.cli.{name}").command
+        context = click.Context(command, info_name=f"jaxreg {name}", terminal_width=WIDTH - 4)
+        yield {"name": name, "text": command.get_help(context)}
 
 
 def groups() -> Iterator[dict[str, Any]]:

@@ -1,9 +1,11 @@
 """Every command and every Python block of README and docs, on small data.
 
-The blocks of a page run in their order, in a folder that holds what `jaxreg demo` writes, but
-smaller, and on a lung grid of 32x32x32 voxels. Commands of PARSED are only parsed, because they
-take minutes: they train, evaluate, start processes or generate images of full size. Lines that
-are not of jaxreg must be of a known kind (`KINDS`), and what they name must exist.
+The commands of a page run in their order, in a folder that holds what `jaxreg demo` writes, but
+smaller, and on a lung grid of 32x32x32 voxels. A command that stands on several pages runs once.
+Commands of PARSED are only parsed, because they take minutes: they train, evaluate, start
+processes, register many images, or need images or a lung grid of full size. In Python blocks,
+`register_volumes` returns a registration that is there already, and `register_series` a small one.
+Lines that are not of jaxreg must be of a known kind (`KINDS`), and what they name must exist.
 """
 
 import functools
@@ -13,6 +15,7 @@ import re
 import shlex
 import shutil
 import tomllib
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -25,18 +28,16 @@ from jaxreg.cli.app import COMMANDS, main
 from jaxreg.config import LungGridConfig, RegistrationConfig
 from jaxreg.configs import config_path
 from jaxreg.configs.smoke import config as smoke
-from jaxreg.io.labelled import PointList
 from jaxreg.io.nifti import write_volume
-from jaxreg.io.point_lists import write_points
 from jaxreg.io.points import Landmarks, write_landmarks
 from jaxreg.network.cascade import init_level
 from jaxreg.network.weights import save_weights
 from jaxreg.phantom.pair import phantom_pair
-from jaxreg.phantom.series import phantom_series
 
-PARSED = ("cohort", "demo", "evaluate", "train")
+PARSED = ("cohort", "demo", "evaluate", "keypoints", "series", "train")
 SMALL = ["--set", "grid.shape=[32,32,32]"]
-REGISTER = ("register", "ventilation", "series", "keypoints")  # take SMALL
+REGISTER = ("register", "ventilation")  # take SMALL
+THERE = ("demo", "demo_series", "PATIENT", "runs", "docs")  # folders that the fixture makes
 NOT_RUN = "# not run by the tests"
 CONFIG = RegistrationConfig(grid=LungGridConfig((32, 32, 32)))
 
@@ -60,7 +61,7 @@ def data(tmp_path_factory, params):
     demo, phases, patient = (folder / name for name in ("demo", "demo_series", "PATIENT"))
     for new in (demo, phases, patient, folder / "runs" / "smoke", folder / "docs" / "cascade"):
         new.mkdir(parents=True)
-    pair = phantom_pair(3, shape=(80, 64, 72))
+    pair = phantom_pair(3, shape=(60, 48, 52))
     for image in ("fixed", "moving"):
         write_volume(demo / f"{image}.nii.gz", getattr(pair, image))
         write_volume(demo / f"{image}_lobes.nii.gz", getattr(pair, f"{image}_labels"))
@@ -72,13 +73,8 @@ def data(tmp_path_factory, params):
     for numbers, image, into in ((3, "fixed", "inspiration"), (5, "moving", "expiration")):
         write_dicom(patient / into, getattr(pair, image), numbers)
         write_dicom(patient / "study", getattr(pair, image), numbers)
-    series = phantom_series(3, phases=6, shape=(80, 64, 72))
-    for number, phase in enumerate(series.phases):
-        write_volume(phases / f"phase_{number:02d}.nii.gz", phase)
-    first = series.trajectories[0]
-    labels = tuple(str(number) for number in range(len(first)))
-    listed = PointList(first, labels, labels, "RAS", source=("phantom", None))
-    write_points(phases / "landmarks.csv", listed, first)
+    for number, image in ((0, "fixed"), (5, "moving")):
+        shutil.copy(demo / f"{image}.nii.gz", phases / f"phase_{number:02d}.nii.gz")
     save_weights(folder / "runs" / "smoke" / "weights.npz", params, smoke.network)
     shutil.copy(ROOT / "docs" / "cascade" / "weights.npz", folder / "docs" / "cascade")
     return folder
@@ -94,12 +90,17 @@ def write_dicom(folder, volume, number):
     write_series(folder, positions, stored=stored, **uid)
 
 
+@pytest.fixture(scope="module")
+def done():
+    """Commands that have run."""
+    return set()
+
+
 @pytest.fixture
-def folder(data, tmp_path, monkeypatch):
-    """The working folder of a page: a copy of the data."""
-    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def folder(data, monkeypatch):
+    """The working folder of the commands."""
+    monkeypatch.chdir(data)
+    return data
 
 
 def words(command):
@@ -124,21 +125,31 @@ WITH_PYTHON = [page for page in PAGES if any(block.language == "python" for bloc
 
 
 @pytest.mark.parametrize("page", DOCUMENTED, ids=name)
-def test_commands_run(page, folder, capsys):
+def test_commands_run(page, folder, done, capsys):
+    written = []
     for command in of_jaxreg(page):
         parse(command)
         kind, *more = words(command)
         if kind in PARSED:
             continue
-        status = main(arguments=[kind, *more, *(SMALL if kind in REGISTER else [])])
-        assert status == 0, f"{command}: {capsys.readouterr().err}"
+        files = [word for word in more if Path(word).exists()]
+        other = [file for file in files if not file.startswith((*THERE, *written))]
+        out = more[more.index("--out") + 1] if "--out" in more else None
+        assert not set(other) - {out}, f"{command}: made on another page"
+        if out:
+            written.append(out)
+        if command not in done:
+            status = main(arguments=[kind, *more, *(SMALL if kind in REGISTER else [])])
+            assert status == 0, f"{command}: {capsys.readouterr().err}"
+        done.add(command)
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name)
 def test_python_blocks_run(page, folder, params, monkeypatch):
-    for function in ("register_volumes", "register_series"):
-        smaller = functools.partial(getattr(jaxreg, function), config=CONFIG)
-        monkeypatch.setattr(jaxreg, function, smaller)
+    known = functools.partial(jaxreg.Registration.load, "demo")
+    monkeypatch.setattr(jaxreg, "register_volumes", known)
+    smaller = functools.partial(jaxreg.register_series, config=CONFIG)
+    monkeypatch.setattr(jaxreg, "register_series", smaller)
     networks = functools.partial(jaxreg.register, params=params, config=smoke.network)
     monkeypatch.setattr(jaxreg, "register", networks)
     namespace = {}

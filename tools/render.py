@@ -23,9 +23,10 @@ from typing import Any
 import click
 import jinja2
 
+from jaxreg import config
 from jaxreg.benchmark.table import markdown
 from jaxreg.cli.app import COMMANDS
-from jaxreg.config import Config, RegistrationConfig, VentilationConfig
+from jaxreg.config import Config, RegistrationConfig, SearchConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = ROOT / "tools" / "templates"
@@ -140,13 +141,22 @@ def helps() -> Iterator[dict[str, str]]:
 
 def groups() -> Iterator[dict[str, Any]]:
     """Every group of settings: prefix of its keys, what it is, its settings."""
+    parts = {kind: _parts(kind()) for kind in (RegistrationConfig, Config)}
     yield _group("", RegistrationConfig, own=True)
-    for field in dataclasses.fields(RegistrationConfig):
-        if dataclasses.is_dataclass(value := getattr(RegistrationConfig(), field.name)):
-            yield _group(f"{field.name}.", type(value))
-    yield _group("", VentilationConfig)
-    for field in dataclasses.fields(Config):
-        yield _group(f"{field.name}.", type(getattr(Config(), field.name)))
+    for name, kind in parts[RegistrationConfig].items():
+        yield _group(f"{name}.", kind)
+    inner = {SearchConfig, *parts, *(kind for part in parts.values() for kind in part.values())}
+    for kind in vars(config).values():  # of commands, such as VentilationConfig
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind not in inner:
+            yield _group("", kind)
+    for name, kind in parts[Config].items():
+        yield _group(f"{name}.", kind)
+
+
+def _parts(settings: Any) -> dict[str, type]:
+    """The groups within settings, by name."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return {name: type(value) for name, value in values.items() if dataclasses.is_dataclass(value)}
 
 
 def _group(prefix: str, kind: type, *, own: bool = False) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 import sys
 import unicodedata
 from html import unescape
+from importlib import metadata
 
 import pytest
 from documentation import PAGES, ROOT, name, prose, read
@@ -88,6 +89,8 @@ def test_no_private_words(page):
 
 
 def test_made_pages_are_those_of_the_records(render):
+    if f"click=={metadata.version('click')}\n" not in read(ROOT / "constraints.txt"):
+        pytest.skip("the help of commands looks different with another version of click")
     stale = [name(page) for page, text in render.pages().items() if read(page) != text]
     assert not stale, "run make results"
 

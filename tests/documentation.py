@@ -1,6 +1,7 @@
 """What the tests of README and docs share: the pages, and the code blocks in them."""
 
 import re
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ PAGES = (
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 )
-_FENCE = re.compile(r"^(```+)(\w*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^( *)(```+)(\w*)\n(.*?)^\1\2$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
@@ -35,7 +36,8 @@ def name(page):
 
 def blocks(page):
     """The fenced blocks of a page."""
-    return [Block(found[2], found[3]) for found in _FENCE.finditer(read(page))]
+    found = _FENCE.finditer(read(page))
+    return [Block(fence[3], textwrap.dedent(fence[4])) for fence in found]
 
 
 def prose(page):

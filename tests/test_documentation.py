@@ -129,3 +129,12 @@ def test_settings_have_a_description_each(render):
     assert rows["`grid.shape`"]["default"] == "`[192, 160, 192]`"
     assert "curvature" in rows["`optimiser.smoothness`"]["what it is"]
     assert all(row["what it is"] for row in rows.values())
+
+
+def test_every_code_of_a_warning_is_explained():
+    text = "\n".join(read(path) for path in sorted((ROOT / "jaxreg").rglob("*.py")))
+    found = re.findall(r"Finding\(\s*\"([a-z]+(?:-[a-z]+)+)\"", text)
+    found += re.findall(r"\bnote\(\s*\w+,\s*\"([a-z]+(?:-[a-z]+)+)\"", text)
+    assert {"images-disagree", "nan-as-air", "same-state"} <= set(found)
+    explained = read(ROOT / "docs" / "howto" / "warnings.md")
+    assert [code for code in found if f"`{code}`" not in explained] == []

@@ -73,6 +73,7 @@ def data(tmp_path_factory, params):
     for numbers, image, into in ((3, "fixed", "inspiration"), (5, "moving", "expiration")):
         write_dicom(patient / into, getattr(pair, image), numbers)
         write_dicom(patient / "study", getattr(pair, image), numbers)
+    write_volume(patient / "expiration_labels.nii.gz", pair.moving_labels)
     for number, image in ((0, "fixed"), (5, "moving")):
         shutil.copy(demo / f"{image}.nii.gz", phases / f"phase_{number:02d}.nii.gz")
     save_weights(folder / "runs" / "smoke" / "weights.npz", params, smoke.network)
@@ -124,6 +125,7 @@ DOCUMENTED = [page for page in PAGES if of_jaxreg(page)]
 WITH_PYTHON = [page for page in PAGES if any(block.language == "python" for block in blocks(page))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", DOCUMENTED, ids=name)
 def test_commands_run(page, folder, done, capsys):
     written = []
@@ -144,6 +146,7 @@ def test_commands_run(page, folder, done, capsys):
         done.add(command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name)
 def test_python_blocks_run(page, folder, params, monkeypatch):
     known = functools.partial(jaxreg.Registration.load, "demo")

@@ -6,6 +6,7 @@
 - Two or more arguments stand under "Args:", and what is raised under "Raises:", also where a
   private function of the module raises it. Exceptions: click commands, whose docstring is their
   help, and a function whose first line says what it raises.
+- Arguments and results have types.
 - Optional arguments are keyword-only, and `key` comes first.
 - In a package, a function and a module never share a public name.
 """
@@ -103,6 +104,24 @@ def test_arguments_are_described():
         unknown = documented_arguments(docstring) - set(arguments)
         wrong += [f"{label}: Args lacks {name}" for name in sorted(missing)]
         wrong += [f"{label}: Args has {name}, no argument" for name in sorted(unknown)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_public_functions_are_annotated():
+    """Outside of the phantom, whose arithmetic takes numbers and arrays alike."""
+    wrong = []
+    for label, function, _ in public_functions():
+        if is_command(function) or label.startswith("jaxreg/phantom/"):
+            continue
+        given = function.args
+        arguments = (*given.posonlyargs, *given.args, given.vararg, *given.kwonlyargs)
+        wrong += [
+            f"{label}: no type of {argument.arg}"
+            for argument in arguments
+            if argument and argument.arg not in ("self", "cls") and argument.annotation is None
+        ]
+        if function.returns is None:
+            wrong.append(f"{label}: no type of the result")
     assert not wrong, "\n".join(wrong)
 
 

@@ -121,7 +121,13 @@ def match(
 
 @functools.partial(jax.jit, static_argnames=("radius", "patch"))
 def displacement_costs(
-    fixed: Channels, moving: Channels, centre: Indices, start: Indices, *, radius, patch
+    fixed: Channels,
+    moving: Channels,
+    centre: Indices,
+    start: Indices,
+    *,
+    radius: tuple[int, int, int],
+    patch: int,
 ) -> Costs:
     """C(x, d) for each point and each displacement of a box of voxels.
 
@@ -202,7 +208,13 @@ def _lower_envelope(costs, bend):
 
 @functools.partial(jax.jit, static_argnames="stiffness")
 def choose(
-    costs: Costs, offset: Points, step_mm: Float[AnyArray, "3"], v: Points, web: Graph, *, stiffness
+    costs: Costs,
+    offset: Points,
+    step_mm: Float[AnyArray, "3"],
+    v: Points,
+    web: Graph,
+    *,
+    stiffness: tuple[float, ...],
 ) -> tuple[Points, Points]:
     """Displacement of each point, in turns with the fit to those around it.
 

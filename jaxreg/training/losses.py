@@ -83,7 +83,9 @@ def automatic_edge(fixed: Image, mask: Mask, *, spacing_mm: Spacing, ratio: Numb
     return jnp.maximum(ratio * masked_mean(jnp.sqrt(squared), mask), SMALLEST_EDGE)
 
 
-def ngf(warped: Image, fixed: Image, mask: Mask, *, spacing_mm: Spacing, edge: Scalar | Number):
+def ngf(
+    warped: Image, fixed: Image, mask: Mask, *, spacing_mm: Spacing, edge: Scalar | Number
+) -> Scalar:
     """Normalised gradient field distance, 0 (edges aligned) to 1.
 
     Mean over the mask of 1 - <gW, gF>_e^2 / (|gW|_e^2 |gF|_e^2) with <a, b>_e = a.b + e^2 and

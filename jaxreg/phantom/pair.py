@@ -13,6 +13,7 @@ import scipy.ndimage
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.phantom import anatomy
 from jaxreg.phantom.motion import draw_motion
+from jaxreg.phantom.nodules import Body, Drawn, Nodule, draw_nodules
 from jaxreg.phantom.scan import Scan, Subject, displacement_mm, draw_subject, render
 
 _LANDMARKS_PER_LOBE = 80
@@ -33,6 +34,7 @@ class PhantomPair:
             follow too. Ribs, spine and body wall do not: the lungs slide along them.
         wall_displacement: true field of ribs, spine, muscles and skin on the fixed grid. Along the
             normal of the chest wall it agrees with `displacement`.
+        nodules: if asked for.
     """
 
     fixed: Volume
@@ -43,6 +45,7 @@ class PhantomPair:
     moving_landmarks: np.ndarray
     displacement: DisplacementField
     wall_displacement: DisplacementField
+    nodules: tuple[Nodule, ...] = ()
 
 
 def phantom_pair(
@@ -53,6 +56,7 @@ def phantom_pair(
     motion: str | int | float = "4dct",
     fixed_phase: str = "inhale",
     moving_shift_mm: Sequence[float] = (0.0, 0.0, 0.0),
+    nodules: int = 0,
 ) -> PhantomPair:
     """Returns two scans of a generated subject and the ground truth between them.
 
@@ -65,6 +69,8 @@ def phantom_pair(
         fixed_phase: "inhale" or "exhale"; the moving image shows the other state.
         moving_shift_mm: how much further to the right, front and head the patient and the grid
             lie in the moving scan.
+        nodules: how many there are, which grow, shrink, vanish or are new from the moving scan to
+            the fixed one.
 
     Returns:
         Both images with lobes and landmarks, and the displacement between them.
@@ -82,17 +88,56 @@ def phantom_pair(
     axes = grid_axes(rng, subject.thorax, shape, spacing_mm)
     origin = rng.uniform(-90.0, 90.0, size=3)  # of the anatomical coordinates in the world
     noise_hu = rng.uniform(6.0, 20.0)
+    drawn = draw_nodules(
+        np.random.default_rng([seed, 3]),
+        subject.thorax,
+        subject.vessels,
+        subject.lung_points,
+        nodules,
+    )
+    bodies = _bodies(drawn, respiration, fixed_phase)
     doses = {"inhale": 1.0, "exhale": 0.25}  # a quarter of the dose doubles the noise
     images, labels = {}, {}
     for phase, dose in doses.items():
         blur_mm = rng.uniform(0.5, 0.9) + 0.25 * float(np.mean([a[1] - a[0] for a in axes]))
         scan = Scan(axes, blur_mm, noise_hu / np.sqrt(dose))
         images[phase], labels[phase] = render(
-            subject, respiration if phase == "exhale" else None, scan, rng
+            subject,
+            respiration if phase == "exhale" else None,
+            scan,
+            rng,
+            nodules=bodies[phase],
         )
-    return _assemble(
+    pair = _assemble(
         origin, subject, respiration, axes, images, labels, fixed_phase, moving_shift_mm
     )
+    return dataclasses.replace(pair, nodules=_in_world(drawn, bodies, pair, axes, fixed_phase))
+
+
+def _bodies(drawn: Sequence[Drawn], respiration, fixed_phase: str) -> dict[str, list[Body]]:
+    """The nodules in each phase, anatomical mm."""
+    found = {}
+    for phase in ("inhale", "exhale"):
+        scan = 0 if phase == fixed_phase else 1
+        centres = [nodule.centre for nodule in drawn]
+        if phase == "exhale":
+            centres = [respiration.content(centre[None])[0] for centre in centres]
+        found[phase] = [nodule.body(scan, c) for nodule, c in zip(drawn, centres, strict=True)]
+    return found
+
+
+def _in_world(drawn, bodies, pair: PhantomPair, axes, fixed_phase: str) -> tuple[Nodule, ...]:
+    """The nodules in world coordinates of both scans."""
+    moving_phase = "exhale" if fixed_phase == "inhale" else "inhale"
+    first = [axis[0] for axis in axes]
+    found = []
+    for nodule, fixed, moving in zip(drawn, bodies[fixed_phase], bodies[moving_phase], strict=True):
+        fixed_mm, moving_mm = (
+            body.centre - first + volume.affine[:3, 3]
+            for body, volume in ((fixed, pair.fixed), (moving, pair.moving))
+        )
+        found.append(Nodule(nodule.kind, fixed_mm, moving_mm, fixed.ml, moving.ml, nodule.hu))
+    return tuple(found)
 
 
 def phantom_states(seed: int, *, shape: Sequence[int]) -> tuple[tuple[Volume, Volume], ...]:

@@ -4,6 +4,7 @@ Everything is in anatomical coordinates (`jaxreg.phantom.motion`), mm.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.ndimage
@@ -12,6 +13,7 @@ from scipy.interpolate import CubicSpline
 from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.phantom import anatomy, tissue, trees
 from jaxreg.phantom.motion import Motion
+from jaxreg.phantom.nodules import Body, paint_nodules
 
 _LATTICE_MM = 6.0  # the maps are smooth: cubic splines through these nodes err by micrometres
 
@@ -62,7 +64,12 @@ class Scan:
 
 
 def render(
-    subject: Subject, motion: Motion | None, scan: Scan, rng: np.random.Generator
+    subject: Subject,
+    motion: Motion | None,
+    scan: Scan,
+    rng: np.random.Generator,
+    *,
+    nodules: Sequence[Body] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the image and the lobes of one respiratory state.
 
@@ -104,6 +111,7 @@ def render(
     reach = np.zeros_like(hu)
     reach[within] = tissue.cover(inner.lung - 3.0, width)
     _paint_trees(hu, subject, motion, axes, reach)
+    paint_nodules(hu, nodules, axes)
     lobes = np.zeros(hu.shape, np.int8)
     lobes[within] = np.where(inner.lung < 0.0, inner.lobes, 0)
     return _expose(hu, scan, rng), lobes

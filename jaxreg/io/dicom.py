@@ -55,7 +55,7 @@ def read_values(path: str | os.PathLike, *, series: str | None = None) -> tuple[
         ImportError: pydicom is not installed, or no decoder for compressed pixels.
         ValueError: no series, or several, that are volumes; slices that are missing or damaged.
     """
-    return values_of(_stack(path, series), path)
+    return values_of(slices_of_series(path, series), path)
 
 
 def values_of(stack: Sequence[Slice], path: str | os.PathLike) -> tuple[np.ndarray, Grid]:
@@ -94,11 +94,23 @@ def read_grid(path: str | os.PathLike, *, series: str | None = None) -> Grid:
         ImportError: pydicom is not installed.
         ValueError: no series, or several, that are volumes; slices that are missing or damaged.
     """
-    return grid_of(_stack(path, series), path)
+    return grid_of(slices_of_series(path, series), path)
 
 
-def _stack(path: str | os.PathLike, series: str | None) -> list[Slice]:
-    """The slices of the one series wanted, in order, one at each position."""
+def slices_of_series(path: str | os.PathLike, series: str | None) -> list[Slice]:
+    """The slices of the one series wanted, in order, one at each position.
+
+    Args:
+        path: a folder, or a file of the series wanted.
+        series: as in `read_values`.
+
+    Returns:
+        The slices.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: no series, or several, that are volumes.
+    """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected DICOM, got no such file. Check the name.")

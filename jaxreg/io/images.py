@@ -1,5 +1,6 @@
 """Images of any format: NIfTI, MetaImage and NRRD by the ending of their name, and DICOM."""
 
+import datetime
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.volume import DisplacementField, Volume, resample
-from jaxreg.io import dicom, itk, nifti
+from jaxreg.io import dicom, dicom_series, itk, nifti
 from jaxreg.io.notes import note
 from jaxreg.io.values import as_image, as_labels
 
@@ -73,6 +74,11 @@ def read_grid(path: str | os.PathLike) -> Grid:
         ValueError: the header is damaged, in no known format, or not that of a 3-D image.
     """
     return _reader(path).read_grid(path)
+
+
+def read_date(path: str | os.PathLike, *, series: str | None = None) -> datetime.date | None:
+    """Returns the date of the study of a DICOM series; None without one, and of other formats."""
+    return dicom_series.read_date(path, series=series) if _reader(path) is dicom else None
 
 
 def read_displacement(path: str | os.PathLike) -> DisplacementField:

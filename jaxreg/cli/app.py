@@ -17,8 +17,8 @@ from jaxreg.cli import session
 from jaxreg.cli.memory import share_arenas
 
 COMMANDS = (  # in the order of --help
-    *("register", "warp", "points", "invert", "compose", "jacobian", "check", "series"),
-    *("cohort", "ventilation", "keypoints", "demo", "train", "evaluate"),
+    *("register", "warp", "points", "invert", "compose", "jacobian", "check", "export"),
+    *("series", "cohort", "ventilation", "follow", "keypoints", "demo", "train", "evaluate"),
 )
 
 

@@ -1,0 +1,150 @@
+"""`jaxreg follow`: lesions of today found in an earlier scan, and how they changed."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jaxreg.cli import options, session
+from jaxreg.cli.compilation import keep_compiled_programs
+from jaxreg.cli.files import prepare_folder, read_pair
+from jaxreg.cli.progress import stages
+
+if TYPE_CHECKING:
+    from jaxreg.pipeline.follow_result import FollowUp
+
+_MOST_DAYS = 40_000
+
+
+@click.command("follow")
+@options.pair
+@click.option(
+    "--lesions",
+    type=options.FILE,
+    required=True,
+    help="Lesions of FIXED: a label map, or points (.csv, .fcsv, .mrk.json).",
+)
+@click.option("--out", type=options.FILE, required=True, help="Folder for the results.")
+@click.option(
+    "--moving-lesions",
+    type=options.FILE,
+    help="Lesions of MOVING, the same way; those without a partner are told.",
+)
+@click.option(
+    "--days",
+    type=float,
+    help="Days from MOVING to FIXED, for doubling times; by the study dates if both are DICOM.",
+)
+@click.option("--field", type=options.FILE, help="Field of any tool, instead of registering.")
+@options.settings
+@options.as_json
+@options.quiet
+def command(
+    fixed: Path,
+    moving: Path,
+    fixed_mask: Path | None,
+    moving_mask: Path | None,
+    series: str | None,
+    lesions: Path,
+    out: Path,
+    moving_lesions: Path | None,
+    days: float | None,
+    field: Path | None,
+    as_json: bool,
+    quiet: bool | None,
+    **registering: Any,
+) -> int:
+    """Find lesions of today's scan in an earlier one, and measure both.
+
+    FIXED is today's CT, in which the lesions are marked, MOVING the earlier one. Registers them
+    with the lesions cut out, delineates each lesion in both by one method, and writes volumes,
+    doubling times and the volume change of the lung around (CSV, JSON), label maps, and a picture
+    with three cuts a lesion.
+
+    \b
+    Example:
+      jaxreg follow today.nii.gz earlier.nii.gz --lesions today.fcsv --days 92 --out OUT
+    \f
+    Returns:
+        Exit status.
+    """
+    from jaxreg.io.images import read_displacement
+    from jaxreg.io.lesions import read_lesions
+    from jaxreg.pipeline.follow import follow
+    from jaxreg.trust.findings import Finding
+
+    if days is not None and not 0 < abs(days) <= _MOST_DAYS:
+        raise ValueError(f"--days: expected 1 to {_MOST_DAYS}, got {days:g}. Correct it.")
+    names = ("method", "weights", "inverse_consistency", "config", "assignments")
+    settings = options.registration_config(*(registering[name] for name in names))
+    prepare_folder(out)
+    keep_compiled_programs()
+    with stages(quiet=quiet) as stage:
+        stage("reading")
+        with session.collected() as noted:
+            pair = read_pair(fixed, moving, fixed_mask, moving_mask, series)
+            marked = read_lesions(lesions, pair.fixed.grid)
+            others = read_lesions(moving_lesions, pair.moving.grid) if moving_lesions else None
+            given = read_displacement(field) if field else None
+        found, registration = follow(
+            pair.fixed,
+            pair.moving,
+            marked,
+            moving_lesions=others,
+            fixed_mask=pair.fixed_mask,
+            moving_mask=pair.moving_mask,
+            field=given,
+            days=_days(fixed, moving, series) if days is None else days,
+            config=settings,
+            notes=[Finding(note.code, note.text) for note in noted],
+            progress=stage,
+        )
+        stage("writing")
+        if field is None:
+            registration.save(out)
+        found.save(out)
+    for warning in found.summary["warnings"][len(noted) :]:  # those of files were shown at once
+        click.echo(f"warning: {warning['text']}", err=True)
+    if as_json:
+        click.echo(json.dumps(found.document(), indent=2))
+        return 0
+    click.echo(_table(found))
+    click.echo(f"written to {out}: look at follow.png")
+    return 0
+
+
+def _days(fixed: Path, moving: Path, series: str | None) -> float | None:
+    """Days from the moving to the fixed study; None where they are not both DICOM with dates."""
+    from jaxreg.io.images import read_date
+
+    first, comma, second = (series or "").partition(",")
+    dates = [
+        read_date(path, series=number.strip() or None)
+        for path, number in ((fixed, first), (moving, second if comma else first))
+    ]
+    if dates[0] is None or dates[1] is None or dates[0] == dates[1]:
+        return None
+    return float((dates[0] - dates[1]).days)
+
+
+def _table(found: "FollowUp") -> str:
+    """The most important columns, as text."""
+    head = ("status", "change", "fixed, ml", "moving, ml", "doubling, days", "apart, mm")
+    lines = [found.line(), f"{'lesion':16}" + "".join(f"{word:>15}" for word in head) + "  remark"]
+    for row in found.rows():
+        values = (
+            row["status"],
+            row["change"] or "",
+            _number(row["fixed_ml"], ".3g"),
+            _number(row["moving_ml"], ".3g"),
+            _number(row["doubling_days"], ".0f"),
+            _number(row["apart_mm"], ".1f"),
+        )
+        text = f"{row['lesion'][:16]:16}" + "".join(f"{value:>15}" for value in values)
+        lines.append(f"{text}  {row['remark']}".rstrip())
+    return "\n".join(lines)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

@@ -1,0 +1,201 @@
+"""Lesions followed from scan to scan: statuses, volumes and doubling times, files, the command."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from jaxreg.cli.app import main
+from jaxreg.geometry.volume import Volume
+from jaxreg.io.images import read_labels
+from jaxreg.io.nifti import write_displacement, write_volume
+from jaxreg.metrics.lesions import Outline
+from jaxreg.phantom.pair import phantom_pair
+from jaxreg.pipeline.follow_match import Scan, look_for
+from jaxreg.pipeline.follow_result import FOLLOW_SET, measures_of
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+DAYS = 80.0
+SMALL = ("--set", "grid.shape=[64, 56, 64]", "--quiet")
+
+
+def run(*arguments):
+    return main(arguments=[str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def pair():
+    options = {"motion": 6.0, "moving_shift_mm": (4.0, -7.0, 9.0)}
+    return phantom_pair(31, shape=(128, 104, 116), nodules=5, **options)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, pair):
+    path = tmp_path_factory.mktemp("follow")
+    for scan in ("fixed", "moving"):
+        write_volume(path / f"{scan}.nii.gz", getattr(pair, scan))
+        write_volume(path / f"{scan}_lobes.nii.gz", getattr(pair, f"{scan}_labels"))
+        shown = [n for n in pair.nodules if getattr(n, f"{scan}_ml")]
+        places = [getattr(n, f"{scan}_mm") * (-1, -1, 1) + (1.0, -1.0, 0.5) for n in shown]
+        names = [n.kind for n in shown]
+        if scan == "fixed":
+            names, places = [*names, "nothing"], [*places, empty_place(pair) * (-1, -1, 1)]
+        lines = [f"{name},{x},{y},{z}" for name, (x, y, z) in zip(names, places, strict=True)]
+        text = "# space: LPS\nlabel,x,y,z\n" + "\n".join(lines) + "\n"
+        (path / f"{scan}.csv").write_text(text, encoding="utf-8")
+    write_displacement(path / "field.nii.gz", pair.displacement)
+    return path
+
+
+def empty_place(pair):
+    """The voxel of the fixed lungs that is farthest from what is dense."""
+    aerated = (pair.fixed_labels.data > 0) & (pair.fixed.data < -600)
+    depth = ndimage.distance_transform_edt(aerated, sampling=pair.fixed.spacing_mm)
+    return pair.fixed.world_from_voxel(np.array(np.unravel_index(depth.argmax(), depth.shape)))
+
+
+@pytest.fixture(scope="module")
+def words(folder):
+    images = (folder / "fixed.nii.gz", folder / "moving.nii.gz")
+    masks = [w for n in ("fixed", "moving") for w in (f"--{n}-mask", folder / f"{n}_lobes.nii.gz")]
+    given = ("--lesions", folder / "fixed.csv", "--field", folder / "field.nii.gz")
+    return (*images, *masks, *given, *SMALL)
+
+
+@pytest.fixture(scope="module")
+def out(folder, words):
+    more = ("--moving-lesions", folder / "moving.csv", "--days", DAYS)
+    assert run("follow", *words, *more, "--out", folder / "out") == 0
+    return folder / "out"
+
+
+def rows_of(folder):
+    document = json.loads((folder / "follow.json").read_text(encoding="utf-8"))
+    return {row["lesion"]: row for row in document["lesions"]}
+
+
+def test_statuses_and_places_are_true(pair, out):
+    assert {path.name for path in out.iterdir()} == set(FOLLOW_SET)
+    rows = rows_of(out)
+    assert len(rows) == len(pair.nodules) + 1
+    for nodule in pair.nodules:
+        row = rows[nodule.kind]
+        single = nodule.kind in ("new", "vanished")
+        assert row["status"] == (nodule.kind if single else "matched") and not row["remark"]
+        marked_in = {"new": "fixed", "vanished": "moving"}.get(nodule.kind, "both")
+        assert row["marked_in"] == marked_in
+        for scan in ("fixed", "moving"):
+            place = [row[f"{scan}_{axis}"] for axis in "xyz"]
+            assert np.linalg.norm(place - getattr(nodule, f"{scan}_mm")) < 1.5
+
+
+def test_volumes_and_doubling_times_are_true(pair, out):
+    rows = rows_of(out)
+    for nodule in pair.nodules:
+        row = rows[nodule.kind]
+        for scan in ("fixed", "moving"):
+            true = getattr(nodule, f"{scan}_ml")
+            assert row[f"{scan}_ml"] == (pytest.approx(true, rel=0.3) if true else None)
+        if row["status"] == "matched":
+            ratio = nodule.fixed_ml / nodule.moving_ml
+            assert row["volume_ratio"] == pytest.approx(ratio, rel=0.2)
+            assert row["change"] == nodule.kind
+        if nodule.kind in ("grown", "shrunk"):
+            expected = DAYS * np.log(2) / np.log(row["volume_ratio"])
+            assert row["doubling_days"] == pytest.approx(expected)
+            assert (row["doubling_days"] > 0) == (nodule.kind == "grown")
+        else:
+            assert row["doubling_days"] is None
+
+
+def test_the_volume_change_of_the_lung_around_is_that_of_the_field(pair, out):
+    field = pair.displacement
+    for nodule in pair.nodules:
+        h = 8.0
+        ends = [field.transform_points(nodule.fixed_mm + sign * h * np.eye(3)) for sign in (1, -1)]
+        true = np.linalg.det((ends[0] - ends[1]) / (2 * h))
+        assert rows_of(out)[nodule.kind]["jacobian"] == pytest.approx(true, abs=0.04)
+
+
+def test_label_maps_have_the_numbers_of_the_rows(pair, out):
+    rows = list(rows_of(out).values())
+    with open(out / "follow.csv", encoding="utf-8", newline="") as file:
+        assert file.readline() == "# space: RAS\n"
+        table = list(csv.DictReader(file))
+    assert [row["lesion"] for row in table] == [row["lesion"] for row in rows]
+    for scan in ("fixed", "moving"):
+        labels = read_labels(out / f"lesions_{scan}.nii.gz")
+        voxel_ml = np.prod(labels.spacing_mm) / 1e3
+        for number, row in enumerate(rows, start=1):
+            ml = np.count_nonzero(labels.data == number) * voxel_ml
+            assert ml == pytest.approx(row[f"{scan}_ml"] or 0.0, rel=0.5)
+
+
+def test_labels_no_partners_and_a_fixed_image_that_is_the_earlier_one(
+    folder, words, pair, tmp_path, capsys
+):
+    world = pair.fixed.world_from_voxel(np.moveaxis(np.indices(pair.fixed.shape), 0, -1))
+    labels = np.zeros(pair.fixed.shape, np.uint8)
+    for number, nodule in enumerate(pair.nodules, start=1):
+        radius = np.cbrt(nodule.fixed_ml * 1e3 * 3 / 4 / np.pi)
+        labels[np.linalg.norm(world - nodule.fixed_mm, axis=-1) < radius] = number
+    write_volume(tmp_path / "labels.nii.gz", Volume(labels, pair.fixed.affine))
+    more = ("--lesions", tmp_path / "labels.nii.gz", "--days", -DAYS, "--json")
+    assert run("follow", *words, *more, "--out", tmp_path / "o") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["days"] == -DAYS
+    for row in printed["lesions"]:
+        kind = pair.nodules[int(row["lesion"]) - 1].kind
+        swapped = {"new": "vanished", "grown": "shrunk", "shrunk": "grown"}
+        assert swapped.get(kind, kind) == (row["change"] or row["status"])
+        assert row["marked_ml"] > 0 and row["marked_in"] == "fixed"
+    doubling = {row["change"]: row["doubling_days"] for row in printed["lesions"]}
+    assert doubling["grown"] > 0 > doubling["shrunk"]
+
+
+def test_a_mark_without_a_lesion_is_told(out):
+    row = rows_of(out)["nothing"]
+    assert row["status"] == "uncertain" and row["fixed_ml"] is None
+    assert row["remark"] == "nothing denser than lung was found at the mark"
+
+
+def test_what_cannot_be_seen_is_uncertain_and_not_new():
+    scan = Scan("moving", *(Volume(np.full((30, 30, 30), v), np.eye(4)) for v in (-850, 1)))
+    lost = look_for(scan, outline(1.0), np.array([15.0, 15.0, 31.0]), 0.9)
+    assert lost.doubt == "the moving scan ends before this place" and lost.outline is None
+    poor = look_for(scan, outline(1.0), np.full(3, 15.0), 0.1)
+    assert poor.doubt == "the registration is poor here (quality 0.10)"
+    assert look_for(scan, outline(1.0), np.full(3, 15.0), 0.9).doubt == ""
+
+
+def outline(ml, hu=20.0, radius_mm=6.0):
+    mask = Volume(np.ones((2, 2, 2), np.uint8), np.eye(4))
+    named = {"lung_hu": -860.0, "blurred_mm": 4.0, "elongation": 1.0, "compact": True}
+    return Outline(np.zeros(3), ml, hu, radius_mm=radius_mm, mask=mask, **named)
+
+
+def test_a_small_state_takes_the_density_of_the_larger_one():
+    small, large = outline(0.2, hu=-420.0, radius_mm=3.0), outline(1.0)
+    found = measures_of((large, small), 100.0)
+    assert found["moving_ml"] == pytest.approx(0.2 * 440 / 880) and found["fixed_ml"] == 1.0
+    assert found["doubling_days"] == pytest.approx(100 * np.log(2) / np.log(10))
+    found = measures_of((outline(1.0), outline(0.2, hu=-420.0, radius_mm=5.0)), 100.0)
+    assert found["moving_ml"] == 0.2  # not blurred: it is less dense
+
+
+def test_a_change_within_the_tolerance_has_no_doubling_time():
+    found = measures_of((outline(1.2), outline(1.0)), 100.0)
+    assert found["change"] == "stable" and found["doubling_days"] is None
+    assert measures_of((outline(1.3), outline(1.0)), None)["change"] == "grown"
+    assert measures_of((outline(1.3), outline(1.0)), -9.0)["change"] == "shrunk"
+    assert measures_of((outline(1.3), None), 9.0) == {}
+
+
+def test_wrong_calls_end_with_one_line(words, folder, tmp_path, capsys):
+    assert run("follow", *words, "--days", "0", "--out", tmp_path) == 1
+    assert "--days: expected 1 to 40000, got 0. Correct it." in capsys.readouterr().err
+    missing = ("--lesions", tmp_path / "none.csv")
+    assert run("follow", *words, *missing, "--out", tmp_path) == 1
+    assert "none.csv: expected a file of points, got none" in capsys.readouterr().err

@@ -130,7 +130,7 @@ def main():
     arguments.add_argument("--grid", type=int, nargs=3, default=(112, 96, 112))
     arguments.add_argument("--margin", type=float, default=FollowConfig().margin_mm)
     options = arguments.parse_args()
-    print_rows(rows(options), options.json)
+    print_rows(rows(options), options)
 
 
 if __name__ == "__main__":

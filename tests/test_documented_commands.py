@@ -34,7 +34,7 @@ from jaxreg.network.cascade import init_level
 from jaxreg.network.weights import save_weights
 from jaxreg.phantom.pair import phantom_pair
 
-PARSED = ("cohort", "demo", "evaluate", "keypoints", "series", "train")
+PARSED = ("cohort", "demo", "evaluate", "follow", "keypoints", "series", "train")
 SMALL = ["--set", "grid.shape=[32,32,32]"]
 REGISTER = ("register", "ventilation")  # take SMALL
 THERE = ("demo", "demo_series", "PATIENT", "runs", "docs")  # folders that the fixture makes
@@ -88,6 +88,7 @@ def write_dicom(folder, volume, number):
     x, y, z = corner * (-1, -1, 1)
     positions = [(x, y, z + k * volume.spacing_mm[2]) for k in range(volume.shape[2])]
     uid = {"series": f"1.2.{number}", "number": number, "spacing": volume.spacing_mm[:2]}
+    uid["FrameOfReferenceUID"] = "1.2.3.9"
     write_series(folder, positions, stored=stored, **uid)
 
 

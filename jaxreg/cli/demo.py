@@ -1,5 +1,6 @@
 """`jaxreg demo`: generated images whose ground truth is known, registered and measured."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,22 +20,31 @@ if TYPE_CHECKING:
 
 _PAIR, _LOBES = ("fixed.nii.gz", "moving.nii.gz", "landmarks.csv"), "fixed_lobes.nii.gz"
 _PHASES, _SERIES_POINTS = 10, "landmarks.csv"
+_MARKS, _NODULES = ("lesions.csv", "moving_lesions.csv"), "nodules.json"
+_COUNT, _DAYS = 10, 90.0  # nodules, and days between both scans
 SEED = 20_000_000  # of the phantoms for tests, none of which was trained on
 
 
 @click.command("demo")
 @click.option(
-    "--out", type=options.FILE, help="Folder for results: demo, or demo_series with --series."
+    "--out",
+    type=options.FILE,
+    help="Folder for results: demo, or demo_series or demo_lesions with the option of that name.",
 )
 @click.option("--method", type=click.Choice(METHODS[1:]), default="classical", show_default=True)
 @click.option("--series", is_flag=True, help="Ten phases of a respiratory cycle instead of a pair.")
-def command(out: Path | None, method: str, series: bool) -> int:
+@click.option("--lesions", is_flag=True, help="Two scans 90 days apart, with nodules that change.")
+def command(out: Path | None, method: str, series: bool, lesions: bool) -> int:
     """Register generated images whose ground truth is known."""
+    if series and lesions:
+        raise ValueError("--series, --lesions: expected one of the two, got both. Choose one.")
     keep_compiled_programs()
-    out = out or Path("demo_series" if series else "demo")
+    out = out or Path("demo_series" if series else "demo_lesions" if lesions else "demo")
     prepare_folder(out)
     if series:
         _series(out)
+    elif lesions:
+        _lesions(out, method)
     else:
         _pair(out, method)
     return 0
@@ -85,6 +95,56 @@ def _series(out: Path) -> None:
     moved = _errors(points[:1] - points[1:], after[1:])
     click.echo(f"{points.shape[1]} landmarks in {_PHASES - 1} phases: {moved}")
     click.echo(f"written to {out}: look at series.html")
+
+
+def _lesions(out: Path, method: str) -> None:
+    import json
+
+    import numpy as np
+
+    from jaxreg.config import RegistrationConfig, with_method
+    from jaxreg.io.atomic import replacing
+    from jaxreg.io.labelled import PointList
+    from jaxreg.io.lesions import read_lesions
+    from jaxreg.io.nifti import write_volume
+    from jaxreg.io.point_lists import write_points
+    from jaxreg.phantom.pair import phantom_pair
+    from jaxreg.pipeline.follow import follow
+
+    _refuse_scans(out, (*_PAIR[:2], *_MARKS), _NODULES)
+    click.echo("generating a thorax with nodules in two scans ...")
+    pair = phantom_pair(SEED, shape=(160, 128, 144), motion=8.0, nodules=_COUNT)
+    marked = []
+    for name, file in zip(("fixed", "moving"), _MARKS, strict=True):
+        write_volume(out / f"{name}.nii.gz", getattr(pair, name))
+        shown = [i for i, n in enumerate(pair.nodules, start=1) if getattr(n, f"{name}_ml")]
+        places = np.array([getattr(pair.nodules[i - 1], f"{name}_mm") for i in shown])
+        names = tuple(str(number) for number in shown)
+        listed = PointList(places, names, names, "RAS", source=("phantom", None))
+        write_points(out / file, listed, places)
+        marked.append(read_lesions(out / file, getattr(pair, name).grid))
+    true = [{"lesion": str(i), **dataclasses.asdict(n)} for i, n in enumerate(pair.nodules, 1)]
+    with replacing(out / _NODULES) as temporary:
+        text = json.dumps(true, indent=2, default=lambda a: np.round(a, 3).tolist())
+        temporary.write_text(text + "\n", encoding="utf-8")
+    click.echo("registering and following ...")
+    with stages() as stage:
+        found, registration = follow(
+            pair.fixed,
+            pair.moving,
+            marked[0],
+            moving_lesions=marked[1],
+            days=_DAYS,
+            config=with_method(RegistrationConfig(), method),
+            progress=stage,
+        )
+        registration.save(out)
+        found.save(out)
+    kinds = {str(i): n.kind for i, n in enumerate(pair.nodules, start=1)}
+    right = sum(kinds[row["lesion"]] in (row["change"], row["status"]) for row in found.rows())
+    click.echo(found.line())
+    click.echo(f"{right} of {len(kinds)} told as they are; the ground truth is in {_NODULES}")
+    click.echo(f"written to {out}: look at follow.png")
 
 
 def _errors(before: "np.ndarray", after: "np.ndarray") -> str:

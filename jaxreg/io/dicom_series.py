@@ -54,7 +54,19 @@ def read_series(path: str | os.PathLike, *, series: str | None = None) -> Series
 
 
 def read_date(path: str | os.PathLike, *, series: str | None = None) -> datetime.date | None:
-    """Returns the StudyDate of a series; None where it has none."""
+    """The date of the study of a series.
+
+    Args:
+        path: a folder, or a file of the series wanted.
+        series: as in `read_series`.
+
+    Returns:
+        StudyDate; None where there is none.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: as `read_series`.
+    """
     text = str(_header(slices_of_series(path, series)[0].path).get("StudyDate", ""))
     try:
         return datetime.datetime.strptime(text, "%Y%m%d").date()

@@ -77,7 +77,19 @@ def read_grid(path: str | os.PathLike) -> Grid:
 
 
 def read_date(path: str | os.PathLike, *, series: str | None = None) -> datetime.date | None:
-    """Returns the date of the study of a DICOM series; None without one, and of other formats."""
+    """The date of the study of a DICOM series.
+
+    Args:
+        path: as in `read_image`.
+        series: as in `read_image`.
+
+    Returns:
+        The date; None where the series has none, and for other formats.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: as `read_image`.
+    """
     return dicom_series.read_date(path, series=series) if _reader(path) is dicom else None
 
 

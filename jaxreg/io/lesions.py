@@ -88,6 +88,9 @@ def lesions_of_labels(labels: Volume, name: str) -> MarkedLesions:
 
     Returns:
         The lesions.
+
+    Raises:
+        ValueError: no lesion.
     """
     data = np.where(labels.data > 0, labels.data, 0)
     numbers = np.unique(data[data > 0])

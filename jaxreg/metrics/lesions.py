@@ -141,7 +141,15 @@ def outlines(
 
 
 def distance_to(outline: Outline, place_mm: np.ndarray) -> float:
-    """Distance of a place from the ball of a lesion's volume, mm; below 0 inside."""
+    """Distance of a place from a lesion.
+
+    Args:
+        outline: of the lesion, taken as a ball of its volume.
+        place_mm: (3,), RAS mm.
+
+    Returns:
+        mm; below 0 inside.
+    """
     apart = float(np.linalg.norm(outline.centre_mm - place_mm))
     return apart - outline.diameter_mm / 2
 

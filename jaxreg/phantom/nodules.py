@@ -80,7 +80,15 @@ class Drawn:
     hu: float
 
     def body(self, scan: int, centre: np.ndarray) -> Body:
-        """The nodule in the fixed (0) or the moving (1) scan, at a centre (3,)."""
+        """The nodule in one scan.
+
+        Args:
+            scan: 0 the fixed one, 1 the moving one.
+            centre: where it lies there, (3,) anatomical mm.
+
+        Returns:
+            The nodule.
+        """
         return Body(centre, self.axes_mm[scan], self.hu)
 
 

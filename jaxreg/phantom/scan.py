@@ -78,6 +78,7 @@ def render(
         motion: maps to the state; None for the inhaled one.
         scan: grid, blur and noise.
         rng: of the noise.
+        nodules: where they lie in this state.
 
     Returns:
         Whole HU, float32, and labels of the lobes, int8, both (X, Y, Z).

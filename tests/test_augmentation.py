@@ -90,3 +90,15 @@ def test_shapes_and_types_are_kept_under_vmap():
     for before, after in zip(batch, out, strict=True):
         assert before.shape == after.shape and before.dtype == after.dtype
     assert not np.array_equal(out.fixed[0], out.fixed[1])
+
+
+def test_noise_averages_out_in_larger_voxels():
+    def spread(spacing_mm):
+        flat = blob_example()._replace(
+            fixed=np.zeros(SHAPE, np.float32), spacing_mm=np.float32(spacing_mm)
+        )
+        return float(np.std(jax.jit(augment)(jax.random.key(3), flat).fixed))
+
+    small, large = spread([3.0, 3.0, 3.0]), spread([12.0, 6.0, 24.0])
+    assert 1.0 < small <= 42.0
+    assert large == pytest.approx(small / 8.0, rel=0.02)

@@ -23,7 +23,7 @@ from jaxreg.configs import config_names, config_path
 CONFIG = Config(
     network=NetworkConfig(grid=(48, 40, 32), levels=2, widths=(4, 8), precision="bfloat16"),
     loss=LossConfig(keypoints=(0.5, 0.0), volume_threshold=(0.1, 0.2), edge=2.5),
-    training=TrainingConfig(steps=(3, 4), batch=(2, 1), seed=7, augment=False),
+    training=TrainingConfig(steps=(3, 4), batch=(2, 1), blocks=(1, 1), seed=7, augment=False),
 )
 
 

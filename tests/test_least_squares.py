@@ -297,7 +297,7 @@ def test_a_short_training_lowers_the_error_of_pairs_that_are_not_trained_on():
     config = Config(
         network=dataclasses.replace(CONFIG, widths=(8,)),
         loss=LossConfig(**off, keypoints=(0.0,), volume_threshold=(0.1,), distance=1.0),
-        training=TrainingConfig(steps=(40,), batch=(2,), learning_rate=5e-3),
+        training=TrainingConfig(steps=(40,), batch=(2,), blocks=(1,), learning_rate=5e-3),
     )
     batches = [
         jax.tree.map(lambda *a: np.stack(a), *map(striped_example, seeds))

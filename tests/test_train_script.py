@@ -20,7 +20,8 @@ from jaxreg.config import Config, LossConfig, NetworkConfig, TrainingConfig
 config = Config(
     network=NetworkConfig(grid=(32, 32, 32), levels=2, widths=(4,), convs=1),
     loss=LossConfig(keypoints=(1.0, 1.0), volume_threshold=(0.1, 0.1)),
-    training=TrainingConfig(steps=(8, {steps}), batch=(1, 1), subjects=2, validation_pairs=1,
+    training=TrainingConfig(steps=(8, {steps}), batch=(1, 1), blocks=(1, 1),
+                            subjects=2, validation_pairs=1,
                             log_every=2, checkpoint_every=4),
 )
 """

@@ -15,11 +15,14 @@ from training_pairs import GRID, blob_pair, write_pairs
 
 from jaxreg.config import Config, LossConfig, NetworkConfig, TrainingConfig
 from jaxreg.training import checkpoint
+from jaxreg.training.blocks import block_shape, random_block
 from jaxreg.training.loop import (
+    _block_and_displacement,
     coarser_params,
     displacement_at,
     initial_state,
     make_step,
+    make_validation,
     train_level,
 )
 from jaxreg.training.pairs import batches, example_at
@@ -105,6 +108,53 @@ def test_example_at_a_level_keeps_millimetres():
         corner_mm = (np.asarray(example.fixed_keypoints) + 0.5) * np.asarray(example.spacing_mm)
         assert np.allclose(corner_mm, (pair.fixed_keypoints + 0.5) * pair.spacing_mm, atol=1e-3)
         assert np.allclose(example.fixed_labels.sum(axis=-1), example.mask)
+
+
+def test_a_block_is_the_same_part_of_everything():
+    pair = example(4, 1)
+    whole = jnp.arange(np.prod(GRID) * 3, dtype=jnp.float32).reshape(*GRID, 3)
+    shape = block_shape((32, 31, 32), 3)
+    assert shape == (11, 11, 11)
+    starts = []
+    for seed in range(30):
+        block, u = random_block(jax.random.key(seed), pair, whole, 3)
+        index = int(u[0, 0, 0, 0]) // 3
+        start = np.array(np.unravel_index(index, GRID))
+        starts.append(start)
+        part = tuple(slice(n, n + 11) for n in start)
+        assert np.array_equal(u, whole[part])
+        for name in ("fixed", "moving", "mask", "fixed_labels", "moving_labels"):
+            assert np.array_equal(getattr(block, name), getattr(pair, name)[part]), name
+        assert np.allclose(block.fixed_keypoints + start, pair.fixed_keypoints, atol=1e-4)
+        assert np.allclose(block.moving_keypoints + start, pair.moving_keypoints, atol=1e-4)
+        inside = np.all((block.fixed_keypoints >= 0) & (block.fixed_keypoints <= 10), axis=-1)
+        assert np.array_equal(block.keypoint_weights, pair.keypoint_weights * inside)
+    assert (np.min(starts, axis=0) < 6).all() and (np.max(starts, axis=0) > 15).all()
+
+
+def test_a_level_learns_from_blocks_with_the_coarser_levels_on_the_whole_grid():
+    training = dataclasses.replace(
+        CONFIG.training, steps=(100, 100, 100), blocks=(2, 1, 1), learning_rate=3e-3
+    )
+    config = dataclasses.replace(CONFIG, training=training)
+    coarser = {f"level_{c}": initial_state(config, c).params for c in (3, 2)}
+    pair = example(0, 1)
+    key = jax.random.key(5)
+    params = initial_state(config, 1).params
+    block, u = _block_and_displacement(params, coarser, key, pair, 1, config)
+    assert block.fixed.shape == u.shape[:3] == (16, 16, 16)
+    # what the level adds is small at first, so the block of the coarser levels' field is seen
+    before = displacement_at(params, coarser, pair, 1, config=config)
+    _, cut = random_block(key, pair, before, 2)
+    assert np.abs(u - cut).max() < 0.2
+
+    step, state = make_step(config, 1, augmented=False), initial_state(config, 1)
+    measure = make_validation(config, 1)
+    batch = jax.tree.map(lambda a: a[None], pair)
+    first = float(measure(state.params, coarser, pair)["tre_mm"])
+    for _ in range(40):
+        state, _ = step(state, coarser, batch)
+    assert float(measure(state.params, coarser, pair)["tre_mm"]) < 0.9 * first
 
 
 def test_only_the_level_in_training_is_differentiated():

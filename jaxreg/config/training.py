@@ -163,6 +163,8 @@ class TrainingConfig:
     Attributes:
         steps: of the optimiser, per level.
         batch: pairs a step, per level.
+        blocks: parts into which each axis of the grid is cut, per level; a step of a U-Net sees one
+            random block of that size. 1 is the whole grid. The coarsest level sees all of it.
         learning_rate: of Adam, at its highest.
         warmup: steps in which it rises from 0.
         decay: fraction of it that is left at the end of the level (cosine); 1, as the paper, keeps
@@ -179,6 +181,7 @@ class TrainingConfig:
 
     steps: tuple[int, ...] = (18750, 18750, 18750)
     batch: tuple[int, ...] = (1, 1, 1)
+    blocks: tuple[int, ...] = (1, 1, 1)
     learning_rate: float = 1e-3
     warmup: int = 0
     decay: float = 1.0
@@ -199,6 +202,7 @@ class TrainingConfig:
         check(self.warmup >= 0, "warmup", "at least 0", self.warmup, "0 starts at full rate.")
         check(all(n >= 0 for n in self.steps), "steps", ">= 0 a level", self.steps, "Use 1000.")
         check(all(n >= 1 for n in self.batch), "batch", ">= 1 a level", self.batch, "Use 1.")
+        check(all(n >= 1 for n in self.blocks), "blocks", ">= 1 a level", self.blocks, "Use 1.")
 
 
 PER_LEVEL = (  # finest first
@@ -206,6 +210,7 @@ PER_LEVEL = (  # finest first
     "loss.volume_threshold",
     "training.steps",
     "training.batch",
+    "training.blocks",
 )
 
 
@@ -238,6 +243,18 @@ class Config:
                 values,
                 "Give one value for each level, finest first.",
             )
+        self._check_blocks()
+
+    def _check_blocks(self):
+        blocks = self.training.blocks
+        whole = len(blocks) if self.network.architecture == "least_squares" else 1
+        check(
+            all(n == 1 for n in blocks[-whole:]),
+            "training.blocks",
+            "1 at the coarsest level, and at all levels of least squares",
+            blocks,
+            "Use (2, 1, 1).",
+        )
 
 
 def with_levels(config: Config, steps: tuple[int, ...]) -> Config:
@@ -257,7 +274,10 @@ def with_levels(config: Config, steps: tuple[int, ...]) -> Config:
         volume_threshold=config.loss.volume_threshold[:levels],
     )
     training = dataclasses.replace(
-        config.training, steps=steps, batch=config.training.batch[:levels]
+        config.training,
+        steps=steps,
+        batch=config.training.batch[:levels],
+        blocks=config.training.blocks[:levels],
     )
     rounds = config.network.rounds[:levels]
     network = dataclasses.replace(config.network, levels=levels, rounds=rounds)

@@ -30,6 +30,7 @@ config = Config(
     training=TrainingConfig(
         steps=(0, 0, 150, 200),
         batch=(1, 1, 1, 2),
+        blocks=(1, 1, 1, 1),
         subjects=72,
         learning_rate=2e-3,
         warmup=20,

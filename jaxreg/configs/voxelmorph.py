@@ -31,6 +31,6 @@ config = Config(
         diffusion=1.0,
     ),
     training=dataclasses.replace(
-        base.training, steps=(4000,), batch=(1,), warmup=30, decay=0.02, detected=False
+        base.training, steps=(4000,), batch=(1,), blocks=(1,), warmup=30, decay=0.02, detected=False
     ),
 )

@@ -102,15 +102,39 @@ def cascade(
         return least_squares_cascade(params, images, spacing, config, levels)
     u = None
     for level in levels:
-        warped = moving if u is None else warp(moving, u)
-        coarse_fixed = fixed
-        for _ in range(level - 1):
-            coarse_fixed, warped = halve(coarse_fixed), halve(warped)
-        v = level_displacement(params[f"level_{level}"], coarse_fixed, warped, config)
-        v = _to_network_grid(v, level, fixed.shape)
-        u = v if u is None else compose(u, v)
+        u = unet_level(params[f"level_{level}"], u, fixed, moving, config, level)
     assert u is not None
     return u
+
+
+def unet_level(
+    params: Params,
+    u: Displacement | None,
+    fixed: Image,
+    moving: Image,
+    config: NetworkConfig,
+    level: int,
+) -> Displacement:
+    """The displacement after one U-Net more.
+
+    Args:
+        params: of the level.
+        u: displacement of the coarser levels in voxels, (X, Y, Z, 3); None before the first.
+        fixed: HU, (X, Y, Z).
+        moving: HU, same grid.
+        config: network settings.
+        level: 1 works on this grid, l on 1/2^(l-1) of it.
+
+    Returns:
+        Displacement in voxels, (X, Y, Z, 3).
+    """
+    warped = moving if u is None else warp(moving, u)
+    coarse_fixed = fixed
+    for _ in range(level - 1):
+        coarse_fixed, warped = halve(coarse_fixed), halve(warped)
+    v = level_displacement(params, coarse_fixed, warped, config)
+    v = _to_network_grid(v, level, fixed.shape)
+    return v if u is None else compose(u, v)
 
 
 def _unet(config):

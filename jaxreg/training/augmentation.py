@@ -19,13 +19,13 @@ from jaxreg.training.losses import Example
 MIRRORED = {2: (2, 1), 5: (4, 2, 5, 1, 3)}
 
 LINEAR = 0.08  # sd of the entries of the common affine's linear part
-RESIDUAL_LINEAR = 0.02  # the same of the moving image's own
-RESIDUAL_SHIFT = 0.01  # sd of its translation, as a fraction of the grid
+RESIDUAL_LINEAR = 0.01  # the same of the moving image's own
+RESIDUAL_SHIFT = 0.003  # sd of its translation, as a fraction of the grid
 DEFORMATION = 0.015  # largest sd of the deformation's control points, as a fraction of the grid
 CONTROL_POINTS = 5  # of the deformation along each axis
 CONTRAST = 0.05  # sd of the intensity scale about -1000 HU
 OFFSET_HU = 10.0  # sd of the intensity shift
-NOISE_HU = 40.0  # largest sd of the noise
+NOISE_HU = 40.0  # largest sd of the noise in voxels of 27 mm^3; that of larger ones averages out
 INVERSE_STEPS = 12  # of the fixed-point iteration that moves keypoints; it contracts by 5 or more
 
 
@@ -61,8 +61,8 @@ def augment(key: PRNGKeyArray, example: Example) -> Example:
     fixed = _Map(common, jnp.zeros(3), nothing, shape)
     moving = _Map(common @ residual, common @ shift, control, shape)
     return example._replace(
-        fixed=_intensity(keys[5], sample(example.fixed, fixed.grid())),
-        moving=_intensity(keys[6], sample(example.moving, moving.grid())),
+        fixed=_intensity(keys[5], sample(example.fixed, fixed.grid()), example.spacing_mm),
+        moving=_intensity(keys[6], sample(example.moving, moving.grid()), example.spacing_mm),
         mask=sample(example.mask, fixed.grid()),
         fixed_labels=sample(example.fixed_labels, fixed.grid()),
         moving_labels=sample(example.moving_labels, moving.grid()),
@@ -119,9 +119,10 @@ def _mirror(example: Example) -> Example:
     )
 
 
-def _intensity(key, image):
+def _intensity(key, image, spacing_mm):
     key_scale, key_offset, key_level, key_noise = jax.random.split(key, 4)
     scale = 1.0 + CONTRAST * jax.random.normal(key_scale)
     offset = OFFSET_HU * jax.random.normal(key_offset)
-    noise = NOISE_HU * jax.random.uniform(key_level) * jax.random.normal(key_noise, image.shape)
+    largest = NOISE_HU * jnp.sqrt(27.0 / jnp.prod(spacing_mm))
+    noise = largest * jax.random.uniform(key_level) * jax.random.normal(key_noise, image.shape)
     return (image + 1000.0) * scale - 1000.0 + offset + noise

@@ -20,12 +20,13 @@ import numpy as np
 import optax
 
 from jaxreg.config import Config
-from jaxreg.network.cascade import cascade, init_level
+from jaxreg.network.cascade import cascade, init_level, unet_level
 from jaxreg.ops.deformation import transform_points
 from jaxreg.ops.jacobian import fold_count, jacobian_determinant
 from jaxreg.ops.types import Displacement
 from jaxreg.training import checkpoint
 from jaxreg.training.augmentation import augment
+from jaxreg.training.blocks import random_block
 from jaxreg.training.losses import Example, masked_mean, total
 from jaxreg.training.pairs import read_example
 from jaxreg.training.records import Records
@@ -70,18 +71,39 @@ def displacement_at(
     Returns:
         Displacement, (x, y, z, 3).
     """
+    return _of_levels(_levels(coarser, level, config) | {"level_1": params}, example, level, config)
+
+
+def _levels(coarser, level, config):
+    """Parameters of the coarser levels, counted anew from the level in training."""
     levels = {f"level_{c - level + 1}": coarser[f"level_{c}"] for c in _coarser(config, level)}
-    levels = jax.lax.stop_gradient(levels) | {"level_1": params}
+    return jax.lax.stop_gradient(levels)
+
+
+def _network(level, config):
+    """Settings of the cascade whose finest level is the one in training."""
+    levels = config.network.levels - level + 1
     rounds = config.network.rounds[level - 1 :]
-    network = dataclasses.replace(config.network, levels=len(levels), rounds=rounds, by_hand=0)
+    return dataclasses.replace(config.network, levels=levels, rounds=rounds, by_hand=0)
+
+
+def _of_levels(levels, example, level, config):
     return cascade(
         levels,
         example.fixed,
         example.moving,
-        network,
+        _network(level, config),
         mask=example.mask,
         spacing_mm=example.spacing_mm,
     )
+
+
+def _block_and_displacement(params, coarser, key, example, level, config):
+    """A random block of the pair, and the displacement of the levels L..level on it."""
+    u = _of_levels(_levels(coarser, level, config), example, level, config)
+    example, u = random_block(key, example, u, config.training.blocks[level - 1])
+    network = _network(level, config)
+    return example, unet_level(params, u, example.fixed, example.moving, network, 1)
 
 
 def _coarser(config: Config, level: int) -> range:
@@ -108,7 +130,11 @@ def make_step(
     def loss_of_pair(params, coarser, key, example):
         if augmented:
             example = augment(key, example)
-        u = displacement_at(params, coarser, example, level, config=config)
+        if config.training.blocks[level - 1] > 1:
+            key = jax.random.fold_in(key, 1)
+            example, u = _block_and_displacement(params, coarser, key, example, level, config)
+        else:
+            u = displacement_at(params, coarser, example, level, config=config)
         return total(u, example, config=config.loss, level=level)
 
     # Each device works on its part of the batch by itself, then all take the mean. Left to XLA's
@@ -125,7 +151,11 @@ def make_step(
     def gradient_of_batch(params, coarser, keys, batch):
         gradient = jax.value_and_grad(loss_of_pair, has_aux=True)
         # One pair after the other: in the memory of one, and without the grouped convolutions
-        # that a batch makes of the gradient of the weights, which are slow on a GPU.
+        # that a batch makes of the gradient of the weights, which are slow on a GPU. A single pair
+        # needs no loop, in which convolutions are slower on a CPU.
+        if keys.shape[0] == 1:
+            found = gradient(params, coarser, keys[0], jax.tree.map(lambda a: a[0], batch))
+            return jax.lax.pmean(found, "batch")
         found = jax.lax.map(lambda pair: gradient(params, coarser, *pair), (keys, batch))
         return jax.lax.pmean(jax.tree.map(lambda a: jnp.mean(a, axis=0), found), "batch")
 

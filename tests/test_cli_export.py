@@ -1,6 +1,7 @@
 """Exports read by others: ITK transform files by SimpleITK, DICOM by what the standard says."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -216,6 +217,20 @@ def test_a_second_export_replaces_the_first(written, folder, capsys):
         names = json.loads(capsys.readouterr().out)["written"]
         assert sorted(names) == sorted(str(path) for path in other.iterdir())
     assert len(names) == 6
+
+
+def test_a_series_of_a_folder_is_warped(folder, tmp_path, capsys):
+    for name in ("fixed", "moving"):
+        shutil.copytree(folder / name, tmp_path / "study" / name)
+    field = folder / "dir" / "displacement.nii.gz"
+    words = ("--field", field, "--fill", "-1024", "--out", tmp_path / "w.nii.gz")
+    assert run("warp", tmp_path / "study", *words) == 1
+    assert "expected one DICOM series, got 2 that are volumes" in capsys.readouterr().err
+    assert run("warp", tmp_path / "study", "--series", "1.2.9", *words) == 0
+    ours = warp_volume(
+        read_image(folder / "moving"), smooth_field(read_grid(folder / "fixed")), fill=-1024
+    )
+    np.testing.assert_allclose(read_image(tmp_path / "w.nii.gz").data, ours.data, atol=0.1)
 
 
 def test_the_date_is_that_of_the_study(folder):

@@ -171,6 +171,14 @@ def test_points_are_those_of_itk_and_come_back(folder, tmp_path, capsys):
     assert (tmp_path / "q.csv").read_text(encoding="utf-8").startswith("# space: LPS\n")
     assert run("points", tmp_path / "q.csv", *words, "--inverse", "--out", tmp_path / "r.csv") == 0
     np.testing.assert_allclose(read_landmarks(tmp_path / "r.csv").fixed, points, atol=0.01)
+    capsys.readouterr()
+    again = ("--out", tmp_path / "q.csv", "--json")
+    assert run("points", tmp_path / "p.csv", *words, *again) == 0
+    told = json.loads(capsys.readouterr().out)
+    apart = np.linalg.norm(found.moving - points - 1.0, axis=1)
+    assert told["points"] == len(points)
+    assert told["distance_mm"]["mean"] == pytest.approx(apart.mean(), abs=0.01)
+    assert told["distance_mm"]["95"] == pytest.approx(np.percentile(apart, 95), abs=0.01)
 
 
 def test_points_outside_are_counted(folder, tmp_path, capsys):
@@ -179,6 +187,8 @@ def test_points_outside_are_counted(folder, tmp_path, capsys):
     words = ("--field", folder / "field.nii.gz", "--out", tmp_path / "q.csv")
     assert run("points", tmp_path / "p.csv", *words) == 0
     assert "warning: 1 of 2 points lie outside of the field's grid" in capsys.readouterr().err
+    assert run("points", tmp_path / "p.csv", *words, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"points": 2, "distance_mm": {}}
     assert "far,999.5582" in (tmp_path / "q.csv").read_text(encoding="utf-8")
 
 
@@ -214,9 +224,12 @@ def test_inverse_of_a_field_with_a_large_rotation(tmp_path, capsys):
     assert told["lost_voxels"] == 0 and told["inverse_consistency_mm"]["100"] < 0.01
 
 
-def test_composition_is_one_map_after_the_other(folder, tmp_path):
+def test_composition_is_one_map_after_the_other(folder, tmp_path, capsys):
     out = tmp_path / "c.nii.gz"
-    assert run("compose", folder / "field.nii.gz", folder / "second.nii.gz", "--out", out) == 0
+    files = (folder / "field.nii.gz", folder / "second.nii.gz")
+    assert run("compose", *files, "--json", "--out", out) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["voxels"] == np.prod(FIXED.shape) and 0 < told["outside_voxels"] < told["voxels"]
     composed = jaxreg.read_displacement(out)
     assert composed.grid.matches(FIXED)
     voxels = np.argwhere(np.ones((5, 4, 3))) * 3 + 4

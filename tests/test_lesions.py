@@ -1,5 +1,7 @@
 """Delineation of lesions in images that are known, and the files in which lesions are marked."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -10,6 +12,7 @@ from jaxreg.io.lesions import lesions_of_labels, read_lesions
 from jaxreg.io.nifti import write_volume
 from jaxreg.metrics.lesions import on_grid, outlines, patch_around
 from jaxreg.pipeline.follow_lungs import without_lesions
+from jaxreg.pipeline.follow_match import Scan, look_for
 
 SHAPE, SPACING = (72, 64, 40), np.array([0.9, 1.1, 1.6])
 BALL = np.array([34.0, 33.0, 30.0])
@@ -61,6 +64,17 @@ def test_a_ball_on_the_chest_wall():
     image, lungs, centre = scan(radius_mm=6.0, wall_mm=6.5)
     (outline,) = (o for o in found(image, lungs, centre) if o.compact)
     assert outline.ml == pytest.approx(0.905, rel=0.12)
+
+
+def test_a_match_of_quite_another_volume_is_doubtful():
+    image, lungs, centre = scan(radius_mm=4.0)
+    (outline,) = (o for o in found(image, lungs, centre) if o.compact)
+    here = Scan("moving", image, lungs)
+    assert look_for(here, outline, centre, 0.9).doubt == ""
+    larger = dataclasses.replace(outline, ml=10 * outline.ml)
+    match = look_for(here, larger, centre, 0.9)
+    assert match.outline is not None
+    assert match.doubt == "the volumes differ 10-fold: what was found may be a vessel"
 
 
 def test_a_vessel_alone_is_no_lesion():
@@ -127,6 +141,7 @@ def test_points_are_lesions_within_the_image(tmp_path):
         ({"margin_mm": -1.0}, "margin_mm: expected 0 to 50 mm, got -1.0. Use 5."),
         ({"most_elongation": 0.5}, "most_elongation: expected a number above 1"),
         ({"least_change": 0.0}, "least_change: expected a fraction between 0 and 1"),
+        ({"most_ratio": 1.0}, "most_ratio: expected a number above 1, got 1.0. Use 8."),
         ({"least_quality": 1.0}, "least_quality: expected a fraction from 0 to 1"),
         ({"search_mm": 0.0}, "search_mm: expected a number above 0"),
     ],

@@ -1,5 +1,6 @@
 """`jaxreg compose`: two displacement fields, one after the other."""
 
+import json
 from pathlib import Path
 
 import click
@@ -14,8 +15,9 @@ from jaxreg.cli.progress import stages
 @click.argument("first", type=options.FILE)
 @click.argument("second", type=options.FILE)
 @options.output
+@options.as_json
 @options.quiet
-def command(first: Path, second: Path, out: Path, quiet: bool | None) -> int:
+def command(first: Path, second: Path, out: Path, as_json: bool, quiet: bool | None) -> int:
     """Compose two displacement fields: the map x -> SECOND(FIRST(x)).
 
     FIRST is applied to points first: it takes image A to image B, SECOND takes B to C, and the
@@ -57,5 +59,9 @@ def command(first: Path, second: Path, out: Path, quiet: bool | None) -> int:
             "grid and take its edge value.",
             err=True,
         )
+    if as_json:
+        outside = int(np.count_nonzero(~inside))
+        click.echo(json.dumps({"voxels": inside.size, "outside_voxels": outside}, indent=2))
+        return 0
     click.echo(f"x -> SECOND(FIRST(x)) written to {out}")
     return 0

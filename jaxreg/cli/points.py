@@ -1,6 +1,7 @@
 """`jaxreg points`: points through a displacement field."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     "--out", type=options.FILE, required=True, help="File to write: .csv, .fcsv or .mrk.json."
 )
 @click.option("--inverse", is_flag=True, help="From the moving image to the fixed one.")
-def command(points: Path, field: Path, out: Path, inverse: bool) -> int:
+@options.as_json
+def command(points: Path, field: Path, out: Path, inverse: bool, as_json: bool) -> int:
     """Map points of the fixed image to the moving one.
 
     POINTS is a CSV file, or a .fcsv or .mrk.json of Slicer. The output keeps space (RAS or LPS),
@@ -51,14 +53,22 @@ def command(points: Path, field: Path, out: Path, inverse: bool) -> int:
         pairs = read_landmarks(points)
         start, end = ("moving", "fixed") if inverse else ("fixed", "moving")
         moved = _mapped(read_displacement(field), getattr(pairs, start), inverse=inverse)
-        lines = [_distances(moved, getattr(pairs, end))]
+        apart = _distances(moved, getattr(pairs, end))
         write_landmarks(out, dataclasses.replace(pairs, **{end: moved}), space=space)
     else:
         given = read_points(points)
         moved = _mapped(read_displacement(field), given.points, inverse=inverse)
         write_points(out, given, moved)
-        lines = []
-    click.echo("\n".join([*lines, f"{len(moved)} points written to {out}"]))
+        apart = {}
+    if as_json:
+        click.echo(json.dumps({"points": len(moved), "distance_mm": apart}, indent=2))
+        return 0
+    if apart:
+        click.echo(
+            f"distance of the mapped points from those in the file: mean {apart['mean']:.2f} mm, "
+            f"median {apart['50']:.2f} mm, 95th percentile {apart['95']:.2f} mm"
+        )
+    click.echo(f"{len(moved)} points written to {out}")
     return 0
 
 
@@ -91,11 +101,10 @@ def _mapped(field: "DisplacementField", points: "np.ndarray", *, inverse: bool) 
     return moved
 
 
-def _distances(moved: "np.ndarray", given: "np.ndarray") -> str:
+def _distances(moved: "np.ndarray", given: "np.ndarray") -> dict[str, float]:
+    """Mean and percentiles of the distances of points from others, mm."""
     import numpy as np
 
     apart = np.linalg.norm(moved - given, axis=1)
-    return (
-        f"distance of the mapped points from those in the file: mean {apart.mean():.2f} mm, median "
-        f"{np.median(apart):.2f} mm, 95th percentile {np.percentile(apart, 95):.2f} mm"
-    )
+    ranks = {str(rank): float(np.percentile(apart, rank)) for rank in (50, 95)}
+    return {"mean": float(apart.mean()), **ranks}

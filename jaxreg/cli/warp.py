@@ -36,6 +36,9 @@ _CT_AIR_HU = -900.0  # no image but a CT has values so low
     help="Value outside of IMAGE. Pass -1024 for a CT in HU.",
 )
 @click.option("--inverse", is_flag=True, help="Warp by the inverse field; needs --to MOVING.")
+@click.option(
+    "--series", help="DICOM series in the folder IMAGE: its number or the end of its UID."
+)
 @options.quiet
 def command(
     image: Path,
@@ -46,6 +49,7 @@ def command(
     soft_labels: bool,
     fill: float,
     inverse: bool,
+    series: str | None,
     quiet: bool | None,
 ) -> int:
     """Warp an image through a displacement field.
@@ -77,7 +81,7 @@ def command(
     keep_compiled_programs()
     with stages(quiet=quiet) as stage:
         stage("reading")
-        volume = read_labels(image) if whole else read_image(image)
+        volume = (read_labels if whole else read_image)(image, series=series)
         map_ = _field_to(read_displacement(field), to, inverse=inverse)
         stage("warping")
         sampling = "majority" if soft_labels else "nearest" if labels else "linear"

@@ -24,6 +24,7 @@ class FollowConfig:
         most_elongation: longest to shortest axis; beyond it, it is a vessel.
         least_change: of the volume, as a fraction, below which a lesion counts as stable.
         shell_mm: beyond that margin, in which the local volume change is taken.
+        most_ratio: of both volumes, beyond which a match is doubtful.
         least_quality: estimated probability of an error below 2 mm around a lesion, below which
             its match is doubtful.
     """
@@ -39,6 +40,7 @@ class FollowConfig:
     most_elongation: float = 2.2
     least_change: float = 0.25
     shell_mm: float = 10.0
+    most_ratio: float = 8.0
     least_quality: float = 0.3
 
     def __post_init__(self):
@@ -63,6 +65,7 @@ class FollowConfig:
             self.most_elongation,
             "Use 2.2.",
         )
+        check(self.most_ratio > 1, "most_ratio", "a number above 1", self.most_ratio, "Use 8.")
         check(
             0 < self.least_change < 1,
             "least_change",

@@ -105,6 +105,9 @@ def look_for(
     trusted = quality >= config.least_quality
     if best is not None:
         doubt = "" if trusted else f"the registration is poor here (quality {quality:.2f})"
+        ratio = max(best.ml / lesion.ml, lesion.ml / best.ml)
+        if trusted and ratio > config.most_ratio:
+            doubt = f"the volumes differ {ratio:.0f}-fold: what was found may be a vessel"
         apart_mm = float(np.linalg.norm(best.centre_mm - place_mm))
         return Match(place_mm, best, apart_mm, doubt)
     if not trusted:

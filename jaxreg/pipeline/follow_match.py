@@ -8,6 +8,7 @@ from jaxreg.config import FollowConfig
 from jaxreg.geometry.volume import Volume
 from jaxreg.io.lesions import MarkedLesion
 from jaxreg.metrics.lesions import Outline, distance_to, outlines, patch_around
+from jaxreg.pipeline.follow_result import measures_of
 
 _MARK_MM = 6.0  # by which a mark may lie beside its lesion
 _BY_LABEL = 1.5  # reach around a label, by its radius, beyond which ...
@@ -105,7 +106,8 @@ def look_for(
     trusted = quality >= config.least_quality
     if best is not None:
         doubt = "" if trusted else f"the registration is poor here (quality {quality:.2f})"
-        ratio = max(best.ml / lesion.ml, lesion.ml / best.ml)
+        ratio = measures_of((lesion, best), None, config=config)["volume_ratio"]
+        ratio = max(ratio, 1 / ratio)
         if trusted and ratio > config.most_ratio:
             doubt = f"the volumes differ {ratio:.0f}-fold: what was found may be a vessel"
         apart_mm = float(np.linalg.norm(best.centre_mm - place_mm))

@@ -32,7 +32,8 @@ def test_wheel_holds_every_module_the_weights_and_the_licence(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "jaxreg").rglob("*.py")}
     assert modules <= names and "jaxreg/configs/ablation/L1.py" in modules
-    assert {"jaxreg/weights/lung.npz", "jaxreg/benchmark/report.html"} <= names
+    weights = {f"jaxreg/weights/{name}.npz" for name in ("lung", "paper")}
+    assert weights | {"jaxreg/benchmark/report.html"} <= names
     assert any(name.endswith("LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
 

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxreg.config import NetworkConfig
+from jaxreg.config import NetworkConfig, load_config
+from jaxreg.configs import config_path
 from jaxreg.network.cascade import init_level
 from jaxreg.network.weights import _load_shipped, load_named, load_weights, save_weights
 from jaxreg.pipeline.registration import register
@@ -185,3 +186,12 @@ def test_save_refuses_other_settings_and_names(tmp_path, params):
     with pytest.raises(ValueError, match="expected a file name ending in .npz"):
         save_weights(tmp_path / "w.bin", params, CONFIG)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_papers_networks_ship_and_are_those_of_their_configuration():
+    params, network = load_named("paper")
+    assert network == load_config(config_path("paper_short")).network
+    assert sorted(params) == ["level_1", "level_2", "level_3"]
+    heads = [params[level]["head"]["kernel"] for level in params]
+    assert all(np.abs(head).max() > 0 for head in heads)
+    assert not np.array_equal(heads[0], heads[1]) and not np.array_equal(heads[1], heads[2])

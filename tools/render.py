@@ -81,7 +81,7 @@ def renderer(stored: Mapping[str, Record]) -> Callable[[str], str]:
         keep_trailing_newline=True,
     )
     environment.globals.update(
-        **dict(table=table, made=made, best=best, groups=groups, helps=helps),
+        **dict(table=table, pivot=pivot, made=made, best=best, groups=groups, helps=helps),
         records=stored,
         missing=missing(stored),
     )
@@ -111,6 +111,17 @@ def table(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str] | None = N
     if names is not None:
         rows = [{new: row.get(old) for old, new in names.items()} for row in rows]
     return markdown(rows)
+
+
+def pivot(
+    rows: Sequence[Mapping[str, Any]], index: str, column: str, value: str, bracketed: str
+) -> str:
+    """Rows as a Markdown table of one row an index, with a column for each value of `column`."""
+    table = {}
+    for row in rows:
+        cell = f"{row[value]:.2f} ({row[bracketed]:.2f})"
+        table.setdefault(row[index], {index: row[index]})[row[column]] = cell
+    return markdown(list(table.values()))
 
 
 def best(record: Record, pair: str, column: str) -> float:

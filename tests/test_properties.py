@@ -203,6 +203,7 @@ def settings_trees(draw):
     training = {
         "steps": each(st.integers(1, 10**6)),
         "batch": each(st.integers(1, 16)),
+        "blocks": each(st.just(1)),
         "seed": draw(st.integers(0, 2**31 - 1)),
         "learning_rate": draw(st.floats(1e-8, 1.0)),
     }

@@ -125,8 +125,8 @@ def test_a_block_is_the_same_part_of_everything():
         assert np.array_equal(u, whole[part])
         for name in ("fixed", "moving", "mask", "fixed_labels", "moving_labels"):
             assert np.array_equal(getattr(block, name), getattr(pair, name)[part]), name
-        assert np.allclose(block.fixed_keypoints + start, pair.fixed_keypoints, atol=1e-4)
-        assert np.allclose(block.moving_keypoints + start, pair.moving_keypoints, atol=1e-4)
+        assert np.allclose(block.fixed_keypoints + start[None], pair.fixed_keypoints, atol=1e-4)
+        assert np.allclose(block.moving_keypoints + start[None], pair.moving_keypoints, atol=1e-4)
         inside = np.all((block.fixed_keypoints >= 0) & (block.fixed_keypoints <= 10), axis=-1)
         assert np.array_equal(block.keypoint_weights, pair.keypoint_weights * inside)
     assert (np.min(starts, axis=0) < 6).all() and (np.max(starts, axis=0) > 15).all()

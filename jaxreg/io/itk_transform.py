@@ -103,7 +103,7 @@ def _write_hdf5(path: Path, parts: list[tuple[str, np.ndarray, np.ndarray]]) -> 
         about = {
             "HDFVersion": h5py.version.hdf5_version,
             "ITKVersion": "5.4",
-            "OSName": platform.system(),
+            "OSName": platform.uname().system,
             "OSVersion": platform.release(),
         }
         for name, text in about.items():

@@ -14,7 +14,7 @@ from jaxreg.io.nifti import write_displacement, write_volume
 from jaxreg.metrics.lesions import Outline
 from jaxreg.phantom.pair import phantom_pair
 from jaxreg.pipeline.follow_match import Scan, look_for
-from jaxreg.pipeline.follow_result import FOLLOW_SET, measures_of
+from jaxreg.pipeline.follow_result import FOLLOW_SET, Followed, FollowUp, described, measures_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 DAYS = 80.0
@@ -168,6 +168,40 @@ def test_what_cannot_be_seen_is_uncertain_and_not_new():
     poor = look_for(scan, outline(1.0), np.full(3, 15.0), 0.1)
     assert poor.doubt == "the registration is poor here (quality 0.10)"
     assert look_for(scan, outline(1.0), np.full(3, 15.0), 0.9).doubt == ""
+
+
+@pytest.mark.parametrize("marked_in", ["fixed", "moving", "both"])
+def test_an_uncertain_match_tells_neither_growth_nor_the_volume_found(marked_in, tmp_path):
+    pair = outline(0.9), outline(0.06)
+    measures = {"marked_in": marked_in, "apart_mm": 3.1, "quality": 0.9, "jacobian": 0.94}
+    measures |= measures_of(pair, 90.0)
+    assert measures["change"] == "grown" and measures["doubling_days"] > 0
+    lesion = Followed("10", "uncertain", "it may be a vessel", np.full((2, 3), 4.0), pair, measures)
+    row = lesion.row()
+    withheld = "fixed" if marked_in == "moving" else "moving"
+    empty = {"change", "volume_ratio", "doubling_days", "marked_ml"}
+    empty |= {f"{withheld}_{of}" for of in ("ml", "diameter_mm", "hu")}
+    assert {name for name, value in row.items() if value is None} == empty
+    text = "\n".join(described(row))
+    assert text.startswith("10: uncertain\n") and text.endswith("it may be a vessel")
+    assert "doubles" not in text and f"{withheld}:" not in text
+    image = Volume(np.full((9, 9, 9), -850.0, np.float32), np.eye(4))
+    summary = {"days": 90.0, "warnings": []}
+    found = FollowUp(image, image, image, [lesion], summary)
+    maps = [found.label_map(scan).data.any() for scan in (0, 1)]
+    assert maps == [withheld == "moving", withheld == "fixed"]
+    found.save(tmp_path)
+    assert json.loads((tmp_path / "follow.json").read_text())["lesions"][0]["change"] is None
+    with open(tmp_path / "follow.csv", encoding="utf-8") as file:
+        (cells,) = csv.DictReader(file.readlines()[1:])
+    assert {name for name, cell in cells.items() if not cell} == empty
+
+
+def test_a_matched_lesion_tells_all():
+    pair = outline(0.9), outline(0.6)
+    measures = {"marked_in": "both", **measures_of(pair, 90.0)}
+    row = Followed("1", "matched", "", np.zeros((2, 3)), pair, measures).row()
+    assert row["change"] == "grown" and row["moving_ml"] == 0.6 and row["doubling_days"] > 0
 
 
 def outline(ml, hu=20.0, radius_mm=6.0):

@@ -30,6 +30,7 @@ def lesions_figure(
     images: Sequence[Volume],
     places_mm: Sequence[Sequence[np.ndarray]],
     masks: Sequence[Sequence[Volume | None]],
+    doubted: Sequence[int | None],
     texts: Sequence[Sequence[str]],
     title: str = "",
     lines: Sequence[str] = (),
@@ -44,6 +45,7 @@ def lesions_figure(
         masks: of each lesion in the fixed and in the moving image, nonzero inside; None where there
             is none, and the place is marked by a cross. Over the warped image that of the fixed
             one is drawn.
+        doubted: of each lesion, which of both masks may be of something else; it is dashed.
         texts: of each lesion.
         title: first line above the cuts.
         lines: smaller lines below it.
@@ -53,11 +55,12 @@ def lesions_figure(
     if shown < len(places_mm):
         lines = [*lines, f"the first {shown} are shown"]
     figure, rows = sheet([PANEL_INCH] * shown, 4, title, lines, warnings, bottom=0.1)
-    for row, places, outlined, words in zip(rows, places_mm, masks, texts, strict=False):
-        for axis, image, place, mask in zip(
-            row, images, places, (*outlined, outlined[0]), strict=False
-        ):
-            _draw(axis, image, place, mask)
+    for row, places, outlined, doubt, words in zip(
+        rows, places_mm, masks, doubted, texts, strict=False
+    ):
+        for axis, image, place, scan in zip(row, images, places, (0, 1, 0), strict=False):
+            style = "dashed" if scan == doubt else "solid"
+            _draw(axis, image, place, outlined[scan], style)
         mark_sides(row[0], _AXIAL)
         row[3].axis("off")
         text = "\n".join(words)
@@ -68,8 +71,8 @@ def lesions_figure(
         figure.savefig(temporary, dpi=100, facecolor="white")
 
 
-def _draw(axis: Axes, image: Volume, place: np.ndarray, mask: Volume | None):
-    """One cut through a place, 60 mm wide."""
+def _draw(axis: Axes, image: Volume, place: np.ndarray, mask: Volume | None, style: str) -> None:
+    """One cut through a place, 60 mm wide, with the outline in a style of line."""
     count = 2 * round(_HALF_MM / _PIXEL_MM) + 1
     affine = np.diag([_PIXEL_MM, _PIXEL_MM, _PIXEL_MM, 1.0])
     affine[:3, 3] = place - (_HALF_MM, _HALF_MM, 0.0)
@@ -82,7 +85,7 @@ def _draw(axis: Axes, image: Volume, place: np.ndarray, mask: Volume | None):
     if mask is not None:
         inside = shown(Volume(mask.data.astype(np.float32), mask.affine), 0.0)
         if inside.max() > 0.5 > inside.min():
-            axis.contour(inside, levels=[0.5], colors=_COLOUR, linewidths=0.9)
+            axis.contour(inside, levels=[0.5], colors=_COLOUR, linewidths=0.9, linestyles=style)
     else:
         middle = (count - 1) / 2
         axis.plot(middle, middle, "+", color=_PLACE, markersize=14, markeredgewidth=0.9)

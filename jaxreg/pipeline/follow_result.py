@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ FOLLOW_SET = (
     "follow.json",
 )
 _MOST_LABELS = 255
+_WIDTH = 38  # of a remark in the picture, characters
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,11 +49,25 @@ class Followed:
     outlines: tuple[Outline | None, Outline | None]
     measures: Mapping[str, Any]
 
+    @property
+    def doubted(self) -> int | None:
+        """The image, 0 or 1, in which what was found may be something else; None if in neither."""
+        if self.status != "uncertain":
+            return None
+        return 0 if self.measures.get("marked_in") == "moving" else 1
+
+    @property
+    def trusted(self) -> tuple[Outline | None, Outline | None]:
+        """Its outlines; None also where what was found may be something else."""
+        fixed, moving = self.outlines
+        return (None if self.doubted == 0 else fixed), (None if self.doubted == 1 else moving)
+
     def row(self) -> dict[str, Any]:
-        """Its row of the table; None where there is nothing to tell."""
+        """Its row of the table; None where there is nothing to tell, or it is too doubtful."""
         row: dict[str, Any] = {"lesion": self.name, "status": self.status}
-        row |= {name: self.measures.get(name) for name in _FIRST}
-        for image, outline in zip(("fixed", "moving"), self.outlines, strict=True):
+        row["marked_in"] = self.measures.get("marked_in")
+        row |= {n: None if self.doubted is not None else self.measures.get(n) for n in _CHANGE}
+        for image, outline in zip(("fixed", "moving"), self.trusted, strict=True):
             row |= {f"{image}_ml": None, f"{image}_diameter_mm": None, f"{image}_hu": None}
             if outline is not None:
                 row[f"{image}_ml"] = self.measures.get(f"{image}_ml", outline.ml)
@@ -63,7 +79,7 @@ class Followed:
         return row | {"remark": self.remark}
 
 
-_FIRST = ("marked_in", "change", "volume_ratio", "doubling_days")
+_CHANGE = ("change", "volume_ratio", "doubling_days")
 _LAST = ("marked_ml", "jacobian", "quality", "apart_mm")
 
 
@@ -101,7 +117,7 @@ class FollowUp:
     def label_map(self, scan: int) -> Volume:
         """Lesions of the fixed (0) or the moving (1) image, numbered as the rows, from 1 on."""
         image = (self.fixed, self.moving)[scan]
-        outlines = [lesion.outlines[scan] for lesion in self.lesions]
+        outlines = [lesion.trusted[scan] for lesion in self.lesions]
         kind = np.uint8 if len(outlines) <= _MOST_LABELS else np.int32
         data = np.zeros(image.shape, kind)
         for number, outline in enumerate(outlines, start=1):
@@ -129,6 +145,7 @@ class FollowUp:
                     [None if outline is None else outline.mask for outline in lesion.outlines]
                     for lesion in self.lesions
                 ],
+                doubted=[lesion.doubted for lesion in self.lesions],
                 texts=[described(row) for row in self.rows()],
                 title="jaxreg: lesions",
                 lines=[self.line()],
@@ -208,7 +225,7 @@ def described(row: Mapping[str, Any]) -> list[str]:
         lines.append(f"volume {'doubles' if days > 0 else 'halves'} in {abs(days):.0f} days")
     if row["jacobian"] is not None:
         lines.append(f"lung around it: volume × {row['jacobian']:.2f}")
-    return lines
+    return lines + textwrap.wrap(row["remark"], _WIDTH)
 
 
 def _cell(value: Any) -> Any:

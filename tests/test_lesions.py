@@ -60,6 +60,18 @@ def test_volume_and_centre_of_a_ball_on_a_vessel(radius_mm, hu):
     assert outline.elongation < 1.3
 
 
+def test_a_small_ball_without_a_stub_of_the_vessel_it_sits_on():
+    image, lungs, centre = scan(radius_mm=2.6, vessel_mm=1.5)
+    patch = patch_around(image, lungs, centre, 25.0)
+    true = 4 / 3 * np.pi * 2.6**3 / 1e3
+    (outline,) = outlines(patch, centre, 2.0)
+    assert outline.compact and outline.ml == pytest.approx(true, rel=0.2)
+    (leaked,) = outlines(patch, centre, 2.0, config=FollowConfig(most_cut=9.0))
+    assert leaked.ml > 1.25 * true
+    (doubtful,) = outlines(patch, centre, 2.0, config=FollowConfig(most_cut=1.001))
+    assert not doubtful.compact
+
+
 def test_a_ball_on_the_chest_wall():
     image, lungs, centre = scan(radius_mm=6.0, wall_mm=6.5)
     (outline,) = (o for o in found(image, lungs, centre) if o.compact)
@@ -138,7 +150,9 @@ def test_points_are_lesions_within_the_image(tmp_path):
     [
         ({"openings": (0.6, 0.4)}, "openings: expected numbers in rising order"),
         ({"openings": (0.6, 1.4)}, "openings: expected fractions between 0 and 1"),
+        ({"openings": (0.6,)}, "openings: expected two or more fractions, got"),
         ({"margin_mm": -1.0}, "margin_mm: expected 0 to 50 mm, got -1.0. Use 5."),
+        ({"most_cut": 0.9}, "most_cut: expected a number above 1, got 0.9. Use 1.4."),
         ({"most_elongation": 0.5}, "most_elongation: expected a number above 1"),
         ({"least_change": 0.0}, "least_change: expected a fraction between 0 and 1"),
         ({"most_ratio": 1.0}, "most_ratio: expected a number above 1, got 1.0. Use 8."),

@@ -20,7 +20,10 @@ class FollowConfig:
         least_contrast_hu: of a lesion and the lung around it.
         least_radius_mm: of the largest ball within a lesion.
         openings: radii of the balls that cut vessels off, as fractions of that radius, in the
-            order in which they are tried.
+            order in which they are tried; what the last one leaves has no vessel, others are
+            compared with it.
+        most_cut: of the volume with an opening to that with the last one, beyond which a vessel is
+            still attached.
         most_elongation: longest to shortest axis; beyond it, it is a vessel.
         least_change: of the volume, as a fraction, below which a lesion counts as stable.
         shell_mm: beyond that margin, in which the local volume change is taken.
@@ -36,7 +39,8 @@ class FollowConfig:
     reach_mm: tuple[float, float] = (25.0, 60.0)
     least_contrast_hu: float = 150.0
     least_radius_mm: float = 1.3
-    openings: tuple[float, ...] = (0.45, 0.6, 0.75)
+    openings: tuple[float, ...] = (0.45, 0.6, 0.75, 0.9)
+    most_cut: float = 1.4
     most_elongation: float = 2.2
     least_change: float = 0.25
     shell_mm: float = 10.0
@@ -56,7 +60,7 @@ class FollowConfig:
             "openings",
             "fractions between 0 and 1",
             self.openings,
-            "Use (0.45, 0.6, 0.75).",
+            "Use (0.45, 0.6, 0.75, 0.9).",
         )
         check(
             self.most_elongation > 1,
@@ -65,6 +69,14 @@ class FollowConfig:
             self.most_elongation,
             "Use 2.2.",
         )
+        check(
+            len(self.openings) > 1,
+            "openings",
+            "two or more fractions",
+            self.openings,
+            "Use (0.45, 0.6, 0.75, 0.9).",
+        )
+        check(self.most_cut > 1, "most_cut", "a number above 1", self.most_cut, "Use 1.4.")
         check(self.most_ratio > 1, "most_ratio", "a number above 1", self.most_ratio, "Use 8.")
         check(
             0 < self.least_change < 1,

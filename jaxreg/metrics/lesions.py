@@ -230,40 +230,52 @@ def _opened(patch: Patch, box, at, level, lung_hu, config) -> Outline | None:
     radius_mm = float(depth[tuple(at)])
     if radius_mm < config.least_radius_mm:
         return None
-    core, compact, elongation = solid, False, np.inf
-    for share in config.openings:
-        pieces = labelled(depth > share * radius_mm)
-        piece = pieces == pieces[tuple(at)]
-        core = solid & (distance_mm(~piece, spacing) <= share * radius_mm)
-        elongation = _elongation(core)
-        compact = elongation <= config.most_elongation and not _touches(core)
-        if compact:
+    *narrow, widest = (_cut_off(solid, depth, at, f * radius_mm, spacing) for f in config.openings)
+    bare, bare_hu = _filled(patch, box, solid, widest, level, lung_hu)
+    core, filled, around_hu, compact = widest, bare, bare_hu, False
+    for opened in narrow:
+        if _elongation(opened) > config.most_elongation or _touches(opened):
+            continue
+        whole, whole_hu = _filled(patch, box, solid, opened, level, lung_hu)
+        if whole.sum() <= config.most_cut * bare.sum():
+            core, filled, around_hu, compact = opened, whole, whole_hu, True
             break
-    outside_mm = distance_mm(~core, spacing)
-    rim = lungs & ~solid & (outside_mm <= patch.rim_mm)
-    around = lungs & ~solid & ~rim & (outside_mm <= patch.rim_mm + _SHELL_MM)
-    if around.any():
-        lung_hu = float(np.median(hu[around]))
-    filled = np.where(core | rim, (hu - lung_hu) / (level - lung_hu), 0.0)
     ml = float(filled.sum()) * patch.step_mm**3 / 1e3
-    weights = np.maximum(filled, 0.0)
     if ml <= 0:
         return None
     corner = np.array(patch.grid.affine)
     corner[:3, 3] = patch.grid.world_from_voxel(np.array([side.start for side in box]))
-    centre = np.array(ndimage.center_of_mass(weights))
+    centre = np.array(ndimage.center_of_mass(np.maximum(filled, 0.0)))
     mask = Volume(core.astype(np.uint8), corner)
     return Outline(
         centre_mm=mask.world_from_voxel(centre),
         ml=ml,
         hu=level,
-        lung_hu=lung_hu,
+        lung_hu=around_hu,
         radius_mm=radius_mm,
         blurred_mm=_BLURRED * patch.rim_mm,
-        elongation=elongation,
+        elongation=_elongation(core),
         compact=compact,
         mask=mask,
     )
+
+
+def _cut_off(solid: np.ndarray, depth, at, ball_mm: float, spacing) -> np.ndarray:
+    """The part of what is solid around a voxel that an opening by a ball leaves, grown back."""
+    pieces = labelled(depth > ball_mm)
+    piece = pieces == pieces[tuple(at)]
+    return solid & (distance_mm(~piece, spacing) <= ball_mm)
+
+
+def _filled(patch: Patch, box, solid, core, level, lung_hu) -> tuple[np.ndarray, float]:
+    """The fraction of each voxel that a lesion fills by its density, and the lung's density."""
+    hu, lungs = patch.hu[box], patch.lungs[box]
+    outside_mm = distance_mm(~core, np.full(3, patch.step_mm))
+    rim = lungs & ~solid & (outside_mm <= patch.rim_mm)
+    around = lungs & ~solid & ~rim & (outside_mm <= patch.rim_mm + _SHELL_MM)
+    if around.any():
+        lung_hu = float(np.median(hu[around]))
+    return np.where(core | rim, (hu - lung_hu) / (level - lung_hu), 0.0), lung_hu
 
 
 def _box(marker, half, shape) -> tuple[slice, ...]:

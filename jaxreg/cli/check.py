@@ -8,6 +8,7 @@ import click
 
 from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
+from jaxreg.cli.files import PairFiles, read_pair
 from jaxreg.cli.measures import determinant_lines, determinant_measures
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def command(
         "largest_displacement_mm": float(np.linalg.norm(given.data, axis=-1).max()),
     }
     if fixed is not None and moving is not None:
-        measures |= _of_pair(given, fixed, moving, fixed_mask, moving_mask)
+        measures |= _of_pair(given, PairFiles(fixed, moving, fixed_mask, moving_mask))
     if as_json:
         click.echo(json.dumps(measures, indent=2))
     else:
@@ -77,18 +78,11 @@ def command(
     return NOT_CERTIFIED if measures["uncertified_cells"] else 0
 
 
-def _of_pair(
-    field: "DisplacementField",
-    fixed: Path,
-    moving: Path,
-    fixed_mask: Path | None,
-    moving_mask: Path | None,
-) -> dict[str, Any]:
+def _of_pair(field: "DisplacementField", files: PairFiles) -> dict[str, Any]:
     """What the images say of the field."""
-    from jaxreg.cli.files import read_pair
     from jaxreg.pipeline.judge import registration_of_field
 
-    images = read_pair(fixed, moving, fixed_mask, moving_mask, None)
+    images = read_pair(files)
     found = registration_of_field(
         field,
         images.fixed,

@@ -1,5 +1,6 @@
 """`jaxreg cohort`: many pairs registered by several processes, in a run that can be stopped."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -27,7 +28,7 @@ _RESERVED = ("results.csv", "index.html")
 
 @click.command("cohort")
 @click.argument("table", type=options.FILE)
-@click.option("--out", type=options.FILE, required=True, help="Folder for the results.")
+@options.folder
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -47,11 +48,7 @@ def command(
     out: Path,
     workers: int | None,
     scheduler: str | None,
-    method: str | None,
-    weights: str | None,
-    inverse_consistency: bool,
-    config: Path | None,
-    assignments: tuple[str, ...],
+    registering: options.Registering,
     strict: bool,
     as_json: bool,
     quiet: bool | None,
@@ -83,11 +80,10 @@ def command(
             "--workers, --scheduler: expected one of the two, got both. The scheduler has workers."
         )
     pairs = _read(table)
-    if weights and Path(weights).is_file():
-        weights = str(Path(weights).absolute())  # workers may run in another folder
-    settings = options.registration_config(
-        method, weights, inverse_consistency, config, assignments
-    )
+    if registering.weights and Path(registering.weights).is_file():
+        path = str(Path(registering.weights).absolute())  # workers may run in another folder
+        registering = dataclasses.replace(registering, weights=path)
+    settings = registering.settings()
     folders = _folders(pairs, out)
     prepare_folder(out)
     plan = plan_cohort(pairs, folders, config=settings)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxreg.cli import session
 from jaxreg.cli.compilation import keep_compiled_programs
-from jaxreg.cli.files import register_files
+from jaxreg.cli.files import PairFiles, register_files
 from jaxreg.cli.memory import share_arenas
 
 if TYPE_CHECKING:
@@ -51,9 +51,8 @@ def _registered(job: "Job") -> "Row":
     pair, began = job.pair, time.perf_counter()
     with session.warnings_as_lines(quiet=True), measured() as cost:
         truth = _ground_truth(job)
-        registration, _ = register_files(
-            pair.fixed, pair.moving, pair.fixed_mask, pair.moving_mask, settings=job.config
-        )
+        files = PairFiles(pair.fixed, pair.moving, pair.fixed_mask, pair.moving_mask)
+        registration, _ = register_files(files, settings=job.config)
         measures = scores(registration, **truth)
     registration.summary["cohort"] = {
         "id": pair.id,

@@ -63,6 +63,30 @@ def prepare_file(
     prepare_folder(out.parent)
 
 
+class PairFiles(NamedTuple):
+    """The files of a pair, as a command names them (`jaxreg.cli.options.pair`).
+
+    Attributes:
+        fixed: image file or DICOM folder.
+        moving: image file or DICOM folder.
+        fixed_mask: label file, brought to the grid of the fixed image; None without one.
+        moving_mask: label file, brought to the grid of the moving image; None without one.
+        series: DICOM series of both folders, or of each, with a comma between; None if not needed.
+    """
+
+    fixed: Path
+    moving: Path
+    fixed_mask: Path | None = None
+    moving_mask: Path | None = None
+    series: str | None = None
+
+    def images(self) -> list[tuple[Path, str | None]]:
+        """The fixed and the moving image, each with its DICOM series."""
+        first, comma, second = (self.series or "").partition(",")
+        both = (self.fixed, first), (self.moving, second if comma else first)
+        return [(path, number.strip() or None) for path, number in both]
+
+
 class InputPair(NamedTuple):
     """The images that a command names, and their masks, None where it names none."""
 
@@ -72,21 +96,11 @@ class InputPair(NamedTuple):
     moving_mask: "Volume | None"
 
 
-def read_pair(
-    fixed: Path,
-    moving: Path,
-    fixed_mask: Path | None,
-    moving_mask: Path | None,
-    series: str | None,
-) -> InputPair:
+def read_pair(files: PairFiles) -> InputPair:
     """Reads the images that a command names, and their masks.
 
     Args:
-        fixed: image file or DICOM folder.
-        moving: image file or DICOM folder.
-        fixed_mask: label file, brought to the grid of the fixed image; None without one.
-        moving_mask: label file, brought to the grid of the moving image; None without one.
-        series: DICOM series of both folders, or of each, with a comma between; None if not needed.
+        files: that are named.
 
     Returns:
         The images and masks; None for a mask that is not named.
@@ -97,36 +111,25 @@ def read_pair(
     """
     from jaxreg.io.images import read_image, read_labels
 
-    first, comma, second = (series or "").partition(",")
-    images = [
-        read_image(path, series=number.strip() or None)
-        for path, number in ((fixed, first), (moving, second if comma else first))
-    ]
+    images = [read_image(path, series=series) for path, series in files.images()]
+    named = files.fixed_mask, files.moving_mask
     masks = [
         read_labels(path, grid=image.grid) if path else None
-        for path, image in zip((fixed_mask, moving_mask), images, strict=True)
+        for path, image in zip(named, images, strict=True)
     ]
     return InputPair(*images, *masks)
 
 
 def register_files(
-    fixed: Path,
-    moving: Path,
-    fixed_mask: Path | None,
-    moving_mask: Path | None,
+    files: PairFiles,
     *,
-    series: str | None = None,
     settings: "RegistrationConfig",
     stage: Callable[[str], None] = lambda name: None,
 ) -> "tuple[Registration, int]":
     """Reads a pair and registers it.
 
     Args:
-        fixed: image.
-        moving: image.
-        fixed_mask: lungs; found if None.
-        moving_mask: lungs; found if None.
-        series: as in `read_pair`.
+        files: of the pair; masks are found where none is named.
         settings: of the registration.
         stage: called with the name of each stage as it begins.
 
@@ -138,7 +141,7 @@ def register_files(
 
     stage("reading")
     with session.collected() as noted:
-        images = read_pair(fixed, moving, fixed_mask, moving_mask, series)
+        images = read_pair(files)
     result = register_volumes(
         images.fixed,
         images.moving,

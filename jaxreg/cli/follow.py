@@ -2,17 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from jaxreg.cli import options, session
 from jaxreg.cli.compilation import keep_compiled_programs
-from jaxreg.cli.files import prepare_folder, read_pair
-from jaxreg.cli.progress import stages
+from jaxreg.cli.files import PairFiles, prepare_folder, read_pair
+from jaxreg.cli.progress import Stage, stages
 
 if TYPE_CHECKING:
+    from jaxreg.config import RegistrationConfig
     from jaxreg.pipeline.follow_result import FollowUp
+    from jaxreg.pipeline.result import Registration
 
 _MOST_DAYS = 40_000
 
@@ -25,7 +27,7 @@ _MOST_DAYS = 40_000
     required=True,
     help="Lesions of FIXED: a label map, or points (.csv, .fcsv, .mrk.json).",
 )
-@click.option("--out", type=options.FILE, required=True, help="Folder for the results.")
+@options.folder
 @click.option(
     "--moving-lesions",
     type=options.FILE,
@@ -36,24 +38,20 @@ _MOST_DAYS = 40_000
     type=float,
     help="Days from MOVING to FIXED, for doubling times; by the study dates if both are DICOM.",
 )
-@click.option("--field", type=options.FILE, help="Field of any tool, instead of registering.")
+@options.given_field
 @options.settings
 @options.as_json
 @options.quiet
 def command(
-    fixed: Path,
-    moving: Path,
-    fixed_mask: Path | None,
-    moving_mask: Path | None,
-    series: str | None,
+    files: PairFiles,
     lesions: Path,
     out: Path,
     moving_lesions: Path | None,
     days: float | None,
     field: Path | None,
+    registering: options.Registering,
     as_json: bool,
     quiet: bool | None,
-    **registering: Any,
 ) -> int:
     """Find lesions of today's scan in an earlier one, and measure both.
 
@@ -69,42 +67,19 @@ def command(
     Returns:
         Exit status.
     """
-    from jaxreg.io.images import read_displacement
-    from jaxreg.io.lesions import read_lesions
-    from jaxreg.pipeline.follow import follow
-    from jaxreg.trust.findings import Finding
-
     if days is not None and not 0 < abs(days) <= _MOST_DAYS:
         raise ValueError(f"--days: expected 1 to {_MOST_DAYS}, got {days:g}. Correct it.")
-    names = ("method", "weights", "inverse_consistency", "config", "assignments")
-    settings = options.registration_config(*(registering[name] for name in names))
+    settings = registering.settings()
     prepare_folder(out)
     keep_compiled_programs()
     with stages(quiet=quiet) as stage:
-        stage("reading")
-        with session.collected() as noted:
-            pair = read_pair(fixed, moving, fixed_mask, moving_mask, series)
-            marked = read_lesions(lesions, pair.fixed.grid)
-            others = read_lesions(moving_lesions, pair.moving.grid) if moving_lesions else None
-            given = read_displacement(field) if field else None
-        found, registration = follow(
-            pair.fixed,
-            pair.moving,
-            marked,
-            moving_lesions=others,
-            fixed_mask=pair.fixed_mask,
-            moving_mask=pair.moving_mask,
-            field=given,
-            days=_days(fixed, moving, series) if days is None else days,
-            config=settings,
-            notes=[Finding(note.code, note.text) for note in noted],
-            progress=stage,
-        )
+        marked = _Marked(lesions, moving_lesions, _days(files) if days is None else days)
+        found, registration, noted = _followed(files, marked, field, settings, stage)
         stage("writing")
         if field is None:
             registration.save(out)
         found.save(out)
-    for warning in found.summary["warnings"][len(noted) :]:  # those of files were shown at once
+    for warning in found.summary["warnings"][noted:]:  # those of files were shown at once
         click.echo(f"warning: {warning['text']}", err=True)
     if as_json:
         click.echo(json.dumps(found.document(), indent=2))
@@ -114,15 +89,54 @@ def command(
     return 0
 
 
-def _days(fixed: Path, moving: Path, series: str | None) -> float | None:
+class _Marked(NamedTuple):
+    """Files of the lesions in both images, and the days between these."""
+
+    fixed: Path
+    moving: Path | None
+    days: float | None
+
+
+def _followed(
+    files: PairFiles,
+    marked: _Marked,
+    field: Path | None,
+    settings: "RegistrationConfig",
+    stage: Stage,
+) -> "tuple[FollowUp, Registration, int]":
+    """Reads and follows; also returns how many of the warnings are about the files."""
+    from jaxreg.io.images import read_displacement
+    from jaxreg.io.lesions import read_lesions
+    from jaxreg.pipeline.follow import follow
+    from jaxreg.trust.findings import Finding
+
+    stage("reading")
+    with session.collected() as noted:
+        pair = read_pair(files)
+        lesions = read_lesions(marked.fixed, pair.fixed.grid)
+        others = read_lesions(marked.moving, pair.moving.grid) if marked.moving else None
+        given = read_displacement(field) if field else None
+    found, registration = follow(
+        pair.fixed,
+        pair.moving,
+        lesions,
+        moving_lesions=others,
+        fixed_mask=pair.fixed_mask,
+        moving_mask=pair.moving_mask,
+        field=given,
+        days=marked.days,
+        config=settings,
+        notes=[Finding(note.code, note.text) for note in noted],
+        progress=stage,
+    )
+    return found, registration, len(noted)
+
+
+def _days(files: PairFiles) -> float | None:
     """Days from the moving to the fixed study; None where they are not both DICOM with dates."""
     from jaxreg.io.images import read_date
 
-    first, comma, second = (series or "").partition(",")
-    dates = [
-        read_date(path, series=number.strip() or None)
-        for path, number in ((fixed, first), (moving, second if comma else first))
-    ]
+    dates = [read_date(path, series=series) for path, series in files.images()]
     if dates[0] is None or dates[1] is None or dates[0] == dates[1]:
         return None
     return float((dates[0] - dates[1]).days)

@@ -8,7 +8,7 @@ import click
 
 from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
-from jaxreg.cli.files import prepare_folder, read_pair
+from jaxreg.cli.files import PairFiles, prepare_folder, read_pair
 from jaxreg.cli.progress import stages
 
 
@@ -26,15 +26,10 @@ from jaxreg.cli.progress import stages
 @options.as_json
 @options.quiet
 def command(
-    fixed: Path,
-    moving: Path,
-    fixed_mask: Path | None,
-    moving_mask: Path | None,
-    series: str | None,
+    files: PairFiles,
     out: Path,
     space: str,
-    config: Path | None,
-    assignments: tuple[str, ...],
+    registering: options.Registering,
     as_json: bool,
     quiet: bool | None,
 ) -> int:
@@ -50,12 +45,12 @@ def command(
 
     if out.is_dir():
         raise ValueError(f"--out: expected a CSV file, got the folder {out}. Name a file.")
-    settings = options.given_config(config, assignments)
+    settings = registering.settings()
     keep_compiled_programs()
     prepare_folder(out.parent)
     with stages(quiet=quiet) as stage:
         stage("reading")
-        images = read_pair(fixed, moving, fixed_mask, moving_mask, series)
+        images = read_pair(files)
         began = time.perf_counter()
         points = match_volumes(
             images.fixed,

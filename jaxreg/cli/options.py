@@ -1,12 +1,14 @@
 """Options that commands share, and how a command may take several values in a row."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from jaxreg.cli.files import PairFiles
 from jaxreg.config import (
     METHODS,
     RegistrationConfig,
@@ -18,8 +20,64 @@ from jaxreg.config import (
 FILE = click.Path(path_type=Path)  # whether it exists is said by what reads it
 
 
+@dataclasses.dataclass(frozen=True)
+class Registering:
+    """The options that say how to register, as they were given.
+
+    Attributes:
+        method: one of METHODS, or None for that of the settings, "full" if weights are given.
+        weights: name of weights that ship, or a path; None for those of the settings.
+        inverse_consistency: whether to register in the other direction too.
+        config: JSON file of settings or a `summary.json`; None for the defaults.
+        assignments: of single settings, "group.name=value".
+    """
+
+    method: str | None = None
+    weights: str | None = None
+    inverse_consistency: bool = False
+    config: Path | None = None
+    assignments: Sequence[str] = ()
+
+    def settings(self) -> RegistrationConfig:
+        """The settings; `--set` wins over all others.
+
+        Raises:
+            ValueError: no such file, setting or value.
+        """
+        chosen = read_registration_config(self.config) if self.config else RegistrationConfig()
+        if self.weights:
+            network = dataclasses.replace(chosen.network, weights=self.weights)
+            chosen = dataclasses.replace(chosen, network=network)
+        if self.method or self.weights:
+            chosen = with_method(chosen, self.method or "full")
+        if self.inverse_consistency:
+            chosen = dataclasses.replace(chosen, inverse_consistency=True)
+        for assignment in self.assignments:
+            chosen = override(chosen, assignment)
+        return chosen
+
+
+def _registering(command: Callable[..., Any]) -> Callable[..., Any]:
+    names = [member.name for member in dataclasses.fields(Registering)]
+    return _gathered(command, "registering", Registering, names)
+
+
+def _gathered(
+    command: Callable[..., Any], name: str, kind: Callable[..., Any], members: Sequence[str]
+) -> Callable[..., Any]:
+    """A command that takes one value of a kind in the place of several options."""
+
+    @functools.wraps(command)
+    def gathered(**given: Any) -> Any:
+        value = kind(**{member: given.pop(member) for member in members if member in given})
+        return command(**{name: value}, **given)
+
+    return gathered
+
+
 def pair(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds FIXED, MOVING, --fixed-mask, --moving-mask and --series to a command."""
+    """Adds FIXED, MOVING, --fixed-mask, --moving-mask and --series, as `files: PairFiles`."""
+    command = _gathered(command, "files", PairFiles, PairFiles._fields)
     for name in ("moving", "fixed"):
         command = click.argument(name, type=FILE)(command)
     return pair_options(command)
@@ -41,7 +99,12 @@ def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def given_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --config and --set, from which `given_config` makes the settings."""
+    """Adds --config and --set, as `registering: Registering`."""
+    return _settings_files(_registering(command))
+
+
+def _settings_files(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --config and --set."""
     for add in (
         click.option(
             "--set",
@@ -57,8 +120,8 @@ def given_settings(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options from which `registration_config` makes the settings of a registration."""
-    command = given_settings(command)
+    """Adds all options that say how to register, as `registering: Registering`."""
+    command = _settings_files(_registering(command))
     for add in (
         click.option(
             "--inverse-consistency",
@@ -80,60 +143,6 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def given_config(config: Path | None, assignments: Sequence[str]) -> RegistrationConfig:
-    """Settings from the options of `given_settings`; `--set` wins over `--config`.
-
-    Args:
-        config: JSON file of settings or a `summary.json`; None for the defaults.
-        assignments: of single settings, "group.name=value".
-
-    Returns:
-        The settings.
-
-    Raises:
-        ValueError: no such file, setting or value.
-    """
-    chosen = read_registration_config(config) if config else RegistrationConfig()
-    for assignment in assignments:
-        chosen = override(chosen, assignment)
-    return chosen
-
-
-def registration_config(
-    method: str | None,
-    weights: str | None,
-    inverse_consistency: bool,
-    config: Path | None,
-    assignments: Sequence[str],
-) -> RegistrationConfig:
-    """Settings from the options of `settings`; `--set` wins over all others.
-
-    Args:
-        method: one of METHODS, or None for that of the settings, "full" if weights are given.
-        weights: name of weights that ship, or a path; None for those of the settings.
-        inverse_consistency: whether to register in the other direction too.
-        config: JSON file of settings or a `summary.json`; None for the defaults.
-        assignments: of single settings, "group.name=value".
-
-    Returns:
-        The settings.
-
-    Raises:
-        ValueError: no such file, setting or value.
-    """
-    chosen = given_config(config, ())
-    if weights:
-        network = dataclasses.replace(chosen.network, weights=weights)
-        chosen = dataclasses.replace(chosen, network=network)
-    if method or weights:
-        chosen = with_method(chosen, method or "full")
-    if inverse_consistency:
-        chosen = dataclasses.replace(chosen, inverse_consistency=True)
-    for assignment in assignments:
-        chosen = override(chosen, assignment)
-    return chosen
-
-
 field = click.option(
     "--field",
     type=FILE,
@@ -142,6 +151,8 @@ field = click.option(
     "moving.",
 )
 field_file = click.argument("field", metavar="FIELD", type=FILE)
+given_field = click.option("--field", type=FILE, help="Field of any tool, instead of registering.")
+folder = click.option("--out", type=FILE, required=True, help="Folder for the results.")
 output = click.option("--out", type=FILE, required=True, help="File to write, .nii.gz or .nii.")
 mask = click.option("--mask", type=FILE, help="Mask of the fixed image; the whole grid if none.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON and no words.")

@@ -8,13 +8,13 @@ import click
 
 from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
-from jaxreg.cli.files import prepare_folder, register_files
+from jaxreg.cli.files import PairFiles, prepare_folder, register_files
 from jaxreg.cli.progress import stages
 
 
 @click.command("register")
 @options.pair
-@click.option("--out", type=options.FILE, required=True, help="Folder for the results.")
+@options.folder
 @options.settings
 @click.option(
     "--outputs",
@@ -26,17 +26,9 @@ from jaxreg.cli.progress import stages
 @options.as_json
 @options.quiet
 def command(
-    fixed: Path,
-    moving: Path,
-    fixed_mask: Path | None,
-    moving_mask: Path | None,
-    series: str | None,
+    files: PairFiles,
     out: Path,
-    method: str | None,
-    weights: str | None,
-    inverse_consistency: bool,
-    config: Path | None,
-    assignments: tuple[str, ...],
+    registering: options.Registering,
     outputs: str | None,
     strict: bool,
     as_json: bool,
@@ -52,19 +44,9 @@ def command(
     chosen = _chosen(outputs)
     keep_compiled_programs()
     prepare_folder(out)
-    settings = options.registration_config(
-        method, weights, inverse_consistency, config, assignments
-    )
+    settings = registering.settings()
     with stages(quiet=quiet) as stage:
-        result, noted = register_files(
-            fixed,
-            moving,
-            fixed_mask,
-            moving_mask,
-            series=series,
-            settings=settings,
-            stage=stage,
-        )
+        result, noted = register_files(files, settings=settings, stage=stage)
         stage("writing")
         result.save(out, outputs=chosen)
     for warning in result.warnings[noted:]:  # those of files were shown at once

@@ -40,7 +40,7 @@ class _Reference(click.ParamType):
     help="Number of the phase that the others are registered to, from 0 in the order of time; or "
     "mean, the mean position of each point.",
 )
-@click.option("--out", type=options.FILE, required=True, help="Folder for results.")
+@options.folder
 @click.option(
     "--masks",
     type=options.FILE,
@@ -64,8 +64,7 @@ def command(
     masks: tuple[Path, ...],
     points: Path | None,
     no_cycle: bool,
-    config: Path | None,
-    assignments: tuple[str, ...],
+    registering: options.Registering,
     strict: bool,
     as_json: bool,
     quiet: bool | None,
@@ -95,7 +94,7 @@ def command(
             "--points: expected points of a phase, got --reference mean, an image that is yet to "
             "be made. Name the phase in which the points lie."
         )
-    settings = options.given_config(config, assignments)
+    settings = registering.settings()
     if no_cycle:
         settings = override(settings, "series.cyclic=false")
     given = None if points is None else read_points(points)

@@ -1,6 +1,7 @@
 """`jaxreg ventilation`: local change of volume and of air between two respiratory states."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -8,9 +9,9 @@ import click
 
 from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
-from jaxreg.cli.files import prepare_folder, read_pair, register_files
+from jaxreg.cli.files import PairFiles, prepare_folder, read_pair, register_files
 from jaxreg.cli.progress import Stage, stages
-from jaxreg.config import VentilationConfig
+from jaxreg.config import RegistrationConfig, VentilationConfig
 from jaxreg.config.ventilation import KERNELS
 
 if TYPE_CHECKING:
@@ -19,16 +20,13 @@ if TYPE_CHECKING:
 
 _DEFAULT = VentilationConfig()
 _SUMMARY = "summary.json"
-# Options that say how to register; they mean nothing where that was done before.
-_REGISTERING = ("fixed_mask", "moving_mask", "field", "method", "weights", "inverse_consistency")
-_REGISTERING += ("config", "assignments")
 
 
 @click.command("ventilation")
 @click.argument("inputs", type=options.FILE, nargs=-1, required=True, metavar="DIR | FIXED MOVING")
-@click.option("--out", type=options.FILE, required=True, help="Folder for the results.")
+@options.folder
 @click.option("--fixed", type=options.FILE, help="With DIR: the fixed image that was registered.")
-@click.option("--field", type=options.FILE, help="Field of any tool, instead of registering.")
+@options.given_field
 @click.option("--labels", type=options.FILE, help="Lobes or other labels of FIXED: a row each.")
 @click.option(
     "--inhale",
@@ -54,6 +52,10 @@ def command(
     inputs: tuple[Path, ...],
     out: Path,
     fixed: Path | None,
+    fixed_mask: Path | None,
+    moving_mask: Path | None,
+    series: str | None,
+    field: Path | None,
     labels: Path | None,
     inhale: Literal["fixed", "moving"] | None,
     smoothing: float,
@@ -61,7 +63,7 @@ def command(
     no_mass_correction: bool,
     as_json: bool,
     quiet: bool | None,
-    **registering: Any,
+    registering: options.Registering,
 ) -> int:
     """Map ventilation: local change of volume and of air.
 
@@ -81,15 +83,17 @@ def command(
     settings = VentilationConfig(
         kernel=kernel, smoothing_mm=smoothing, mass_correction=not no_mass_correction
     )
-    _check(inputs, fixed, registering)
+    how = {"fixed_mask": fixed_mask, "moving_mask": moving_mask, "field": field}
+    _check(inputs, fixed, how | vars(registering))
     prepare_folder(out)
     keep_compiled_programs()
     with stages(quiet=quiet) as stage:
         stage("reading")
         if len(inputs) == 1:
-            pair = _read(inputs[0], fixed, registering["series"])
+            pair = _read(inputs[0], fixed, series)
         else:
-            pair = _register(inputs, out, registering, stage)
+            files = PairFiles(inputs[0], inputs[1], fixed_mask, moving_mask, series)
+            pair = _register(files, field, out, registering.settings(), stage)
         found = _ventilation(pair, labels, inhale, settings, stage)
         stage("writing")
         found.save(out)
@@ -104,8 +108,8 @@ def command(
     return 0
 
 
-def _check(inputs: tuple[Path, ...], fixed: Path | None, registering: dict[str, Any]) -> None:
-    """Refuses what does not go together.
+def _check(inputs: tuple[Path, ...], fixed: Path | None, registering: Mapping[str, Any]) -> None:
+    """Refuses what does not go together: `registering` has the options that say how to register.
 
     Raises:
         ValueError: or OSError, where DIR has no registration.
@@ -118,7 +122,7 @@ def _check(inputs: tuple[Path, ...], fixed: Path | None, registering: dict[str, 
         )
     if len(inputs) == 1:
         require_result(inputs[0])
-        given = [name for name in _REGISTERING if registering[name]]
+        given = [name for name, value in registering.items() if value]
         if given:
             option = {"assignments": "set"}.get(given[0], given[0]).replace("_", "-")
             raise ValueError(
@@ -153,21 +157,17 @@ def _read(folder: Path, fixed: Path | None, series: str | None) -> "RegisteredPa
 
 
 def _register(
-    inputs: tuple[Path, ...], out: Path, registering: dict[str, Any], stage: Stage
+    files: PairFiles, field: Path | None, out: Path, config: RegistrationConfig, stage: Stage
 ) -> "RegisteredPair":
     """Two images, registered or brought together by a given field."""
     from jaxreg.io.images import read_displacement
     from jaxreg.pipeline.judge import registration_of_field
     from jaxreg.pipeline.registered import registered_pair
 
-    names = ("method", "weights", "inverse_consistency", "config", "assignments")
-    config = options.registration_config(*(registering[name] for name in names))
-    paths = (inputs[0], inputs[1], registering["fixed_mask"], registering["moving_mask"])
-    series = registering["series"]
-    if registering["field"]:
-        fixed, moving, fixed_mask, moving_mask = read_pair(*paths, series)
+    if field:
+        fixed, moving, fixed_mask, moving_mask = read_pair(files)
         result = registration_of_field(
-            read_displacement(registering["field"]),
+            read_displacement(field),
             fixed,
             moving,
             fixed_mask=fixed_mask,
@@ -176,7 +176,7 @@ def _register(
             progress=stage,
         )
         return registered_pair(result)
-    result, _ = register_files(*paths, series=series, settings=config, stage=stage)
+    result, _ = register_files(files, settings=config, stage=stage)
     stage("writing the registration")
     result.save(out)
     return registered_pair(result)

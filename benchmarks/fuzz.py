@@ -269,7 +269,7 @@ def outcome(kind: str, number: int, seed: int) -> str | None:
                 return f"the text does not name the file: {text[:200]}"
             if kind not in ("json",) and "\n" in text.strip():
                 return f"more than one line: {text[:200]!r}"
-        except BaseException as error:  # what the search is for
+        except (Exception, SystemExit, TooLong) as error:  # what the search is for
             return f"{type(error).__name__}: {str(error)[:200]}"
         finally:
             signal.alarm(0)

@@ -160,10 +160,16 @@ def test_python_blocks_run(page, folder, params, monkeypatch):
     monkeypatch.setattr(jaxreg, "register_series", smaller)
     networks = functools.partial(jaxreg.register, params=params, config=smoke.network)
     monkeypatch.setattr(jaxreg, "register", networks)
+    python = [block for block in blocks(page) if block.language == "python"]
+    run = [block for block in python if not block.text.startswith(NOT_RUN)]
     namespace = {}
-    for block in blocks(page):
-        if block.language == "python" and not block.text.startswith(NOT_RUN):
-            exec(compile(block.text, name(page), "exec"), namespace)
+    for block in run:
+        exec(compile(block.text, name(page), "exec"), namespace)
+    made = {n: v for n, v in namespace.items() if n != "__builtins__"}
+    assert bool(made) == bool(run)
+    for array in (getattr(value, "data", value) for value in made.values()):
+        if isinstance(array, np.ndarray | jax.Array) and array.dtype.kind == "f":
+            assert np.isfinite(array).all()
 
 
 def test_configurations_that_are_named_exist():

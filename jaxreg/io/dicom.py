@@ -253,7 +253,7 @@ def _dataset(path: Path, *, pixels: bool) -> Any:
             return pydicom.dcmread(
                 path, force=True, stop_before_pixels=not pixels, specific_tags=tags
             )
-        except Exception as error:  # whatever damaged bytes make of it
+        except Exception as error:  # pydicom names no class for damaged bytes
             raise ValueError(_damaged(path, error)) from error
 
 
@@ -275,7 +275,7 @@ def _pixels(path: Path) -> np.ndarray:
                 f"{path}: expected a decoder for {dataset.file_meta.TransferSyntaxUID.name}, got "
                 "none. Install it with: pip install 'jaxreg[dicom]'"
             ) from error
-        except Exception as error:  # whatever damaged bytes make of it
+        except Exception as error:  # pydicom names no class for damaged bytes
             raise ValueError(_damaged(path, error)) from error
 
 

@@ -13,8 +13,6 @@ from jaxreg.config import VentilationConfig
 from jaxreg.geometry.volume import Volume, require_same_grid
 from jaxreg.io.atomic import replacing_set
 from jaxreg.io.nifti import write_volume
-from jaxreg.lungs.morphology import bounding_box
-from jaxreg.lungs.sides import tell_sides
 from jaxreg.metrics.ventilation import (
     UNITS,
     Inhaled,
@@ -22,16 +20,10 @@ from jaxreg.metrics.ventilation import (
     inhaled_image,
     ventilation_measures,
 )
-from jaxreg.metrics.ventilation_regions import (
-    heights_mm,
-    region_row,
-    regions_of_lungs,
-    thirds_of_height,
-    with_fractions,
-)
 from jaxreg.pipeline.assess import MEASURED
 from jaxreg.pipeline.registered import RegisteredPair
 from jaxreg.pipeline.registration import versions
+from jaxreg.pipeline.ventilation_part import part_of, rows_of, thirds_of
 from jaxreg.trust.findings import Finding
 
 # Files that `Ventilation.save` writes; the last one says that the set is whole.
@@ -155,7 +147,7 @@ def ventilation(
     Raises:
         ValueError: no voxel was measured in both images, or labels on another grid.
     """
-    fixed, grid = pair.fixed, pair.fixed.grid
+    fixed = pair.fixed
     if labels is not None:
         require_same_grid(fixed, labels, ("fixed", "labels"))
     if not np.any(pair.valid.data == MEASURED):
@@ -163,66 +155,39 @@ def ventilation(
             "valid: expected voxels of the lungs that both images show, got none. Look at the "
             "registration's report.png and warnings."
         )
-    box = bounding_box(pair.valid.data > 0)
-    lungs = pair.valid.data[box] > 0
-    measured = pair.valid.data[box] == MEASURED
-    hu, warped, determinant = (
-        volume.data[box] for volume in (fixed, pair.warped, pair.determinant)
-    )
-    larger = inhaled_image(determinant, measured)
+    part = part_of(pair, labels)
+    larger = inhaled_image(part.determinant, part.measured)
     told = inhale or larger
     found = ventilation_measures(
-        determinant,
-        hu,
-        warped,
-        measured,
-        lungs=lungs,
+        part.determinant,
+        part.hu,
+        part.warped,
+        part.measured,
+        lungs=part.lungs,
         inhale=told,
-        spacing_mm=grid.spacing_mm,
+        spacing_mm=fixed.grid.spacing_mm,
         config=config,
     )
-    mask = Volume((pair.valid.data > 0).astype(np.uint8), fixed.affine)
-    sides = tell_sides(fixed, mask).data[box][lungs]
-    corner = np.array(grid.affine)
-    corner[:3, 3] = grid.world_from_voxel(np.array([side.start for side in box]))
-    thirds = thirds_of_height(sides, heights_mm(lungs, corner))
-    inside, hu, warped, determinant = (
-        image[lungs] for image in (measured, hu, warped, determinant)
-    )
-    maps = {name: values[lungs] for name, values in found.maps.items()}
-    named = None if labels is None else labels.data[box][lungs]
-    rows = [
-        region_row(
-            region,
-            inside,
-            hu,
-            warped,
-            determinant,
-            maps,
-            inhale=told,
-            voxel_ml=abs(np.linalg.det(grid.affine[:3, :3])) / 1e3,
-        )
-        for region in regions_of_lungs(thirds, labels=named)
-    ]
-    regions = np.zeros(lungs.shape, np.uint8)
-    regions[lungs] = np.where(inside, thirds, 0)
+    thirds = thirds_of(pair, part)
+    rows = rows_of(pair, part, thirds, found, told)
+    regions = np.zeros(part.lungs.shape, np.uint8)
+    regions[part.lungs] = np.where(part.measured[part.lungs], thirds, 0)
     summary = {
         "inhale": told,
         "inhale_by": "as told" if inhale else "where the lungs are larger",
         **_described(found),
-        "fixed_grid": str(grid),
+        "fixed_grid": str(fixed.grid),
         "config": dataclasses.asdict(config),
         "versions": versions(),
     }
-    rows = with_fractions(rows)
     doubts = list(_doubts(pair, rows[0], told, larger, found.mass_ratio, config))
-    if named is not None and not named.any():
+    if part.labels is not None and not part.labels[part.lungs].any():
         text = "no label lies in the lungs of the fixed image. Check that the file belongs to it."
         doubts.append(Finding("labels-outside", text))
     return Ventilation(
         fixed=fixed,
-        maps={name: _whole(values, box, fixed) for name, values in found.maps.items()},
-        regions=_whole(regions, box, fixed),
+        maps={name: _whole(values, part.box, fixed) for name, values in found.maps.items()},
+        regions=_whole(regions, part.box, fixed),
         rows=rows,
         summary=summary,
         warnings=tuple(doubts),

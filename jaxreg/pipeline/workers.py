@@ -87,7 +87,7 @@ def local_workers(
             cluster.scale(count)
             with Client(cluster) as client:
                 yield client
-        except BaseException:
+        except BaseException:  # Ctrl-C, too, must leave no process behind
             _end(cluster)
             raise
         cluster.close(timeout=_CLOSING_SECONDS)
@@ -220,7 +220,7 @@ def _telling(on_loss: Callable[[], None]) -> Iterator[None]:
         logger.handlers, logger.propagate = [_Listener(on_loss)], False
     try:
         yield
-    except Exception:
+    except Exception:  # not after Ctrl-C: threads of Dask write lines for a while
         _restore(former)
         raise
     _restore(former)

@@ -117,7 +117,7 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any) -> tup
         record = kept["position"]
         best = Best(kept["best"], float(record["best"]["error_mm"]), int(record["best"]["step"]))
         return kept["state"], best, record["data"]
-    except Exception as error:  # orbax raises bare ones for damaged data
+    except Exception as error:  # Orbax raises bare ones for damaged data
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(_damaged(folder, reason)) from error
 

@@ -39,7 +39,10 @@ class Registering:
     assignments: Sequence[str] = ()
 
     def settings(self) -> RegistrationConfig:
-        """The settings; `--set` wins over all others.
+        """Makes the settings; `--set` wins over all others.
+
+        Returns:
+            The settings.
 
         Raises:
             ValueError: no such file, setting or value.

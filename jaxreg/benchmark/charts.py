@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxreg.benchmark.results import Record
-from jaxreg.io.atomic import replacing
+from jaxreg.figures.sheet import write_figure
 
 Records = Mapping[str, Sequence[Record]]  # by method
 
@@ -81,7 +81,7 @@ def overlap_chart(
     axes[-1].set_xticks(range(len(labels)), [_plain(tick) for tick in ticks])
     handles = [axes[0].plot([], [], "s", color=colours[m], label=_plain(m))[0] for m in methods]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(methods)))
-    _save(figure, path)
+    write_figure(path, figure, dpi=130)
     return True
 
 
@@ -124,7 +124,7 @@ def tre_chart(path: str | os.PathLike, by_method: Records) -> bool:
     axis.set_ylabel("landmarks within it, %")
     axis.grid(color="0.9")
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-    _save(figure, path)
+    write_figure(path, figure, dpi=130)
     return True
 
 
@@ -164,8 +164,3 @@ def _boxes(axis: Axes, groups, positions, width, colour):
 def _plain(text):
     """Text in which a dollar is one, and does not begin a formula."""
     return text.replace("$", r"\$")
-
-
-def _save(figure, path):
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130, facecolor="white")

@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from jaxreg.figures.sheet import write_figure
 from jaxreg.figures.thumbnails import Thumbnail, determinant_values, image_hu
 from jaxreg.figures.views import (
     DIFFERENCE,
@@ -24,7 +25,6 @@ from jaxreg.figures.views import (
     folds,
     mark_sides,
 )
-from jaxreg.io.atomic import replacing
 
 _CORONAL = PLANES[0]
 _PANEL_INCH = 2.0  # width of a slice
@@ -60,7 +60,7 @@ def jacobian_figure(path: str | os.PathLike, by_name: Mapping[str, Thumbnail]) -
         axis.set_title(text, fontsize=11)
     text = "volume in moving / in fixed (Jacobian determinant); red: folded"
     _colour_bar(figure, axes, axes[0][0].images[1], text, (0.5, 0.7, 1, 1.4, 2))
-    _save(figure, path)
+    write_figure(path, figure, dpi=130)
 
 
 def image_figure(path: str | os.PathLike, by_name: Mapping[str, Thumbnail]) -> None:
@@ -88,7 +88,7 @@ def image_figure(path: str | os.PathLike, by_name: Mapping[str, Thumbnail]) -> N
     _colour_bar(figure, axes[:, :3], first[0].images[0], "HU", (-1000, -600, -200, 200))
     differences = (-600, -300, 0, 300, 600)
     _colour_bar(figure, axes[:, 3:], first[3].images[0], "difference, HU", differences)
-    _save(figure, path)
+    write_figure(path, figure, dpi=130)
 
 
 def _sheet(by_name):
@@ -115,8 +115,3 @@ def _colour_bar(figure, axes, image, text, ticks):
     bar.set_ticks(list(ticks), labels=[f"{tick:g}" for tick in ticks])
     bar.ax.minorticks_off()
     bar.set_label(text, fontsize=10)
-
-
-def _save(figure, path):
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=130, facecolor="white")

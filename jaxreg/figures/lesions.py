@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from jaxreg.figures.sheet import PANEL_INCH, bare, sheet
+from jaxreg.figures.sheet import PANEL_INCH, bare, sheet, write_figure
 from jaxreg.figures.views import LUNG_WINDOW, PLANES, cut, mark_sides
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.volume import Volume, resample
-from jaxreg.io.atomic import replacing
 
 _TITLES = ("fixed", "moving", "moving, warped")
 _HALF_MM = 30.0
@@ -67,8 +66,7 @@ def lesions_figure(
         row[3].text(0.04, 0.96, text, va="top", fontsize=10, linespacing=1.5, parse_math=False)
     for axis, name in zip(rows[0], _TITLES, strict=False):
         axis.set_title(name, fontsize=12, pad=4)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100, facecolor="white")
+    write_figure(path, figure, dpi=100)
 
 
 def _draw(axis: Axes, image: Volume, place: np.ndarray, mask: Volume | None, style: str) -> None:

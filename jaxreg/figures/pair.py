@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from jaxreg.figures.sheet import PANEL_INCH, bare, middle_of, name_row, sheet
+from jaxreg.figures.sheet import PANEL_INCH, bare, middle_of, name_row, sheet, write_figure
 from jaxreg.figures.views import (
     DIFFERENCE,
     DIFFERENCE_COLOURS,
@@ -31,7 +31,6 @@ from jaxreg.figures.views import (
 )
 from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.volume import Volume, require_same_grid, resample
-from jaxreg.io.atomic import replacing
 
 _COLUMNS = (
     "fixed",
@@ -114,8 +113,7 @@ def pair_figure(
     for axis, text in zip(axes[0], columns, strict=True):
         axis.set_title(text, fontsize=12, pad=4)
     _colour_bars(figure, axes)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110, facecolor="white")
+    write_figure(path, figure, dpi=110)
 
 
 def _draw_row(row: Sequence[Axes], images, lungs, aspect):

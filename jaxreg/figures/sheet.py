@@ -1,5 +1,6 @@
 """A sheet of orthogonal views: rows of panels, one row a plane, with words above them."""
 
+import os
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from jaxreg.io.atomic import replacing
 
 PANEL_INCH = 2.75  # width of the widest plane
 GAP_INCH = 0.06
@@ -97,3 +100,15 @@ def bare(axis: Axes) -> None:
     """Takes the ticks off a panel and thins its border."""
     axis.set(xticks=[], yticks=[])
     axis.spines[:].set(color="0.75", linewidth=0.5)
+
+
+def write_figure(path: str | os.PathLike, figure: Figure, *, dpi: int) -> None:
+    """Writes a figure on white.
+
+    Args:
+        path: .png, .pdf or .svg; never half-written.
+        figure: to write.
+        dpi: pixels per inch.
+    """
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, facecolor="white")

@@ -14,7 +14,15 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from jaxreg.figures.sheet import GAP_INCH, PANEL_INCH, bare, middle_of, name_row, sheet
+from jaxreg.figures.sheet import (
+    GAP_INCH,
+    PANEL_INCH,
+    bare,
+    middle_of,
+    name_row,
+    sheet,
+    write_figure,
+)
 from jaxreg.figures.views import (
     LUNG_WINDOW,
     PLANES,
@@ -25,7 +33,6 @@ from jaxreg.figures.views import (
     upright_spacing,
 )
 from jaxreg.geometry.volume import Volume, require_same_grid
-from jaxreg.io.atomic import replacing
 
 _TITLES = {
     "volume_jacobian": "volume, Jacobian",
@@ -113,8 +120,7 @@ def ventilation_figure(
         panel = _below(figure, axes[-1][column], first=column == 1)
         _draw_histogram(panel, lungs, voxel_ml, tops[units[name]], first=column == 1)
     _write_table(figure, axes[-1][0], table)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110, facecolor="white")
+    write_figure(path, figure, dpi=110)
 
 
 def _write_table(figure: Figure, panel: Axes, table: Sequence[tuple[str, str]]) -> None:

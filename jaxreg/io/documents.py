@@ -1,7 +1,10 @@
-"""JSON files, written by hand or by other tools."""
+"""JSON files, written by hand or by other tools, and tables of results."""
 
+import csv
+import io
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +31,22 @@ def read_json(path: str | os.PathLike) -> Any:
         ) from error
     except ValueError as error:  # a number of more digits than Python converts
         raise ValueError(f"{path}: expected JSON, got '{error}'. Correct the file.") from error
+
+
+def table_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table as CSV.
+
+    Args:
+        rows: one or more of the same columns; None is empty, numbers have six figures.
+
+    Returns:
+        The text, a heading first.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows(
+        [f"{value:.6g}" if isinstance(value, float) else value for value in row.values()]
+        for row in rows
+    )
+    return text.getvalue()

@@ -1,8 +1,6 @@
 """What following lesions gives: a row a lesion, label maps, a picture, and their files."""
 
-import csv
 import dataclasses
-import io
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ import numpy as np
 from jaxreg.config import FollowConfig
 from jaxreg.geometry.volume import Volume
 from jaxreg.io.atomic import replacing_set
+from jaxreg.io.documents import table_text
 from jaxreg.io.nifti import write_volume
 from jaxreg.metrics.lesions import Outline, on_grid
 
@@ -157,12 +156,7 @@ class FollowUp:
 
     def table(self) -> str:
         """The content of follow.csv."""
-        text, rows = io.StringIO(), self.rows()
-        text.write("# space: RAS\n")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(rows[0])
-        writer.writerows([_cell(value) for value in row.values()] for row in rows)
-        return text.getvalue()
+        return "# space: RAS\n" + table_text(self.rows())
 
     def line(self) -> str:
         """The counts in words."""
@@ -226,8 +220,3 @@ def described(row: Mapping[str, Any]) -> list[str]:
     if row["jacobian"] is not None:
         lines.append(f"lung around it: volume × {row['jacobian']:.2f}")
     return lines + textwrap.wrap(row["remark"], _WIDTH)
-
-
-def _cell(value: Any) -> Any:
-    """A value of the table as text, numbers by six figures."""
-    return f"{value:.6g}" if isinstance(value, float) else value

@@ -1,6 +1,5 @@
 """Ventilation of a registered pair: maps, a table by regions, a figure, and what is doubtful."""
 
-import csv
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from jaxreg.config import VentilationConfig
 from jaxreg.geometry.volume import Volume, require_same_grid
 from jaxreg.io.atomic import replacing_set
+from jaxreg.io.documents import table_text
 from jaxreg.io.nifti import write_volume
 from jaxreg.metrics.ventilation import (
     UNITS,
@@ -118,10 +118,8 @@ class Ventilation:
                 table=self.thirds(),
                 warnings=[warning.text for warning in self.warnings],
             )
-            with open(hidden / "ventilation.csv", "w", encoding="utf-8", newline="") as file:
-                table = csv.writer(file, lineterminator="\n")
-                table.writerow(self.rows[0])
-                table.writerows([_cell(value) for value in row.values()] for row in self.rows)
+            text = table_text(self.rows)
+            (hidden / "ventilation.csv").write_text(text, encoding="utf-8", newline="")
             text = json.dumps(self.document(), indent=2) + "\n"
             (hidden / "ventilation.json").write_text(text, encoding="utf-8")
 
@@ -211,11 +209,6 @@ def _whole(part: np.ndarray, box: tuple[slice, ...], image: Volume) -> Volume:
     data = np.zeros(image.shape, part.dtype)
     data[box] = part
     return Volume(data, image.affine)
-
-
-def _cell(value: Any) -> Any:
-    """A value of the table as text, numbers by six figures."""
-    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def _litres(row: Mapping[str, Any]) -> str:

@@ -136,6 +136,35 @@ def test_foam_between_the_body_and_the_table_is_no_lung():
     assert dice(found > 0, labels > 0) > 0.97
 
 
+@pytest.mark.parametrize("lung_hu", [-850.0, -780.0])
+def test_gas_of_the_bowel_is_no_lung_however_much_tissue_blurs_into_it(lung_hu):
+    shape = (84, 68, 72)
+    volume, labels = thorax(shape, lung_hu=lung_hu)
+    x, y, z = np.moveaxis(volume.world_from_voxel(np.moveaxis(np.indices(shape), 0, -1)), -1, 0)
+    bowel = ((x + 50) / 45) ** 2 + ((y - 45) / 32) ** 2 + ((z + 140) / 28) ** 2
+    hu = np.array(volume.data)
+    hu[bowel < 1] = (-960 + 900 * np.maximum(bowel - 0.55, 0))[bowel < 1]
+    assert -920 < np.median(hu[(bowel < 1) & (hu < -450)]) < -850
+    scan = Volume(hu, volume.affine)
+    blind = lung_mask(scan, config=LungConfig(gas_contrast_hu=1000.0)).data
+    assert np.mean(blind[bowel < 0.5] > 0) > 0.5
+    found = lung_mask(scan).data
+    assert not found[bowel < 1].any()
+    assert dice(found > 0, labels > 0) > 0.97
+
+
+def test_the_dome_of_the_diaphragm_with_lung_all_around_it_is_no_lung():
+    volume, labels = thorax()
+    x, y, z = np.moveaxis(volume.world_from_voxel(np.moveaxis(np.indices(SHAPE), 0, -1)), -1, 0)
+    dome = (np.hypot(x - 66, y) / 38) ** 2 + ((z + 100) / 70) ** 2 < 1
+    hu = np.where(dome, np.float32(40.0), volume.data)
+    found = lung_mask(Volume(hu, volume.affine)).data
+    assert np.mean(found[dome] > 0) < 0.07
+    assert dice(found > 0, (labels > 0) & ~dome) > 0.97
+    filled = lung_mask(Volume(hu, volume.affine), config=LungConfig(hole_mm2=1e6)).data
+    assert np.mean(filled[dome] > 0) > np.mean(found[dome] > 0) + 0.05
+
+
 @pytest.mark.parametrize("values", ["soft tissue", "fractions", "offset", "air", "constant"])
 def test_no_lungs_are_refused_with_words(values):
     hu = thorax(lung_hu=30.0)[0].data if values == "soft tissue" else thorax()[0].data

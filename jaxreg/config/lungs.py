@@ -18,6 +18,9 @@ class LungConfig:
         body_opening_mm: radius of the opening that takes table and clothes off the body.
         gas_hu: a component with a median below holds gas (outside air, bowel), not lung.
         small_gas_hu: the same of a small component, since the tissue around it blurs into it.
+        core_mm: depth from which on the tissue around a component does not blur into it.
+        gas_contrast_hu: by how much the inside of a small component is darker than that of the
+            largest if it is gas (and below `small_gas_hu`).
         small_share: of all air; a component with less is small.
         least_share: of the largest component; another with less cannot be a lung.
         least_depth: fraction of the greatest distance from a point of the lungs to their surface
@@ -26,6 +29,8 @@ class LungConfig:
             where the volume cuts a lung at a corner.
         piece_share: of the lungs; a piece of them with more can be one side.
         closing_mm: vessels, airways and nodules up to twice this width are closed.
+        hole_mm2: area in an axial slice up to which tissue with lung all around belongs to the
+            lung; a larger one is the dome of the diaphragm, or a mass that reaches out of the lung.
         separation_mm: least distance of the centres of two lungs from right to left.
         contact_mm: half the thickest bridge between two lungs that touch.
         side_share: of a label; if more lies on one side of the body, all of it does.
@@ -56,12 +61,15 @@ class LungConfig:
     body_opening_mm: float = 4.0
     gas_hu: float = -970.0
     small_gas_hu: float = -920.0
+    core_mm: float = 5.0
+    gas_contrast_hu: float = 60.0
     small_share: float = 0.1
     least_share: float = 0.05
     least_depth: float = 0.33
     cut_share: float = 0.1
     piece_share: float = 0.1
     closing_mm: float = 6.5
+    hole_mm2: float = 400.0
     separation_mm: float = 60.0
     contact_mm: float = 20.0
     side_share: float = 0.8
@@ -87,6 +95,7 @@ class LungConfig:
         positive(self, "spacing_mm", "closing_mm", "separation_mm", "contact_mm", "minimum_ml")
         positive(self, "airways_ml", "airway_wall_mm", "trachea_length_mm", "trachea_width_mm")
         positive(self, "body_opening_mm", "spine_ml", "spine_mm")
+        positive(self, "core_mm", "gas_contrast_hu", "hole_mm2")
         tuples(self, "airways_hu", "airways_reach_mm", "trachea_mm2", "window_hu")
         shares = ("small_share", "least_share", "cut_share", "piece_share", "back_share")
         for name in (*shares, "side_share", "least_depth", "trachea_fill"):

@@ -82,13 +82,16 @@ def spread(labels: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
     return labels[tuple(np.asarray(nearest))]
 
 
-def close(mask: np.ndarray, radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
-    """Closing by a ball, then holes filled in 3-D and in each axial slice.
+def close(
+    mask: np.ndarray, radius_mm: float, spacing_mm: np.ndarray, *, hole_mm2: float = np.inf
+) -> np.ndarray:
+    """Closing by a ball, then holes filled in 3-D, and small ones in each axial slice.
 
     Args:
         mask: (X, Y, Z).
         radius_mm: of the ball.
         spacing_mm: voxel size, (3,).
+        hole_mm2: the largest hole of a slice that is filled.
 
     Returns:
         Mask, (X, Y, Z).
@@ -100,7 +103,15 @@ def close(mask: np.ndarray, radius_mm: float, spacing_mm: np.ndarray) -> np.ndar
     padded = np.pad(mask[box], [(m, m) for m in margin])
     dilated = distance_mm(~padded, spacing_mm) <= radius_mm
     closed = padded | (distance_mm(dilated, spacing_mm) > radius_mm)
-    closed = closed[tuple(slice(m, -m) for m in margin)]
+    closed = ndimage.binary_fill_holes(closed[tuple(slice(m, -m) for m in margin)])
     filled = np.zeros_like(mask)
-    filled[box] = ndimage.binary_fill_holes(ndimage.binary_fill_holes(closed), IN_PLANE)
+    filled[box] = closed | _small_holes(closed, hole_mm2 / np.prod(spacing_mm[:2]))
     return filled
+
+
+def _small_holes(mask: np.ndarray, most: float) -> np.ndarray:
+    """Holes of the axial slices of a mask of at most so many voxels each."""
+    holes = labelled(ndimage.binary_fill_holes(mask, IN_PLANE) & ~mask, neighbours=IN_PLANE)
+    kept = np.bincount(holes.ravel()) <= most
+    kept[0] = False
+    return kept[holes]

@@ -100,7 +100,7 @@ def _coarse_labels(
     sides = np.zeros_like(labels)
     sides[box] = split_sides(lungs[box], midline, spacing_mm, config)
     for side in (RIGHT, LEFT):
-        closed = close(sides == side, config.closing_mm, spacing_mm)
+        closed = close(sides == side, config.closing_mm, spacing_mm, hole_mm2=config.hole_mm2)
         labels[closed & (labels == 0) & ((sides == 0) | (sides == side)) & ~void] = side
     return labels
 
@@ -197,13 +197,33 @@ def _aerated_components(
     air = air & (enclosed | np.isin(components, cut))
     components = labelled(air)
     names = _large(components, spacing_mm, config)
-    small = np.bincount(components.ravel())[names] < config.small_share * np.count_nonzero(air)
-    gas = np.where(small, config.small_gas_hu, config.gas_hu)
-    lungs = names[_medians(hu, components, names) > gas]
-    depths_mm = distance_mm(components > 0, spacing_mm)
-    depths_mm = np.array([depths_mm[components == name].max() for name in lungs])
+    depth_mm = distance_mm(components > 0, spacing_mm)
+    lungs = names[~_gaseous(hu, components, names, depth_mm, config)]
+    depths_mm = np.array([depth_mm[components == name].max() for name in lungs])
     deep = depths_mm >= config.least_depth * depths_mm.max(initial=0.0)
     return np.isin(components, lungs[deep])
+
+
+def _gaseous(
+    hu: np.ndarray,
+    components: np.ndarray,
+    names: np.ndarray,
+    depth_mm: np.ndarray,
+    config: LungConfig,
+) -> np.ndarray:
+    """Which of the named components hold gas and not lung, (N,).
+
+    The median decides. A small one is gas also if its inside is, which the tissue around it does
+    not blur, and if the inside of the largest component is not.
+    """
+    sizes = np.bincount(components.ravel())[names]
+    medians = _medians(hu, components, names)
+    cores = _medians(hu, np.where(depth_mm >= config.core_mm, components, 0), names)
+    small = sizes < config.small_share * np.count_nonzero(components)
+    largest_core = cores[np.argmax(sizes)] if len(sizes) else 0.0
+    dark = np.minimum(config.small_gas_hu, largest_core - config.gas_contrast_hu)
+    gas = np.where(small, config.small_gas_hu, config.gas_hu)
+    return (medians <= gas) | (small & (cores <= dark))
 
 
 def _large(components: np.ndarray, spacing_mm: np.ndarray, config: LungConfig) -> np.ndarray:

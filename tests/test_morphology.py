@@ -74,5 +74,7 @@ def test_only_small_holes_of_slices_are_filled():
     mask[2:18, 2:18, :3] = True
     mask[4:6, 4:6] = mask[10:15, 10:15] = False  # 4 and 25 voxels of 2 mm2 each
     closed = close(mask, 0.5, SPACING, hole_mm2=20.0)
-    assert closed[4:6, 4:6, :3].all() and not closed[10:15, 10:15].any() and not closed[:, :, 3].any()
+    assert (
+        closed[4:6, 4:6, :3].all() and not closed[10:15, 10:15].any() and not closed[:, :, 3].any()
+    )
     assert close(mask, 0.5, SPACING)[10:15, 10:15, :3].all()

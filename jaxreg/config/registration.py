@@ -129,11 +129,11 @@ class OptimiserConfig:
 
     enabled: bool = True
     window_hu: tuple[float, float] = (-1000.0, 0.0)
-    radius: int = 2
+    radius: int = 3
     rim: int = 4
     noise_hu: float = 40.0
     gain_floor: float = 1e-3
-    smoothness: float = 1.0
+    smoothness: float = 1.2
     anchor_mm: float = 35.0
     damping: float = 1e-6
     coarsest: int = 16

@@ -83,7 +83,7 @@ def grid_around_boxes(boxes: Sequence[np.ndarray], *, config: LungGridConfig) ->
 
 
 def image_on_grid(image: Volume, grid: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:
-    """CT on another grid, values below air raised to it, air outside of the image.
+    """CT on another grid by cubic interpolation, at least that of air; air outside of the image.
 
     Args:
         image: HU.
@@ -94,7 +94,8 @@ def image_on_grid(image: Volume, grid: Grid, *, matrix: np.ndarray | None = None
         HU, float32, (X, Y, Z) of the grid.
     """
     image = Volume(np.maximum(image.data, np.float32(AIR_HU)), image.affine)
-    return resample(image, grid.affine, grid.shape, matrix=matrix, fill=AIR_HU).data
+    found = resample(image, grid.affine, grid.shape, matrix=matrix, order=3, fill=AIR_HU).data
+    return np.maximum(found, np.float32(AIR_HU))
 
 
 def labels_on_grid(labels: Volume, grid: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:

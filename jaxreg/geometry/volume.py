@@ -18,6 +18,7 @@ import scipy.ndimage
 from jaxreg.geometry.grid import Grid as Grid
 from jaxreg.geometry.grid import checked_affine
 from jaxreg.geometry.grid import transform as transform
+from jaxreg.geometry.refinement import refined
 
 _NO_IMAGE = "Replace them (outside of a scanner's field of view: by -1024)."
 _NO_FIELD = "Register anew, or replace them by 0 where the field is not needed."
@@ -192,7 +193,8 @@ def resample(
         affine: (4, 4) of the new grid.
         shape: number of voxels of the new grid.
         matrix: (4, 4), world of the new grid to world of the volume, RAS mm; the identity if None.
-        order: 0 nearest (labels; the type is kept), 1 linear, 3 cubic.
+        order: 0 nearest (labels; the type is kept), 1 linear, 3 nearly cubic
+            (`jaxreg.geometry.refinement`).
         fill: value outside of the volume; its edge value if None.
     """
     matrix = np.eye(4) if matrix is None else matrix
@@ -205,6 +207,8 @@ def resample(
             missing = np.where(step > _SHRINK_WITHOUT_SMOOTHING, step**2 - 1, 0.0)
             sigma = np.sqrt(missing / (8 * np.log(2)))
             data = scipy.ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3.0)
+    if order == 3:
+        data, voxel_from_voxel = refined(data, voxel_from_voxel, shape)
     if data.dtype == bool:
         data = data.view(np.uint8)
     data = scipy.ndimage.affine_transform(
@@ -212,7 +216,7 @@ def resample(
         voxel_from_voxel[:3, :3],
         offset=voxel_from_voxel[:3, 3],  # pyright: ignore[reportArgumentType] (scipy takes arrays)
         output_shape=tuple(shape),
-        order=order,
+        order=min(order, 1),
         # not "constant": it would fill voxels that rounding puts 1e-12 outside
         mode="nearest" if fill is None else "grid-constant",
         cval=0.0 if fill is None else fill,

@@ -1,0 +1,78 @@
+"""Cubic interpolation at any points, as linear interpolation on a refined lattice.
+
+A cubic B-spline through the voxels needs 64 neighbours at each point. On a regular refinement of
+the lattice it is a short filter along each axis; linear interpolation between these samples takes
+eight neighbours, and is much nearer to the spline than linear interpolation between voxels, which
+blurs fine vessels, and blurs them differently in two images (Unser 1999, IEEE Signal Processing
+Magazine 16(6), "Splines").
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+_MARGIN = 6  # voxels around what is needed; the filter of the spline decays fourfold each
+_LONG_STEP = 1.5  # voxels; longer steps are smoothed and need no refinement
+_MOST = 6  # samples between two voxels
+
+
+def refined(
+    image: np.ndarray, lattice: np.ndarray, shape: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of the cubic B-spline through an image, where another grid needs them.
+
+    They lie at least twice as dense as the voxels, and as dense as those of the other grid.
+
+    Args:
+        image: float32, (X, Y, Z).
+        lattice: (4, 4), voxel of the other grid to voxel of the image.
+        shape: of the other grid.
+
+    Returns:
+        Samples, float32, (A, B, C), at least one along each axis, and the lattice (4, 4) from the
+        other grid to them.
+    """
+    box = _box(image.shape, lattice, shape)
+    part = image[tuple(slice(low, high) for low, high in box)]
+    steps = np.linalg.norm(lattice[:3, :3], axis=1)
+    factors = [1 if s > _LONG_STEP else min(_MOST, max(2, int(np.ceil(1 / s)))) for s in steps]
+    for axis, factor in enumerate(factors):
+        part = _along(part, factor, axis)
+    scale = np.diag([*factors, 1.0])
+    scale[:3, 3] = [-factor * low for factor, (low, _) in zip(factors, box, strict=True)]
+    return part, scale @ lattice
+
+
+def _box(image_shape, lattice, shape) -> list[tuple[int, int]]:
+    """First and last index + 1 along each axis of the image of what a grid covers."""
+    ends = np.stack(np.meshgrid(*((0, n - 1) for n in shape), indexing="ij"), -1).reshape(-1, 3)
+    reached = ends @ lattice[:3, :3].T + lattice[:3, 3]
+    last = np.array(image_shape) - 1
+    low = np.clip(np.floor(reached.min(axis=0)) - _MARGIN, 0, last).astype(int)
+    high = np.clip(np.ceil(reached.max(axis=0)) + _MARGIN, 0, last).astype(int) + 1
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _along(image: np.ndarray, factor: int, axis: int) -> np.ndarray:
+    """The spline along one axis, at `factor` places from each voxel to the next."""
+    size = image.shape[axis]
+    if factor == 1 or size == 1:
+        return image
+    coefficients = ndimage.spline_filter1d(image, 3, axis, np.float32, mode="mirror")
+    shape = list(image.shape)
+    shape[axis] = factor * (size - 1) + 1
+    fine = np.empty(shape, np.float32)
+    ordered = np.moveaxis(fine, axis, 0)
+    ordered[::factor] = np.moveaxis(image, axis, 0)
+    for step in range(1, factor):
+        weights = _basis(step / factor)
+        between = ndimage.correlate1d(coefficients, weights, axis, mode="mirror", origin=-1)
+        ordered[step::factor] = np.moveaxis(between, axis, 0)[:-1]
+    return fine
+
+
+def _basis(t: float) -> np.ndarray:
+    """Cubic B-splines of the four voxels around a point that lies t after the second."""
+    inner = (3 * t**3 - 6 * t**2 + 4, 1 + 3 * t + 3 * t**2 - 3 * t**3)
+    return np.array([(1 - t) ** 3, *inner, t**3]) / 6

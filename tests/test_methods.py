@@ -45,6 +45,6 @@ def test_networks_are_known_by_weights_and_settings():
     ]
     assert all(one != other for one, other in itertools.combinations(known, 2))
     settings = methods.registering("classical", config=RegistrationConfig()).settings("1")
-    assert settings["weights"] is None and settings["config"]["optimiser"]["smoothness"] == 1.0
+    assert settings["weights"] is None and settings["config"]["optimiser"]["smoothness"] == 1.2
     other = override(RegistrationConfig(), "optimiser.smoothness=2")
     assert methods.registering("classical", config=other).settings("1") != settings

@@ -89,6 +89,18 @@ def test_a_match_of_quite_another_volume_is_doubtful():
     assert match.doubt == "the volumes differ 10-fold: what was found may be a vessel"
 
 
+def test_what_is_unclear_within_the_error_of_the_field_leaves_it_open_whether_a_lesion_is_gone():
+    image, lungs, centre = scan(radius_mm=0.0, vessel_mm=2.2)
+    here = Scan("moving", image, lungs)
+    (ball,) = (o for o in found(*scan(radius_mm=4.0)) if o.compact)
+    for beside_mm, in_question in ((0.0, True), (2.5, True), (4.5, False)):
+        place = centre + (0.0, 0.0, beside_mm)  # beside_mm - 2 or so from the vessel's surface
+        match = look_for(here, ball, place, 0.9)
+        assert match.outline is None and bool(match.doubt) == in_question
+    large = dataclasses.replace(ball, radius_mm=3 * ball.radius_mm)  # no vessel hides that
+    assert not look_for(here, large, centre, 0.9).doubt
+
+
 def test_a_vessel_alone_is_no_lesion():
     image, lungs, centre = scan(radius_mm=0.0, vessel_mm=2.2)
     assert found(image, lungs, centre) and not any(o.compact for o in found(image, lungs, centre))

@@ -11,6 +11,7 @@ from jaxreg.metrics.lesions import Outline, distance_to, outlines, patch_around
 from jaxreg.pipeline.follow_result import measures_of
 
 _MARK_MM = 6.0  # by which a mark may lie beside its lesion
+_FIELD_MM = 1.0  # error of a field where its quality is good
 _BY_LABEL = 1.5  # reach around a label, by its radius, beyond which ...
 _ROOM_MM = 15.0  # ... there is this much room
 
@@ -114,8 +115,8 @@ def look_for(
         return Match(place_mm, best, apart_mm, doubt)
     if not trusted:
         return Match(place_mm, None, None, f"the registration is poor here (quality {quality:.2f})")
-    unclear = [o for o in found if not o.compact and distance_to(o, place_mm) <= 0]
-    if unclear and unclear[0].radius_mm >= 0.5 * lesion.radius_mm:
+    unclear = [o for o in found if not o.compact and distance_to(o, place_mm) <= _FIELD_MM]
+    if any(o.radius_mm >= 0.5 * lesion.radius_mm for o in unclear):
         doubt = "what is there cannot be told from vessels or the chest wall"
         return Match(place_mm, None, None, doubt)
     return Match(place_mm, None, None)

@@ -59,7 +59,7 @@ def _along(image: np.ndarray, factor: int, axis: int) -> np.ndarray:
     size = image.shape[axis]
     if factor == 1 or size == 1:
         return image
-    coefficients = ndimage.spline_filter1d(image, 3, axis, np.float32, mode="mirror")
+    coefficients = np.asarray(ndimage.spline_filter1d(image, 3, axis, mode="mirror"), np.float32)
     shape = list(image.shape)
     shape[axis] = factor * (size - 1) + 1
     fine = np.empty(shape, np.float32)

@@ -103,7 +103,7 @@ def close(
     padded = np.pad(mask[box], [(m, m) for m in margin])
     dilated = distance_mm(~padded, spacing_mm) <= radius_mm
     closed = padded | (distance_mm(dilated, spacing_mm) > radius_mm)
-    closed = ndimage.binary_fill_holes(closed[tuple(slice(m, -m) for m in margin)])
+    closed = np.asarray(ndimage.binary_fill_holes(closed[tuple(slice(m, -m) for m in margin)]))
     filled = np.zeros_like(mask)
     filled[box] = closed | _small_holes(closed, hole_mm2 / np.prod(spacing_mm[:2]))
     return filled

@@ -30,10 +30,17 @@ from jaxtyping import Float
 from jaxreg.config import OptimiserConfig
 from jaxreg.engine.features import Channels, Features, standardised_image
 from jaxreg.engine.lncc import linearised_lncc
-from jaxreg.engine.multigrid import Field, solve
-from jaxreg.ops.deformation import compose, inside, warp
+from jaxreg.engine.multigrid import solve
+from jaxreg.ops.deformation import inside, warp
 from jaxreg.ops.filters import binomial, box_mean, image_gradient
 from jaxreg.ops.interpolation import resize, sample
+from jaxreg.ops.millimetres import (
+    Field,
+    compose_fields,
+    millimetres_first,
+    resize_field,
+    voxels_last,
+)
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.pyramid import double, mean_2x2x2
 from jaxreg.ops.symmetric import IDENTITY, INDICES
@@ -109,14 +116,14 @@ def refine(
     spacing = jnp.asarray(spacing_mm, jnp.float32)
     fixed, moving = (jnp.clip(jnp.asarray(image), *config.window_hu) for image in (fixed, moving))
     masks = [(jnp.asarray(m) > 0).astype(jnp.float32) for m in masks]
-    u = None if initial is None else jnp.moveaxis(initial * spacing[None, None, None], -1, 0)
+    u = None if initial is None else millimetres_first(initial, spacing)
     points = (np.zeros((0, 3), np.float32),) * 2 if keypoints is None else keypoints
     pulls = _Pulls((points[0] + 0.5) * spacing[None], (points[1] - points[0]) * spacing[None])
     if features is not None:
         features = jax.tree_util.Partial(features)
     for level_shape in level_shapes(shape, coarsest=config.coarsest):
         coarse = tuple(n // 2 for n in level_shape)
-        u = jnp.zeros((3, *coarse)) if u is None else _resize_field(u, coarse)
+        u = jnp.zeros((3, *coarse)) if u is None else resize_field(u, coarse)
         u = _run_level(
             fixed, moving, masks, pulls, u, spacing, features, shape=level_shape, config=config
         )
@@ -146,7 +153,7 @@ def continue_outside(
     """
     spacing = jnp.asarray(spacing_mm, jnp.float32)
     within = (jnp.asarray(mask) > 0).astype(jnp.float32)[None]
-    known = within * jnp.moveaxis(u * spacing[None, None, None], -1, 0)
+    known = within * millimetres_first(u, spacing)
     a = (within + config.damping) * IDENTITY
     weight = config.continuation * jnp.prod(spacing) ** (4 / 3)
     w = _solve(
@@ -157,7 +164,7 @@ def continue_outside(
         spacing_mm=spacing,
         steps=config.solver_steps,
     )
-    return jnp.moveaxis(w, 0, -1) / spacing[None, None, None]
+    return voxels_last(w, spacing)
 
 
 _solve = jax.jit(solve, static_argnames="steps")
@@ -206,7 +213,7 @@ def _run_level(
         u, count, _ = state
         v = _step(level, pulls, u, features, config)
         size = jnp.sqrt(jnp.sum(v**2 * weight[None]) / jnp.maximum(jnp.sum(weight), 1e-6))
-        return _compose_small(u, v, 2 * spacing_mm), count + 1, size
+        return compose_fields(u, v, 2 * spacing_mm), count + 1, size
 
     def unfinished(state):
         return (state[1] < config.most_steps) & (state[2] > tolerance)
@@ -217,13 +224,13 @@ def _run_level(
 @functools.partial(jax.jit, static_argnames="shape")
 def _finish(u, spacing_mm, *, shape: Shape) -> Displacement:
     """The field on the grid of the images, in voxels, components last."""
-    return _voxels_last(_resize_field(u, shape), spacing_mm)
+    return voxels_last(resize_field(u, shape), spacing_mm)
 
 
 def _step(level: _Level, pulls: _Pulls, u: Field, features: Features, config) -> Field:
     """One Gauss-Newton step v in mm, no longer than `longest_step`."""
     spacing_mm = 2 * level.spacing_mm
-    displaced = _voxels_last(double(u), level.spacing_mm)
+    displaced = voxels_last(double(u), level.spacing_mm)
     warped = features(warp(level.moving, displaced))
     shown = level.mask
     if level.moving_mask is not None:
@@ -291,19 +298,3 @@ def _pull(pulls, u, spacing_mm, keypoint_mm3):
     weight = keypoint_mm3 / jnp.prod(spacing_mm)
     strength = jnp.zeros(shape).at[x, y, z].add(weight)
     return strength, jnp.zeros_like(u).at[:, x, y, z].add(weight * missing.T)
-
-
-def _resize_field(u, shape):
-    """Field on another grid over the same extent; millimetres stay."""
-    return jax.vmap(lambda component: resize(component, shape))(u)
-
-
-def _compose_small(u, v, spacing_mm) -> Field:
-    """Displacement v(x) + u(x + v(x)) of the step first, then the field so far; mm."""
-    outer, inner = (_voxels_last(field, spacing_mm) for field in (u, v))
-    return jnp.moveaxis(compose(outer, inner) * spacing_mm[None, None, None], -1, 0)
-
-
-def _voxels_last(field, spacing_mm) -> Displacement:
-    """A field in millimetres, components first, as a displacement in voxels, components last."""
-    return jnp.moveaxis(field, 0, -1) / spacing_mm[None, None, None]

@@ -15,12 +15,11 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxreg.ops import symmetric
+from jaxreg.ops.millimetres import Field, Vector
 from jaxreg.ops.pyramid import double, mean_2x2x2
 from jaxreg.ops.types import AnyArray, Scalar
 
-Field = Float[AnyArray, "3 X Y Z"]
 Matrices = Float[AnyArray, "6 X Y Z"]
-SpacingArray = Float[AnyArray, "3"]
 
 COARSEST_VOXELS = 8  # no grid has fewer along an axis
 
@@ -31,7 +30,7 @@ def solve(
     u: Field,
     *,
     weight: Scalar,
-    spacing_mm: SpacingArray,
+    spacing_mm: Vector,
     steps: tuple[int, int, int] = (8, 20, 50),
 ) -> Field:
     """The step v of (A + S) v = b - S u, with S = weight (Laplace)^2, free at the border.

@@ -19,18 +19,16 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxreg.config import NetworkConfig
-from jaxreg.engine.multigrid import Field, Matrices, solve
+from jaxreg.engine.multigrid import Matrices, solve
 from jaxreg.network.features import Channels, FeatureNet, hand_made
 from jaxreg.ops import symmetric
-from jaxreg.ops.deformation import compose, inside, target_points
+from jaxreg.ops.deformation import inside, target_points
 from jaxreg.ops.filters import image_gradient
 from jaxreg.ops.interpolation import resize, sample
+from jaxreg.ops.millimetres import Field, Vector, compose_fields, resize_field, voxels_last
 from jaxreg.ops.pyramid import double, mean_2x2x2
 from jaxreg.ops.types import AnyArray, Displacement, Image, Shape
 
-_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
-
-Vector = Float[AnyArray, "3"]
 HalfField = Float[AnyArray, "3 x y z"]  # on half of the images' grid
 
 
@@ -64,11 +62,11 @@ def least_squares_cascade(
     for level in levels:
         *pair, mask = pyramid[level - 1]
         level_mm = extent_mm / jnp.array(mask.shape)
-        u = _resize_field(u, tuple(n // 2 for n in mask.shape))
+        u = resize_field(u, tuple(n // 2 for n in mask.shape))
         compared = _channels(params.get(f"level_{level}"), jnp.stack(pair), config)
         count = config.rounds[level - 1]
         u = _rounds(*compared, mask, u, spacing_mm=level_mm, count=count, config=config)
-    return voxels_last(_resize_field(u, shape), spacing_mm)
+    return voxels_last(resize_field(u, shape), spacing_mm)
 
 
 def _channels(tree, pair, config) -> tuple[Channels, Channels]:
@@ -96,11 +94,6 @@ def _rounds(fixed, moving, mask, u, *, spacing_mm, count, config):
 def _even(shape: Shape, level: int) -> Shape:
     """Voxels of a level: even, so that the field can have half of them."""
     return tuple(2 * -(-n // 2**level) for n in shape)
-
-
-def _resize_field(u, shape):
-    """Field on another grid over the same extent; millimetres stay."""
-    return jax.vmap(lambda component: resize(component, shape))(u)
 
 
 def improve(
@@ -135,8 +128,7 @@ def improve(
     v = solve_differentiable(a + config.damping * symmetric.IDENTITY, b, u, weight, coarse_mm)
     length = jnp.sqrt(jnp.sum((v / coarse_mm[:, None, None, None]) ** 2, axis=0) + 1e-12)
     v = v / jnp.maximum(1.0, length / config.longest_step)[None]
-    outer, inner = (voxels_last(field, coarse_mm) for field in (u, v))
-    return millimetres_first(compose(outer, inner), coarse_mm)
+    return compose_fields(u, v, coarse_mm)
 
 
 def _normal_equations(fixed, warped, seen, spacing_mm):
@@ -188,35 +180,9 @@ def _solve_forward(a, b, u, weight, spacing_mm):
 def _solve_backward(kept, g):
     a, v, weight, spacing_mm = kept
     z = solve(a, g, jnp.zeros_like(g), weight=weight, spacing_mm=spacing_mm)
-    products = [z[i] * v[j] if i == j else z[i] * v[j] + z[j] * v[i] for i, j in _PAIRS]
+    products = [z[i] * v[j] if i == j else z[i] * v[j] + z[j] * v[i] for i, j in symmetric.INDICES]
     az = symmetric.multiply(a, z)
     return -jnp.stack(products), z, az - g, jnp.zeros_like(weight), jnp.zeros_like(spacing_mm)
 
 
 solve_differentiable.defvjp(_solve_forward, _solve_backward)
-
-
-def voxels_last(field: Field, spacing_mm: Vector) -> Displacement:
-    """A field in millimetres as a displacement in voxels.
-
-    Args:
-        field: mm, components first, (3, X, Y, Z).
-        spacing_mm: voxel size, (3,).
-
-    Returns:
-        Voxels, components last, (X, Y, Z, 3).
-    """
-    return jnp.moveaxis(field, 0, -1) / spacing_mm[None, None, None]
-
-
-def millimetres_first(u: Displacement, spacing_mm: Vector) -> Field:
-    """A displacement in voxels as a field in millimetres: the inverse of `voxels_last`.
-
-    Args:
-        u: voxels, components last, (X, Y, Z, 3).
-        spacing_mm: voxel size, (3,).
-
-    Returns:
-        Mm, components first, (3, X, Y, Z).
-    """
-    return jnp.moveaxis(u * spacing_mm[None, None, None], -1, 0)

@@ -191,7 +191,8 @@ def test_an_uncertain_match_tells_neither_growth_nor_the_volume_found(marked_in,
     maps = [found.label_map(scan).data.any() for scan in (0, 1)]
     assert maps == [withheld == "moving", withheld == "fixed"]
     found.save(tmp_path)
-    assert json.loads((tmp_path / "follow.json").read_text())["lesions"][0]["change"] is None
+    written = json.loads((tmp_path / "follow.json").read_text(encoding="utf-8"))
+    assert written["lesions"][0]["change"] is None
     with open(tmp_path / "follow.csv", encoding="utf-8") as file:
         (cells,) = csv.DictReader(file.readlines()[1:])
     assert {name for name, cell in cells.items() if not cell} == empty

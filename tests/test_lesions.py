@@ -92,8 +92,9 @@ def test_a_match_of_quite_another_volume_is_doubtful():
 def test_what_is_unclear_within_the_error_of_the_field_leaves_it_open_whether_a_lesion_is_gone():
     image, lungs, centre = scan(radius_mm=0.0, vessel_mm=2.2)
     here = Scan("moving", image, lungs)
-    (ball,) = (o for o in found(*scan(radius_mm=4.0)) if o.compact)
-    for beside_mm, in_question in ((0.0, True), (2.5, True), (4.5, False)):
+    (vessel, *_) = found(image, lungs, centre, 1.0)
+    ball = dataclasses.replace(vessel, radius_mm=4.0, ml=0.268, compact=True)
+    for beside_mm, in_question in ((2.5, True), (4.5, False)):
         place = centre + (0.0, 0.0, beside_mm)  # beside_mm - 2 or so from the vessel's surface
         match = look_for(here, ball, place, 0.9)
         assert match.outline is None and bool(match.doubt) == in_question

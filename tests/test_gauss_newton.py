@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from jaxreg.engine import gauss_newton as module
 from jaxreg.engine.gauss_newton import continue_outside, level_shapes, refine
 from jaxreg.ops.certificate import uncertified_cells
 from jaxreg.ops.deformation import transform_points
@@ -167,18 +166,6 @@ def test_batch_under_vmap_is_one_pair_after_the_other():
 )
 def test_levels_halve_the_shape_and_are_multiples_of_8(shape, levels):
     assert level_shapes(shape, coarsest=16) == levels
-
-
-def test_composition_goes_the_step_first_and_then_the_field():
-    """v(x) + u(x + v(x)) in mm, u sampled by scipy."""
-    random = np.random.default_rng(0)
-    shape, spacing = (8, 7, 6), np.array([1.0, 2.0, 3.0])
-    u, v = (random.uniform(-2.0, 2.0, (3, *shape)) for _ in range(2))  # mm
-    points = np.indices(shape) + v / spacing[:, None, None, None]
-    moved = [ndimage.map_coordinates(part, points, order=1, mode="nearest") for part in u]
-    arguments = (jnp.asarray(array, jnp.float32) for array in (u, v, spacing))
-    found = module._compose_small(*arguments)
-    np.testing.assert_allclose(found, v + np.stack(moved), atol=1e-5)
 
 
 def test_keypoints_pull_where_the_images_say_nothing():

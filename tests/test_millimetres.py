@@ -1,5 +1,6 @@
 import jax.numpy as jnp
 import numpy as np
+from scipy import ndimage
 
 from jaxreg.ops.deformation import compose, resize_displacement
 from jaxreg.ops.millimetres import compose_fields, millimetres_first, resize_field, voxels_last
@@ -31,3 +32,15 @@ def test_composition_and_resizing_are_those_of_displacements():
     np.testing.assert_allclose(
         voxels_last(larger, spacing), resize_displacement(outer, shape), atol=1e-5
     )
+
+
+def test_composition_samples_the_outer_field_where_the_inner_one_leads():
+    """v(x) + u(x + v(x)) in mm, u sampled by scipy."""
+    random = np.random.default_rng(0)
+    shape, spacing = (8, 7, 6), np.array([1.0, 2.0, 3.0])
+    u, v = (random.uniform(-2.0, 2.0, (3, *shape)) for _ in range(2))  # mm
+    points = np.indices(shape) + v / spacing[:, None, None, None]
+    moved = [ndimage.map_coordinates(part, points, order=1, mode="nearest") for part in u]
+    arguments = (jnp.asarray(array, jnp.float32) for array in (u, v, spacing))
+    found = compose_fields(*arguments)
+    np.testing.assert_allclose(found, v + np.stack(moved), atol=1e-5)

@@ -13,8 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 _MARGIN = 6  # voxels around what is needed; the filter of the spline decays fourfold each
-_LONG_STEP = 1.5  # voxels; longer steps are smoothed and need no refinement
-_MOST = 6  # samples between two voxels
+LONG_STEP = 1.5  # voxels; with longer ones an image must be smoothed, and needs no refinement
+_MOST = 6  # samples a voxel
 
 
 def refined(
@@ -22,7 +22,9 @@ def refined(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Samples of the cubic B-spline through an image, where another grid needs them.
 
-    They lie at least twice as dense as the voxels, and as dense as those of the other grid.
+    Along an axis they lie at least twice as dense as the voxels, and as dense as those of the other
+    grid up to six a voxel; where a step of that grid is longer than `LONG_STEP`, or the image has
+    one voxel, they are the voxels.
 
     Args:
         image: float32, (X, Y, Z).
@@ -36,7 +38,10 @@ def refined(
     box = _box(image.shape, lattice, shape)
     part = image[tuple(slice(low, high) for low, high in box)]
     steps = np.linalg.norm(lattice[:3, :3], axis=1)
-    factors = [1 if s > _LONG_STEP else min(_MOST, max(2, int(np.ceil(1 / s)))) for s in steps]
+    factors = [
+        1 if step > LONG_STEP or size == 1 else min(_MOST, max(2, int(np.ceil(1 / step))))
+        for step, size in zip(steps, part.shape, strict=True)
+    ]
     for axis, factor in enumerate(factors):
         part = _along(part, factor, axis)
     scale = np.diag([*factors, 1.0])
@@ -56,12 +61,11 @@ def _box(image_shape, lattice, shape) -> list[tuple[int, int]]:
 
 def _along(image: np.ndarray, factor: int, axis: int) -> np.ndarray:
     """The spline along one axis, at `factor` places from each voxel to the next."""
-    size = image.shape[axis]
-    if factor == 1 or size == 1:
+    if factor == 1:
         return image
     coefficients = np.asarray(ndimage.spline_filter1d(image, 3, axis, mode="mirror"), np.float32)
     shape = list(image.shape)
-    shape[axis] = factor * (size - 1) + 1
+    shape[axis] = factor * (shape[axis] - 1) + 1
     fine = np.empty(shape, np.float32)
     ordered = np.moveaxis(fine, axis, 0)
     ordered[::factor] = np.moveaxis(image, axis, 0)

@@ -18,14 +18,13 @@ import scipy.ndimage
 from jaxreg.geometry.grid import Grid as Grid
 from jaxreg.geometry.grid import checked_affine
 from jaxreg.geometry.grid import transform as transform
-from jaxreg.geometry.refinement import refined
+from jaxreg.geometry.refinement import LONG_STEP, refined
 
 _NO_IMAGE = "Replace them (outside of a scanner's field of view: by -1024)."
 _NO_FIELD = "Register anew, or replace them by 0 where the field is not needed."
 _VOXEL_MM = (0.005, 50.0)  # of a CT, from a mouse to the thickest slices
 _FARTHEST_MM = 1e6  # from the world's origin; beyond it float32 headers lose tenths of a millimetre
 _MOST_HU = 1e5  # metal on an extended scale has 30,000
-_SHRINK_WITHOUT_SMOOTHING = 1.5  # above it linear sampling skips voxels and aliases
 
 
 class _Located:
@@ -203,8 +202,8 @@ def resample(
     if order > 0:
         data = data.astype(np.float32, copy=False)
         step = np.linalg.norm(voxel_from_voxel[:3, :3], axis=1)
-        if np.any(step > _SHRINK_WITHOUT_SMOOTHING):
-            missing = np.where(step > _SHRINK_WITHOUT_SMOOTHING, step**2 - 1, 0.0)
+        if np.any(step > LONG_STEP):
+            missing = np.where(step > LONG_STEP, step**2 - 1, 0.0)
             sigma = np.sqrt(missing / (8 * np.log(2)))
             data = scipy.ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3.0)
     if order == 3:

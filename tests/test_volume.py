@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from jaxreg.geometry import sampling
 from jaxreg.geometry.volume import (
     DisplacementField,
     Grid,
@@ -301,3 +302,37 @@ def test_a_rectangular_grid_covers_a_sheared_one(affine):
     corners = np.array(list(itertools.product(*[(0, n - 1) for n in SHAPE])))
     voxels = other.voxel_from_world(grid.world_from_voxel(corners))
     assert np.all(voxels > -0.01) and np.all(voxels < np.array(other.shape) - 0.99)
+
+
+def obliquely(dtype):
+    """An image and a lattice that turns a little, with places outside of the image."""
+    rng = np.random.default_rng(7)
+    image = (40 * rng.normal(size=(9, 7, 8))).astype(dtype)
+    lattice = np.eye(4)
+    lattice[:3, :3] = np.diag([0.7, 0.9, 0.8]) + 0.03 * rng.normal(size=(3, 3))
+    lattice[:3, 3] = -1.7, -0.4, 0.2
+    return image, lattice
+
+
+@pytest.mark.parametrize("fill", [None, 5.0])
+@pytest.mark.parametrize(("order", "dtype"), [(0, np.int16), (0, np.uint8), (1, np.float32)])
+@pytest.mark.parametrize("parallel", [True, False])
+def test_all_ways_to_sample_give_what_scipy_gives(monkeypatch, order, dtype, fill, parallel):
+    image, lattice = obliquely(dtype)
+    if parallel:
+        lattice = np.diag([*np.diag(lattice)[:3], 1.0]) + lattice * [0, 0, 0, 1] * (lattice != 1)
+        lattice = lattice[[2, 0, 1, 3]]  # axes of the image along others of the grid
+    monkeypatch.setattr(sampling, "_LARGE", 1)
+    assert (sampling.parallel_axes(lattice, (13, 8, 11)) is not None) == parallel
+    found = sampling.sampled(image, lattice, (13, 8, 11), order=order, fill=fill)
+    wanted = sampling._by_scipy(image, lattice, (13, 8, 11), order, fill)
+    assert found.dtype == image.dtype
+    np.testing.assert_allclose(found, wanted, atol=1e-3 if order else 0)
+
+
+def test_labels_beyond_32_bits_are_kept_on_a_large_oblique_grid(monkeypatch):
+    image, lattice = obliquely(np.int64)
+    image += 1 << 40
+    monkeypatch.setattr(sampling, "_LARGE", 1)
+    found = sampling.sampled(image, lattice, (13, 8, 11), order=0, fill=0.0)
+    assert np.isin(found, [0, *np.unique(image)]).all() and found.max() > 1 << 39

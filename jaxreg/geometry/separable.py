@@ -74,8 +74,8 @@ def _store_planes(source, x, y, store, start: int) -> None:
 
 def _cell(places: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Index of the voxel below each position, and the fraction of the way to the next voxel."""
-    places = np.clip(places, 0, size - 1)
-    low = np.minimum(places.astype(int), max(size - 2, 0))
+    places = np.clip(np.round(places, 9), 0, size - 1)  # what a product of affines leaves is 0
+    low = places.astype(int)
     return low, (places - low).astype(np.float32)
 
 

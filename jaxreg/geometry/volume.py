@@ -19,6 +19,7 @@ from jaxreg.geometry.grid import Grid as Grid
 from jaxreg.geometry.grid import checked_affine
 from jaxreg.geometry.grid import transform as transform
 from jaxreg.geometry.refinement import LONG_STEP, refined
+from jaxreg.geometry.sampling import sampled
 
 _NO_IMAGE = "Replace them (outside of a scanner's field of view: by -1024)."
 _NO_FIELD = "Register anew, or replace them by 0 where the field is not needed."
@@ -210,16 +211,8 @@ def resample(
         data, voxel_from_voxel = refined(data, voxel_from_voxel, shape)
     if data.dtype == bool:
         data = data.view(np.uint8)
-    data = scipy.ndimage.affine_transform(
-        data,
-        voxel_from_voxel[:3, :3],
-        offset=voxel_from_voxel[:3, 3],  # pyright: ignore[reportArgumentType] (scipy takes arrays)
-        output_shape=tuple(shape),
-        order=min(order, 1),
-        # not "constant": it would fill voxels that rounding puts 1e-12 outside
-        mode="nearest" if fill is None else "grid-constant",
-        cval=0.0 if fill is None else fill,
-    )
+    x, y, z = shape
+    data = sampled(data, voxel_from_voxel, (x, y, z), order=min(order, 1), fill=fill)
     if volume.data.dtype == bool and order == 0:
         data = data.view(bool)
     return Volume(data, affine)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from jaxreg.config import OptimiserConfig
+from jaxreg.engine import gauss_newton
 from jaxreg.engine.gauss_newton import continue_outside, level_shapes, refine
 from jaxreg.ops.certificate import uncertified_cells
 from jaxreg.ops.deformation import transform_points
@@ -182,3 +184,22 @@ def test_grids_that_differ_are_refused():
     unchecked = inspect.unwrap(refine)  # jaxtyping would speak first here, but not at a user's
     with pytest.raises(ValueError, match=r"must share a grid: got shapes \(44, 36, 40\), \(43"):
         unchecked(image, image[:-1], MASK, spacing_mm=SPACING)
+
+
+def test_steps_that_shrink_steadily_are_taken_at_once():
+    rng = np.random.default_rng(3)
+    last = rng.normal(size=(3, 5, 4, 6)).astype(np.float32)
+    weight = rng.uniform(size=(5, 4, 6)).astype(np.float32)
+    config = OptimiserConfig(largest_ratio=0.6)
+    for ratio, factor in ((0.0, 1.0), (0.5, 2.0), (0.9, 2.5), (-0.4, 1.0)):
+        found = gauss_newton._extrapolation(ratio * last, last, weight, config)
+        assert found == pytest.approx(factor, rel=1e-5)
+    first = gauss_newton._extrapolation(last, np.zeros_like(last), weight, config)
+    assert first == 1.0
+
+
+def test_extrapolation_changes_the_way_and_not_the_end(found):
+    config = OptimiserConfig(largest_ratio=0.0, smallest_step=1e-4, most_steps=40)
+    fixed, moving = pair()
+    slow = np.asarray(refine(fixed, moving, MASK, spacing_mm=SPACING, config=config))
+    assert np.abs(slow - found)[MASK].mean() < 0.005

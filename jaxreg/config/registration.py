@@ -119,9 +119,11 @@ class OptimiserConfig:
         damping: of a step, 1/mm^2; keeps it finite where nothing is seen.
         coarsest: voxels along the shortest axis of the first level, at least.
         most_steps: Gauss-Newton steps a level, at most.
-        smallest_step: voxels of the displacement's grid, root mean square in the lungs; a level
-            ends below it.
+        smallest_step: voxels of the displacement's grid, mean length in the lungs; a level ends
+            below it.
         longest_step: voxels of the displacement's grid; below 1 neighbours cannot change places.
+        largest_ratio: of a step to the last one that is believed to go on, where the steps that
+            would follow are taken at once; 0 takes each by itself.
         solver_steps: of conjugate gradients on the finest grid, on coarser ones, on the coarsest.
         keypoint_mm3: a keypoint weighs as that much lung whose standardised slope is 1/mm.
         continuation: weight of curvature where a field of networks is continued outside the lungs.
@@ -138,8 +140,9 @@ class OptimiserConfig:
     damping: float = 1e-6
     coarsest: int = 16
     most_steps: int = 15
-    smallest_step: float = 0.005
+    smallest_step: float = 0.008
     longest_step: float = 0.8
+    largest_ratio: float = 0.6
     solver_steps: tuple[int, int, int] = (8, 20, 50)
     keypoint_mm3: float = 100.0
     continuation: float = 0.1

@@ -12,14 +12,16 @@ stays a fixed number of voxels. The images of a level have voxels of h / 2. Each
 
     (A + S) v = b - S u,   A = mean of J J^T and b = mean of J r in each voxel of u, S smoothness,
 
-and y <- y o (id + v): the composition of small smooth steps stays one-to-one. Keypoints add springs
-to A and b. What is compared is a function of an image, `Features`: by default the standardised
-image, so that the sum of squares is that of LNCC. Internally fields are (3, X, Y, Z) in
-millimetres.
+and y <- y o (id + f v): the composition of small smooth steps stays one-to-one. Late steps shrink
+by a nearly constant ratio, which f sums up (`_extrapolation`). Keypoints add springs to A and b.
+What is compared is a function of an image, `Features`, called once for each image and level: by
+default the standardised image, so that the sum of squares is that of LNCC. Internally fields are
+(3, X, Y, Z) in millimetres.
 """
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -44,17 +46,17 @@ from jaxreg.ops.millimetres import (
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.pyramid import double, mean_2x2x2
 from jaxreg.ops.symmetric import IDENTITY, INDICES
-from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Points, Shape, Spacing
+from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Points, Scalar, Shape, Spacing
 
 MULTIPLE = 8  # of the shape of a level: halved once for u, twice in the solver
 
 
 class _Level(NamedTuple):
-    """One resolution: features of the fixed image with their slopes, moving image, masks."""
+    """One resolution: features of both images, slopes of the fixed ones, masks."""
 
     fixed: Channels
     fixed_slopes: Float[AnyArray, "C 3 X Y Z"]
-    moving: Image
+    moving: Channels
     mask: Image
     moving_mask: Image | None
     spacing_mm: Float[AnyArray, "3"]
@@ -203,22 +205,41 @@ def _run_level(
     spacing_mm = spacing_mm * scale
     channels = features(binomial(resize(fixed, shape)))
     slopes = jax.vmap(lambda channel: image_gradient(channel, spacing=spacing_mm))(channels)
-    moving = binomial(resize(moving, shape))
+    moved = features(binomial(resize(moving, shape)))
     mask, *others = (resize(m, shape) for m in masks)
-    level = _Level(channels, slopes, moving, mask, others[0] if others else None, spacing_mm)
+    level = _Level(channels, slopes, moved, mask, others[0] if others else None, spacing_mm)
     weight = mean_2x2x2(level.mask)
+    weight /= jnp.maximum(jnp.sum(weight), 1e-6)
     tolerance = config.smallest_step * 2 * jnp.prod(spacing_mm) ** (1 / 3)
 
     def body(state):
-        u, count, _ = state
-        v = _step(level, pulls, u, features, config)
-        size = jnp.sqrt(jnp.sum(v**2 * weight[None]) / jnp.maximum(jnp.sum(weight), 1e-6))
-        return compose_fields(u, v, 2 * spacing_mm), count + 1, size
+        u, count, last, _ = state
+        v = _step(level, pulls, u, config)
+        longer = _shortened(_extrapolation(v, last, weight, config) * v, 2 * spacing_mm, config)
+        size = jnp.sum(jnp.sqrt(jnp.sum(v**2, axis=0)) * weight)
+        return compose_fields(u, longer, 2 * spacing_mm), count + 1, v, size
 
     def unfinished(state):
-        return (state[1] < config.most_steps) & (state[2] > tolerance)
+        return (state[1] < config.most_steps) & (state[3] > tolerance)
 
-    return jax.lax.while_loop(unfinished, body, (u, 0, jnp.float32(jnp.inf)))[0]
+    start = (u, 0, jnp.zeros_like(u), jnp.float32(jnp.inf))
+    return jax.lax.while_loop(unfinished, body, start)[0]
+
+
+def _extrapolation(v: Field, last: Field, weight: Image, config: OptimiserConfig) -> Scalar:
+    """By how much a step grows: 1 / (1 - ratio), the sum of all steps that would follow.
+
+    The ratio is that of this step to the last one, along the last one (Aitken's method). Steps that
+    turn round are not shortened: they have overshot by then.
+    """
+    along, length = (jnp.sum(field * last * weight[None]) for field in (v, last))
+    return 1.0 / (1.0 - jnp.clip(along / jnp.maximum(length, 1e-12), 0.0, config.largest_ratio))
+
+
+def _shortened(v: Field, spacing_mm: Float[AnyArray, "3"], config: OptimiserConfig) -> Field:
+    """A step no longer than `longest_step` anywhere."""
+    length = jnp.sqrt(jnp.sum((v / spacing_mm[:, None, None, None]) ** 2, axis=0))
+    return v / jnp.maximum(1.0, length / config.longest_step)[None]
 
 
 @functools.partial(jax.jit, static_argnames="shape")
@@ -227,24 +248,22 @@ def _finish(u, spacing_mm, *, shape: Shape) -> Displacement:
     return voxels_last(resize_field(u, shape), spacing_mm)
 
 
-def _step(level: _Level, pulls: _Pulls, u: Field, features: Features, config) -> Field:
-    """One Gauss-Newton step v in mm, no longer than `longest_step`."""
+def _step(level: _Level, pulls: _Pulls, u: Field, config: OptimiserConfig) -> Field:
+    """One Gauss-Newton step v in mm."""
     spacing_mm = 2 * level.spacing_mm
     displaced = voxels_last(double(u), level.spacing_mm)
-    warped = features(warp(level.moving, displaced))
+    warped = [warp(channel, displaced) for channel in level.moving]  # faster than jax.vmap
     shown = level.mask
     if level.moving_mask is not None:
         shown *= both_show(level.mask, warp(level.moving_mask, displaced), radius=config.rim)
-    seen = shown * inside(displaced, level.moving.shape)
+    seen = shown * inside(displaced, level.mask.shape)
     a, b = _normal_equations(level, warped, seen, config)
     strength, force = _pull(pulls, u, spacing_mm, config.keypoint_mm3)
     weight = config.smoothness * jnp.prod(spacing_mm) ** (2 / 3)
     anchor = (1.0 - mean_2x2x2(shown)) * weight / config.anchor_mm**4
     a = a + (config.damping + strength + anchor)[None] * IDENTITY
     b = b + force - anchor[None] * u
-    v = solve(a, b, u, weight=weight, spacing_mm=spacing_mm, steps=config.solver_steps)
-    length = jnp.sqrt(jnp.sum((v / spacing_mm[:, None, None, None]) ** 2, axis=0))
-    return v / jnp.maximum(1.0, length / config.longest_step)[None]
+    return solve(a, b, u, weight=weight, spacing_mm=spacing_mm, steps=config.solver_steps)
 
 
 def both_show(mask: Image, warped_mask: Image, *, radius: int) -> Image:
@@ -266,7 +285,7 @@ def both_show(mask: Image, warped_mask: Image, *, radius: int) -> Image:
 
 
 def _normal_equations(
-    level: _Level, warped: Channels, seen: Image, config
+    level: _Level, warped: Sequence[Image], seen: Image, config
 ) -> tuple[Float[AnyArray, "6 x y z"], Float[AnyArray, "3 x y z"]]:
     """A and b on the grid of u: means over its voxels, sums over the channels."""
     a, b = [], []

@@ -31,7 +31,6 @@ class Agreement(NamedTuple):
     log_volume: Image
 
 
-@functools.partial(jax.jit, static_argnames=("config", "rim"))
 def agreement(
     fixed: Image,
     moving: Image,
@@ -56,14 +55,26 @@ def agreement(
     Returns:
         The measures.
     """
+    fine = _in_voxels(fixed, moving, fixed_mask, moving_mask, u, rim=rim, config=config)
+    return _in_windows(*fine, config=config)
+
+
+# Two programs: as one, XLA samples anew for each of the eight voxels of a mean.
+@functools.partial(jax.jit, static_argnames=("config", "rim"))
+def _in_voxels(fixed, moving, fixed_mask, moving_mask, u, *, rim, config):
+    """What both images show, lungs, volume change and both images, on the grid of the images."""
     mask = (jnp.asarray(fixed_mask) > 0).astype(jnp.float32)
     warped_mask = warp((jnp.asarray(moving_mask) > 0).astype(jnp.float32), u)
     shown = mask * both_show(mask, warped_mask, radius=rim) * inside(u, moving.shape)
     images = [jnp.clip(image, *config.window_hu) for image in (fixed, warp(moving, u))]
     change = jnp.abs(jnp.log(jnp.maximum(jacobian_determinant(u), 1e-3)))
-    # the barrier keeps XLA from sampling anew for each of the eight voxels of a mean
-    fine = jax.lax.optimization_barrier((shown, mask, change, *images))
-    shown, mask, change, *images = map(mean_2x2x2, fine)
+    return shown, mask, change, *images
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _in_windows(shown, mask, change, fixed, warped, *, config) -> Agreement:
+    """The measures around each voxel of half of the grid."""
+    shown, mask, change, *images = map(mean_2x2x2, (shown, mask, change, fixed, warped))
     shown = shown / jnp.maximum(mask, 1e-6)  # of the lung in a voxel, not of the voxel
     f, w = (standardise(i, radius=config.radius, noise=config.noise_hu) for i in images)
     weight = mask * shown + 1e-6

@@ -153,6 +153,26 @@ def test_gas_of_the_bowel_is_no_lung_however_much_tissue_blurs_into_it(lung_hu):
     assert dice(found > 0, labels > 0) > 0.97
 
 
+def test_a_lung_that_a_pneumothorax_joins_is_found():
+    volume, labels = thorax()
+    x, y, z = np.moveaxis(volume.world_from_voxel(np.moveaxis(np.indices(SHAPE), 0, -1)), -1, 0)
+    right = labels == 1
+    hu = np.array(volume.data)
+    noise = np.random.default_rng(4).normal(scale=8, size=hu.shape)
+    hu[right] = (-1000 + noise)[right]
+    z_middle = z[right].mean()
+    joined = (np.abs(x) < 60) & (np.abs(y - 20) < 12) & (np.abs(z - z_middle) < 20)
+    hu[joined & (labels == 0)] = -1000  # through the thin junction of the pleurae
+    left = labels == 2
+    hu[left & (z < z_middle - 40)] = -1000  # gas is the greater part of the component
+    assert np.median(hu[(labels > 0) | joined]) < -970
+    scan = Volume(hu.astype(np.float32), volume.affine)
+    found = lung_mask(scan).data
+    assert np.mean(found[left] > 0) > 0.95
+    with pytest.raises(ValueError, match="aerated lung"):
+        lung_mask(scan, config=LungConfig(lung_share=0.99))
+
+
 def test_the_dome_of_the_diaphragm_with_lung_all_around_it_is_no_lung():
     volume, labels = thorax()
     x, y, z = np.moveaxis(volume.world_from_voxel(np.moveaxis(np.indices(SHAPE), 0, -1)), -1, 0)

@@ -17,6 +17,8 @@ class LungConfig:
         body_hu: threshold between body and air.
         body_opening_mm: radius of the opening that takes table and clothes off the body.
         gas_hu: a component with a median below holds gas (outside air, bowel), not lung.
+        lung_share: of the inside of a large component that is above `gas_hu` if it is lung whatever
+            its median.
         small_gas_hu: the same of a small component, since the tissue around it blurs into it.
         core_mm: depth from which on the tissue around a component does not blur into it.
         gas_contrast_hu: by how much the inside of a small component is darker than that of the
@@ -60,6 +62,7 @@ class LungConfig:
     body_hu: float = -300.0
     body_opening_mm: float = 4.0
     gas_hu: float = -970.0
+    lung_share: float = 0.25
     small_gas_hu: float = -920.0
     core_mm: float = 5.0
     gas_contrast_hu: float = 60.0
@@ -97,7 +100,14 @@ class LungConfig:
         positive(self, "body_opening_mm", "spine_ml", "spine_mm")
         positive(self, "core_mm", "gas_contrast_hu", "hole_mm2")
         tuples(self, "airways_hu", "airways_reach_mm", "trachea_mm2", "window_hu")
-        shares = ("small_share", "least_share", "cut_share", "piece_share", "back_share")
+        shares = (
+            "small_share",
+            "least_share",
+            "cut_share",
+            "piece_share",
+            "back_share",
+            "lung_share",
+        )
         for name in (*shares, "side_share", "least_depth", "trachea_fill"):
             value = getattr(self, name)
             check(0 < value < 1, f"lungs.{name}", "a number between 0 and 1", value, "Use 0.1.")

@@ -213,17 +213,20 @@ def _gaseous(
 ) -> np.ndarray:
     """Which of the named components hold gas and not lung, (N,).
 
-    The median decides. A small one is gas also if its inside is, which the tissue around it does
-    not blur, and if the inside of the largest component is not.
+    The median decides. A large one is lung also if part of its inside is, which the tissue around
+    it does not blur: a lung and the gas of a pneumothorax can be one component. A small one is gas
+    also if its inside is, and if the inside of the largest component is not.
     """
     sizes = np.bincount(components.ravel())[names]
     medians = _medians(hu, components, names)
-    cores = _medians(hu, np.where(depth_mm >= config.core_mm, components, 0), names)
+    inside = np.where(depth_mm >= config.core_mm, components, 0)
+    cores, aerated = _medians(hu, inside, names), _shares(hu > config.gas_hu, inside, names)
     small = sizes < config.small_share * np.count_nonzero(components)
     largest_core = cores[np.argmax(sizes)] if len(sizes) else 0.0
     dark = np.minimum(config.small_gas_hu, largest_core - config.gas_contrast_hu)
     gas = np.where(small, config.small_gas_hu, config.gas_hu)
-    return (medians <= gas) | (small & (cores <= dark))
+    lung = ~small & (aerated >= config.lung_share)
+    return ((medians <= gas) & ~lung) | (small & (cores <= dark))
 
 
 def _large(components: np.ndarray, spacing_mm: np.ndarray, config: LungConfig) -> np.ndarray:
@@ -237,6 +240,13 @@ def _medians(image: np.ndarray, components: np.ndarray, names: np.ndarray) -> np
     """Median of an image over each named component; 0 over an empty one."""
     values = [image[components == name] for name in names]
     return np.array([np.median(v) if len(v) else 0.0 for v in values])
+
+
+def _shares(mask: np.ndarray, components: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Fraction of each named component in a mask; 0 of an empty one."""
+    return np.array([mask[components == name].sum() for name in names]) / np.maximum(
+        [np.count_nonzero(components == name) for name in names], 1
+    )
 
 
 def _redraw_border(

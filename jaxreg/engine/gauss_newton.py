@@ -44,6 +44,7 @@ from jaxreg.ops.millimetres import (
     voxels_last,
 )
 from jaxreg.ops.precision import in_32_bits
+from jaxreg.ops.programs import kept
 from jaxreg.ops.pyramid import double, mean_2x2x2
 from jaxreg.ops.symmetric import IDENTITY, INDICES
 from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Points, Scalar, Shape, Spacing
@@ -126,9 +127,11 @@ def refine(
     for level_shape in level_shapes(shape, coarsest=config.coarsest):
         coarse = tuple(n // 2 for n in level_shape)
         u = jnp.zeros((3, *coarse)) if u is None else resize_field(u, coarse)
-        u = _run_level(
-            fixed, moving, masks, pulls, u, spacing, features, shape=level_shape, config=config
-        )
+        level = fixed, moving, masks, pulls, u, spacing
+        if features is None:
+            u = _run_level(*level, shape=level_shape, config=config)
+        else:
+            u = _run_level_on(features, *level, shape=level_shape, config=config)
     return _finish(u, spacing, shape=shape)
 
 
@@ -193,14 +196,21 @@ def level_shapes(shape: Shape, *, coarsest: int) -> list[Shape]:
     ]
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "config"))
+@functools.partial(kept, static=("shape", "config"))
 def _run_level(
-    fixed, moving, masks, pulls, u, spacing_mm, features, *, shape: Shape, config: OptimiserConfig
+    fixed, moving, masks, pulls, u, spacing_mm, *, shape: Shape, config: OptimiserConfig
+) -> Field:
+    """`_run_level_on` standardised images."""
+    features = jax.tree_util.Partial(functools.partial(standardised_image, config=config))
+    level = fixed, moving, masks, pulls, u, spacing_mm
+    return _run_level_on(features, *level, shape=shape, config=config)
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "config"))
+def _run_level_on(
+    features, fixed, moving, masks, pulls, u, spacing_mm, *, shape: Shape, config: OptimiserConfig
 ) -> Field:
     """Gauss-Newton on the grid `shape` until the steps are small."""
-    features = (
-        functools.partial(standardised_image, config=config) if features is None else features
-    )
     scale = jnp.array([old / new for old, new in zip(fixed.shape, shape, strict=True)])
     spacing_mm = spacing_mm * scale
     channels = features(binomial(resize(fixed, shape)))

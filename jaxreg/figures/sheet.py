@@ -110,5 +110,8 @@ def write_figure(path: str | os.PathLike, figure: Figure, *, dpi: int) -> None:
         figure: to write.
         dpi: pixels per inch.
     """
+    fast: dict[str, Any] = {}
+    if str(path).lower().endswith(".png"):  # a tenth larger, in half of the time
+        fast = {"pil_kwargs": {"compress_level": 3}}
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, facecolor="white")
+        figure.savefig(temporary, dpi=dpi, facecolor="white", **fast)

@@ -100,3 +100,14 @@ def test_the_optimiser_gives_the_same_bits_kept_or_not(folder):
     assert len(files(folder)) == len(level_shapes(images[0].shape, coarsest=16))
     assert np.abs(found[0]).max() > 0
     assert np.array_equal(*found)
+
+
+def test_a_program_that_cannot_be_written_whole_leaves_nothing(folder, monkeypatch):
+    def full(path, content):
+        with path.open("wb") as file:
+            file.write(content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    np.testing.assert_allclose(run(counted()[0]), np.sin(IMAGE) ** 2 + 3 * IMAGE, rtol=1e-6)
+    assert folder.exists() and not files(folder)

@@ -5,10 +5,10 @@ look for. For a program of thousands of operations that takes longer than loadin
 writes such a program as a portable file without code of Python.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -86,13 +86,14 @@ def _program(path: Path, function: Callable, types: Sequence[Any]) -> export.Exp
 
 def _write(path: Path, program: bytes | bytearray) -> None:
     """Writes a program after its digest, whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(_DIGEST(program).digest() + program)
-        os.replace(file.name, path)
-    except OSError:
-        return  # the disk is full or not to be written on: it is traced again the next time
+        temporary.write_bytes(_DIGEST(program).digest() + program)
+        temporary.replace(path)
+    except OSError:  # the disk is full or not to be written on: it is traced again the next time
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _digest(*parts: Any) -> str:

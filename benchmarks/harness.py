@@ -103,14 +103,18 @@ _OWN = ("json", "parser", "load")
 
 
 def command(options: argparse.Namespace) -> str:
-    """The command line without --json; a folder outside of the project is called FOLDER."""
+    """The command line without --json; a path outside of the project is called by its option."""
     words = sys.argv[1:]
     if "--json" in words:
         at = words.index("--json")
         words = words[:at] + words[at + 2 :]
-    paths = [value for value in vars(options).values() if isinstance(value, Path)]
-    outside = {str(path) for path in paths if path.is_absolute() or ".." in path.parts}
-    words = ["FOLDER" if word in outside else word for word in words]
+    paths = {name: value for name, value in vars(options).items() if isinstance(value, Path)}
+    outside = {
+        str(path): name.upper()
+        for name, path in paths.items()
+        if path.is_absolute() or ".." in path.parts
+    }
+    words = [outside.get(word, word) for word in words]
     return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
 

@@ -90,6 +90,14 @@ def test_a_folder_that_cannot_be_written_is_not_missed(folder):
     assert traces == [2]
 
 
+@pytest.mark.parametrize("name", ["gs://bucket/cache", "", None])
+def test_a_cache_elsewhere_or_none_makes_no_file(monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(jax.config.values, "jax_compilation_cache_dir", name)
+    run(counted()[0])
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_optimiser_gives_the_same_bits_kept_or_not(folder):
     rng = np.random.default_rng(5)
     images = (-700 + 150 * rng.normal(size=(2, 40, 32, 36))).astype(np.float32)

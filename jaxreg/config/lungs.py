@@ -17,13 +17,13 @@ class LungConfig:
         body_hu: threshold between body and air.
         body_opening_mm: radius of the opening that takes table and clothes off the body.
         gas_hu: a component with a median below holds gas (outside air, bowel), not lung.
-        lung_share: of the inside of a large component that is above `gas_hu` if it is lung whatever
-            its median.
         small_gas_hu: the same of a small component, since the tissue around it blurs into it.
         core_mm: depth from which on the tissue around a component does not blur into it.
         gas_contrast_hu: by how much the inside of a small component is darker than that of the
             largest if it is gas (and below `small_gas_hu`).
         small_share: of all air; a component with less is small.
+        lung_share: of the inside of a component that is not small; with more of it above `gas_hu`
+            the component holds lung, whatever its median.
         least_share: of the largest component; another with less cannot be a lung.
         least_depth: fraction of the greatest distance from a point of the lungs to their surface
             that each component reaches; a shallower one is gas of the bowel, foam or clothes.
@@ -62,11 +62,11 @@ class LungConfig:
     body_hu: float = -300.0
     body_opening_mm: float = 4.0
     gas_hu: float = -970.0
-    lung_share: float = 0.25
     small_gas_hu: float = -920.0
     core_mm: float = 5.0
     gas_contrast_hu: float = 60.0
     small_share: float = 0.1
+    lung_share: float = 0.25
     least_share: float = 0.05
     least_depth: float = 0.33
     cut_share: float = 0.1
@@ -100,15 +100,8 @@ class LungConfig:
         positive(self, "body_opening_mm", "spine_ml", "spine_mm")
         positive(self, "core_mm", "gas_contrast_hu", "hole_mm2")
         tuples(self, "airways_hu", "airways_reach_mm", "trachea_mm2", "window_hu")
-        shares = (
-            "small_share",
-            "least_share",
-            "cut_share",
-            "piece_share",
-            "back_share",
-            "lung_share",
-        )
-        for name in (*shares, "side_share", "least_depth", "trachea_fill"):
+        shares = ("small_share", "lung_share", "least_share", "cut_share", "piece_share")
+        for name in (*shares, "back_share", "side_share", "least_depth", "trachea_fill"):
             value = getattr(self, name)
             check(0 < value < 1, f"lungs.{name}", "a number between 0 and 1", value, "Use 0.1.")
         check(

@@ -122,8 +122,8 @@ class OptimiserConfig:
         smallest_step: voxels of the displacement's grid, mean length in the lungs; a level ends
             below it.
         longest_step: voxels of the displacement's grid; below 1 neighbours cannot change places.
-        largest_ratio: of a step to the last one that is believed to go on, where the steps that
-            would follow are taken at once; 0 takes each by itself.
+        largest_ratio: of a step to the one before, at most. Steps that shrink by a ratio are taken
+            at once, as if it went on; a larger ratio counts as this one; 0 takes each by itself.
         solver_steps: of conjugate gradients on the finest grid, on coarser ones, on the coarsest.
         keypoint_mm3: a keypoint weighs as that much lung whose standardised slope is 1/mm.
         continuation: weight of curvature where a field of networks is continued outside the lungs.
@@ -155,6 +155,13 @@ class OptimiserConfig:
         positive(self, "anchor_mm", "coarsest")
         positive(self, "most_steps", "smallest_step", "keypoint_mm3", "continuation")
         below_one_voxel(self, "longest_step")
+        check(
+            0 <= self.largest_ratio < 1,
+            "optimiser.largest_ratio",
+            "a number from 0 to below 1",
+            self.largest_ratio,
+            "Use 0.6.",
+        )
         check(
             len(self.solver_steps) == 3 and all(n >= 1 for n in self.solver_steps),
             "optimiser.solver_steps",

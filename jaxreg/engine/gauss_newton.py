@@ -122,16 +122,13 @@ def refine(
     u = None if initial is None else millimetres_first(initial, spacing)
     points = (np.zeros((0, 3), np.float32),) * 2 if keypoints is None else keypoints
     pulls = _Pulls((points[0] + 0.5) * spacing[None], (points[1] - points[0]) * spacing[None])
+    run_level = _run_level
     if features is not None:
-        features = jax.tree_util.Partial(features)
+        run_level = functools.partial(_run_level_on, jax.tree_util.Partial(features))
     for level_shape in level_shapes(shape, coarsest=config.coarsest):
         coarse = tuple(n // 2 for n in level_shape)
         u = jnp.zeros((3, *coarse)) if u is None else resize_field(u, coarse)
-        level = fixed, moving, masks, pulls, u, spacing
-        if features is None:
-            u = _run_level(*level, shape=level_shape, config=config)
-        else:
-            u = _run_level_on(features, *level, shape=level_shape, config=config)
+        u = run_level(fixed, moving, masks, pulls, u, spacing, shape=level_shape, config=config)
     return _finish(u, spacing, shape=shape)
 
 
@@ -200,7 +197,7 @@ def level_shapes(shape: Shape, *, coarsest: int) -> list[Shape]:
 def _run_level(
     fixed, moving, masks, pulls, u, spacing_mm, *, shape: Shape, config: OptimiserConfig
 ) -> Field:
-    """`_run_level_on` standardised images."""
+    """`_run_level_on` with the standardised image."""
     features = jax.tree_util.Partial(functools.partial(standardised_image, config=config))
     level = fixed, moving, masks, pulls, u, spacing_mm
     return _run_level_on(features, *level, shape=shape, config=config)
@@ -210,7 +207,11 @@ def _run_level(
 def _run_level_on(
     features, fixed, moving, masks, pulls, u, spacing_mm, *, shape: Shape, config: OptimiserConfig
 ) -> Field:
-    """Gauss-Newton on the grid `shape` until the steps are small."""
+    """Gauss-Newton on the grid `shape` until the steps are small.
+
+    Images and masks are (X, Y, Z) on the grid whose voxel size is `spacing_mm`; u is the field in
+    mm on half of `shape`, before and after.
+    """
     scale = jnp.array([old / new for old, new in zip(fixed.shape, shape, strict=True)])
     spacing_mm = spacing_mm * scale
     channels = features(binomial(resize(fixed, shape)))
@@ -240,7 +241,8 @@ def _extrapolation(v: Field, last: Field, weight: Image, config: OptimiserConfig
     """By how much a step grows: 1 / (1 - ratio), the sum of all steps that would follow.
 
     The ratio is that of this step to the last one, along the last one (Aitken's method). Steps that
-    turn round are not shortened: they have overshot by then.
+    turn round are not shortened: they have overshot by then. Steps are in mm; `weight` is that of
+    the lungs in their voxels.
     """
     along, length = (jnp.sum(field * last * weight[None]) for field in (v, last))
     return 1.0 / (1.0 - jnp.clip(along / jnp.maximum(length, 1e-12), 0.0, config.largest_ratio))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.sampling import PLANES, plane_points
 from jaxreg.geometry.separable import interpolate, parallel_axes
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.ops.interpolation import sample, sample_majority, sample_nearest
@@ -20,7 +21,6 @@ from jaxreg.ops.jacobian import jacobian_determinant
 from jaxreg.ops.types import Displacement, Number
 from jaxreg.ops.verification import Verification, verify
 
-PLANES = 4  # planes worked on at a time
 SLAB = 16  # planes that are passed to a program at a time
 
 
@@ -29,19 +29,11 @@ def _slabs(size: int, width: int) -> list[int]:
     return [*range(0, size - width, width), size - width]
 
 
-def _plane(i, matrix, shape):
-    """matrix @ (i, j, k, 1) for all j, k of plane i; (Y, Z, 3)."""
-    j = jnp.arange(shape[1], dtype=jnp.float32)[:, None, None]
-    k = jnp.arange(shape[2], dtype=jnp.float32)[None, :, None]
-    column = matrix[:3, :].T[:, None, None]
-    return i.astype(jnp.float32) * column[0] + j * column[1] + k * column[2] + column[3]
-
-
 @functools.partial(jax.jit, static_argnames="shape")
 def _field_planes(u, lattice, offset, vectors, *, shape):
     def plane(i):
-        moved = sample(u, _plane(i, lattice, shape))
-        return _plane(i, offset, shape) + moved @ vectors.T
+        moved = sample(u, plane_points(i, lattice, shape))
+        return plane_points(i, offset, shape) + moved @ vectors.T
 
     return jax.lax.map(plane, jnp.arange(shape[0]), batch_size=PLANES)
 
@@ -102,7 +94,7 @@ def _warp_planes(image, d_mm, first, lattice, vectors, fill, *, sampling):
 
     def plane(numbered):
         i, d_plane = numbered
-        points = _plane(i, lattice, d_mm.shape[:3]) + d_plane @ vectors.T
+        points = plane_points(i, lattice, d_mm.shape[:3]) + d_plane @ vectors.T
         inside = jnp.all((points >= -0.5) & (points <= last[None, None]), axis=-1)
         return jnp.where(inside, _SAMPLERS[sampling](image, points), fill)
 
@@ -173,7 +165,7 @@ def verify_field(field: DisplacementField) -> Verification:
 def _composed_planes(outer_mm, d_mm, first, lattice, vectors):
     def plane(numbered):
         i, d_plane = numbered
-        points = _plane(i, lattice, d_mm.shape[:3]) + d_plane @ vectors.T
+        points = plane_points(i, lattice, d_mm.shape[:3]) + d_plane @ vectors.T
         return d_plane + sample(outer_mm, points)
 
     return jax.lax.map(plane, (first + jnp.arange(d_mm.shape[0]), d_mm), batch_size=PLANES)
@@ -218,12 +210,12 @@ def inverse_consistency(forward: DisplacementField, back: DisplacementField) -> 
 @functools.partial(jax.jit, static_argnames=("shape", "iterations"))
 def _inverse_planes(u, lattice, start, unstretch, *, shape, iterations):
     def plane(i):
-        wanted = _plane(i, lattice, shape)
+        wanted = plane_points(i, lattice, shape)
 
         def step(_, points):
             return points + (wanted - points - sample(u, points)) @ unstretch.T
 
-        points = jax.lax.fori_loop(0, iterations, step, _plane(i, start, shape))
+        points = jax.lax.fori_loop(0, iterations, step, plane_points(i, start, shape))
         return points - wanted, points + sample(u, points) - wanted
 
     return jax.lax.map(plane, jnp.arange(shape[0]), batch_size=PLANES)

@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
+from jaxtyping import Float, Int
 
 from jaxreg.geometry.separable import interpolate, parallel_axes
 from jaxreg.ops.interpolation import sample, sample_nearest
+from jaxreg.ops.types import AnyArray, Shape
 
 _LARGE = 1 << 22  # voxels of a grid for which a program pays
-_PLANES = 4  # planes worked on at a time, which bounds the memory
+PLANES = 4  # worked on at a time, which bounds the memory
 
 
 def sampled(
@@ -77,21 +79,38 @@ def _by_scipy(image, lattice, shape, order, fill) -> np.ndarray:
 
 def _nearest_on_parallel(image, lattice, shape, axes) -> np.ndarray:
     for i, (axis, size) in enumerate(zip(axes, shape, strict=True)):
-        places = np.floor(lattice[axis, i] * np.arange(size) + lattice[axis, 3] + 0.5)
-        image = image.take(np.clip(places, 0, image.shape[axis] - 1).astype(int), axis)
+        places = np.round(lattice[axis, i] * np.arange(size) + lattice[axis, 3], 9)
+        nearest = np.floor(places + 0.5).astype(int)
+        image = image.take(np.clip(nearest, 0, image.shape[axis] - 1), axis)
     return np.ascontiguousarray(np.transpose(image, axes))
+
+
+def plane_points(
+    i: Int[AnyArray, ""], matrix: Float[AnyArray, "4 4"], shape: Shape
+) -> Float[AnyArray, "Y Z 3"]:
+    """Where the voxels of one plane of a grid lie: matrix @ (i, j, k, 1) for all j and k.
+
+    Args:
+        i: of the plane, along the first axis.
+        matrix: voxel of the grid to wherever.
+        shape: of the grid, (X, Y, Z).
+
+    Returns:
+        Points, (Y, Z, 3).
+    """
+    j = jnp.arange(shape[1], dtype=jnp.float32)[:, None, None]
+    k = jnp.arange(shape[2], dtype=jnp.float32)[None, :, None]
+    column = matrix[:3, :].T[:, None, None]
+    return i.astype(jnp.float32) * column[0] + j * column[1] + k * column[2] + column[3]
 
 
 def _by_planes(at, image, lattice, *, shape):
     """A sampler at each voxel of a grid, a few planes at a time."""
-    j, k = (jnp.arange(n, dtype=jnp.float32) for n in shape[1:])
-    column = lattice[:3].T[:, None, None]
 
     def plane(i):
-        places = i * column[0] + j[:, None, None] * column[1] + k[None, :, None] * column[2]
-        return at(image, places + column[3])
+        return at(image, plane_points(i, lattice, shape))
 
-    return jax.lax.map(plane, jnp.arange(shape[0], dtype=jnp.float32), batch_size=_PLANES)
+    return jax.lax.map(plane, jnp.arange(shape[0]), batch_size=PLANES)
 
 
 _linear = jax.jit(functools.partial(_by_planes, sample), static_argnames="shape")

@@ -244,9 +244,8 @@ def _medians(image: np.ndarray, components: np.ndarray, names: np.ndarray) -> np
 
 def _shares(mask: np.ndarray, components: np.ndarray, names: np.ndarray) -> np.ndarray:
     """Fraction of each named component in a mask; 0 of an empty one."""
-    return np.array([mask[components == name].sum() for name in names]) / np.maximum(
-        [np.count_nonzero(components == name) for name in names], 1
-    )
+    values = [mask[components == name] for name in names]
+    return np.array([np.mean(v) if len(v) else 0.0 for v in values])
 
 
 def _redraw_border(

@@ -27,9 +27,9 @@ _DIGEST = hashlib.sha256
 def kept(function: Callable[..., AnyArray], *, static: Sequence[str]) -> Callable[..., jax.Array]:
     """`jax.jit` of a function, which keeps its traced programs where compiled ones are kept.
 
-    They are kept on a CPU where JAX's compilation cache has a folder; elsewhere, and within a
-    transformation of the caller, it is `jax.jit` alone. A file that cannot be written is not
-    missed, and a damaged one is replaced.
+    They are kept where JAX has one device, a CPU, and its compilation cache a folder of this
+    machine; elsewhere, and within a transformation of the caller, it is `jax.jit` alone. A file
+    that cannot be written is not missed, and a damaged one is replaced.
 
     Args:
         function: of trees of arrays, given by position, and of settings, given by name; returns one
@@ -66,8 +66,10 @@ def kept(function: Callable[..., AnyArray], *, static: Sequence[str]) -> Callabl
 def _folder() -> Path | None:
     """Where programs are kept, None where they are not."""
     cache = jax.config.values["jax_compilation_cache_dir"]
-    used = cache and jax.default_backend() == "cpu" and not jax.config.values["jax_disable_jit"]
-    return Path(cache) / _FOLDER if used else None
+    if not cache or "://" in cache or jax.config.values["jax_disable_jit"]:
+        return None
+    one_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
+    return Path(cache) / _FOLDER if one_cpu else None
 
 
 def _program(path: Path, function: Callable, types: Sequence[Any]) -> export.Exported:

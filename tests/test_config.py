@@ -121,6 +121,16 @@ def test_misspelt_keyword_is_refused():
             {"largest_ratio": 1.0},
             "optimiser.largest_ratio: expected a number from 0 to",
         ),
+        (
+            OptimiserConfig,
+            {"balance": -1.0},
+            "optimiser.balance: expected a number >= 0, got -1.0. Use",
+        ),
+        (
+            OptimiserConfig,
+            {"most_balance": 0.5},
+            "optimiser.most_balance: expected a factor of at least 1",
+        ),
         (NetworkConfig, {"rounds": (2, 2)}, "rounds: expected one number >= 1, or 3, got (2, 2)."),
         (NetworkConfig, {"by_hand": 1}, "by_hand: expected 0, or with least squares fewer than"),
         (NetworkConfig, {"architecture": "vit"}, 'architecture: expected "unet" or "least_squar'),

@@ -203,3 +203,53 @@ def test_extrapolation_changes_the_way_and_not_the_end(found):
     fixed, moving = pair()
     slow = np.asarray(refine(fixed, moving, MASK, spacing_mm=SPACING, config=config))
     assert np.abs(slow - found)[MASK].mean() < 0.005
+
+
+def test_bending_is_that_of_a_parabola_in_the_lungs():
+    spacing = np.array([2.0, 3.0, 2.5], np.float32)
+    x = np.indices((8, 7, 9), np.float32)[0] * spacing[0]
+    u = np.stack([0.01 * x**2, 0.03 * x**2, np.zeros_like(x)])
+    weight = np.zeros((8, 7, 9), np.float32)
+    weight[2:-2, 2:-2, 2:-2] = 1.0
+    found = gauss_newton._bending(u, weight / weight.sum(), spacing)
+    assert found == pytest.approx(15.0 ** (2 / 3) * (0.02**2 + 0.06**2), rel=1e-3)
+
+
+def test_weight_of_curvature_follows_the_pair_within_bounds():
+    config = OptimiserConfig(balance=100.0, most_balance=3.0)
+    cases = [
+        ((0.1, 0.001), 1.0),  # at the ratio of the settings
+        ((0.4, 0.001), 2.0),  # four times the noise
+        ((0.1, 0.004), 0.5),  # four times the curvature
+        ((9.0, 0.001), 3.0),
+        ((0.0, 0.001), 1 / 3),
+        ((0.1, 0.0), 1.0),  # nothing is known of the curvature yet
+        ((0.0, 0.0), 1.0),
+    ]
+    for (remainder, bending), factor in cases:
+        found = gauss_newton._balance(jnp.float32(remainder), jnp.float32(bending), config)
+        assert found == pytest.approx(factor, rel=1e-5)
+    fixed = OptimiserConfig(balance=0.0)
+    assert gauss_newton._balance(jnp.float32(9.0), jnp.float32(0.001), fixed) == 1.0
+
+
+def wavy_pair(noise_hu):
+    """A pair with waves of about 25 mm that moves by 2 mm, each image with its own noise."""
+    phases = 2 * np.pi * grid() * SPACING / 25.0
+    truth = 0.7 * np.stack([np.sin(phases[..., axis]) for axis in (1, 2, 0)], axis=-1)
+    rng = np.random.default_rng(8)
+    moving = texture(grid())
+    fixed = texture(grid() + truth)
+    noisy = [image + rng.normal(size=SHAPE) * noise_hu for image in (fixed, moving)]
+    return [image.astype(np.float32) for image in noisy], truth
+
+
+@pytest.mark.parametrize("noise_hu", [0.0, 20.0])
+def test_a_field_of_short_waves_is_found_better_than_with_one_weight_for_all(noise_hu):
+    (fixed, moving), truth = wavy_pair(noise_hu)
+    errors = []
+    for balance in (OptimiserConfig().balance, 0.0):
+        config = OptimiserConfig(balance=balance)
+        u = np.asarray(refine(fixed, moving, MASK, spacing_mm=SPACING, config=config))
+        errors.append(np.linalg.norm((u - truth) * SPACING, axis=-1)[MASK].mean())
+    assert errors[0] < 0.9 * errors[1], errors

@@ -193,7 +193,8 @@ def test_gradient_of_the_solution_by_finite_differences(key, name):
 def test_gradient_through_a_round_by_finite_differences(monkeypatch):
     """With respect to the parameters, through channels, normal equations and solution.
 
-    The derivative is that of the exact solution, so the solver is given the steps to converge.
+    The derivative is that of the exact solution, so the solver is given the steps to converge. The
+    differences of 32-bit numbers are known to 0.01, the slopes are 0.3 to 9.
     """
     converged = functools.partial(multigrid.solve, steps=(300, 300, 300))
     monkeypatch.setattr(least_squares, "solve", converged)
@@ -212,7 +213,7 @@ def test_gradient_through_a_round_by_finite_differences(monkeypatch):
         )
         return jnp.sum(target * u)
 
-    slope, step = jax.jit(jax.grad(loss)), 0.0025
+    slope, step = jax.jit(jax.grad(loss)), 0.00125
     for seed in range(3):
         tree = perturbed(init_level(jax.random.key(seed), CONFIG))
         products = jax.tree.map(lambda g, d: jnp.sum(g * d), slope(tree), direction)
@@ -221,7 +222,7 @@ def test_gradient_through_a_round_by_finite_differences(monkeypatch):
             loss(jax.tree.map(lambda a, d, s=sign: a + s * step * d, tree, direction))
             for sign in (1, -1)
         ]
-        np.testing.assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=0.03)
+        np.testing.assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=0.01, atol=0.02)
 
 
 def test_a_grid_that_is_odd(key):

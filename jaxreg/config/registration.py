@@ -114,6 +114,10 @@ class OptimiserConfig:
         noise_hu: standard deviation of noise in CT of the lung; less contrast counts as none.
         gain_floor: of the mean square in a window, so that flat windows have gain 0.
         smoothness: weight of curvature.
+        balance: ratio of the mean of 1 - LNCC^2 to the curvature so far (h^2 times the mean squared
+            Laplacian) at which a pair gets that weight; other pairs get one that differs by the
+            square root of their ratio to this one. 0 gives all pairs the same weight.
+        most_balance: factor by which their weight is larger or smaller at most.
         anchor_mm: distance over which a field returns to the linear prealignment where nothing is
             compared.
         damping: of a step, 1/mm^2; keeps it finite where nothing is seen.
@@ -136,6 +140,8 @@ class OptimiserConfig:
     noise_hu: float = 40.0
     gain_floor: float = 1e-3
     smoothness: float = 1.2
+    balance: float = 120.0
+    most_balance: float = 4.0
     anchor_mm: float = 35.0
     damping: float = 1e-6
     coarsest: int = 16
@@ -161,6 +167,14 @@ class OptimiserConfig:
             "a number from 0 to below 1",
             self.largest_ratio,
             "Use 0.6.",
+        )
+        check(self.balance >= 0, "optimiser.balance", "a number >= 0", self.balance, "Use 120.")
+        check(
+            self.most_balance >= 1,
+            "optimiser.most_balance",
+            "a factor of at least 1",
+            self.most_balance,
+            "Use 4.",
         )
         check(
             len(self.solver_steps) == 3 and all(n >= 1 for n in self.solver_steps),

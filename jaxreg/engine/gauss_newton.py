@@ -8,7 +8,9 @@ as far as both images show lung; where one does not, u returns to 0 over a dista
 (curvature regularisation, Fischer and Modersitzki 2003, as in Ruehaak et al. 2017 and Hering et
 al. 2021, here with Gauss-Newton and LNCC instead of L-BFGS and NGF). The weight grows as h^2
 because the squared slopes of a standardised image fall so; the shortest wave the data decide then
-stays a fixed number of voxels. The images of a level have voxels of h / 2. Each step solves
+stays a fixed number of voxels. It also follows the pair: a field that has proved to bend more is
+smoothed less, an image that is noisier more (`_balance`). The images of a level have voxels of
+h / 2. Each step solves
 
     (A + S) v = b - S u,   A = mean of J J^T and b = mean of J r in each voxel of u, S smoothness,
 
@@ -32,7 +34,7 @@ from jaxtyping import Float
 from jaxreg.config import OptimiserConfig
 from jaxreg.engine.features import Channels, Features, standardised_image
 from jaxreg.engine.lncc import linearised_lncc
-from jaxreg.engine.multigrid import solve
+from jaxreg.engine.multigrid import laplacian, solve
 from jaxreg.ops.deformation import inside, warp
 from jaxreg.ops.filters import binomial, box_mean, image_gradient
 from jaxreg.ops.interpolation import resize, sample
@@ -222,10 +224,11 @@ def _run_level_on(
     weight = mean_2x2x2(level.mask)
     weight /= jnp.maximum(jnp.sum(weight), 1e-6)
     tolerance = config.smallest_step * 2 * jnp.prod(spacing_mm) ** (1 / 3)
+    bending = _bending(u, weight, 2 * spacing_mm)
 
     def body(state):
         u, count, last, _ = state
-        v = _step(level, pulls, u, config)
+        v = _step(level, pulls, u, bending, config)
         longer = _shortened(_extrapolation(v, last, weight, config) * v, 2 * spacing_mm, config)
         size = jnp.sum(jnp.sqrt(jnp.sum(v**2, axis=0)) * weight)
         return compose_fields(u, longer, 2 * spacing_mm), count + 1, v, size
@@ -260,7 +263,37 @@ def _finish(u, spacing_mm, *, shape: Shape) -> Displacement:
     return voxels_last(resize_field(u, shape), spacing_mm)
 
 
-def _step(level: _Level, pulls: _Pulls, u: Field, config: OptimiserConfig) -> Field:
+def _bending(u: Field, weight: Image, spacing_mm: Float[AnyArray, "3"]) -> Scalar:
+    """h^2 mean |Laplace u|^2 in the lungs, without unit; `weight` sums to 1 there."""
+    square = jnp.sum(laplacian(u, spacing_mm=spacing_mm) ** 2, axis=0)
+    return jnp.prod(spacing_mm) ** (2 / 3) * jnp.sum(square * weight)
+
+
+def _balance(remainder: Scalar, bending: Scalar, config: OptimiserConfig) -> Scalar:
+    """Factor of the weight of curvature that suits a pair.
+
+    Of normally distributed noise and curvature the likeliest weight is the ratio of their
+    variances. Both are known roughly: the noise by what remains of the comparison, the curvature by
+    the field that the coarser levels found. So the factor is the square root of that ratio, which
+    lies between the same weight for all pairs and the estimated one. It is 1 where the field is
+    still straight.
+
+    Args:
+        remainder: mean of 1 - LNCC^2 in the lungs.
+        bending: `_bending` of the field with which the level began.
+        config: settings.
+
+    Returns:
+        The factor.
+    """
+    ratio = remainder / jnp.maximum(config.balance * bending, 1e-12)
+    factor = jnp.clip(jnp.sqrt(ratio), 1.0 / config.most_balance, config.most_balance)
+    return jnp.where((config.balance > 0) & (bending > 0), factor, 1.0)
+
+
+def _step(
+    level: _Level, pulls: _Pulls, u: Field, bending: Scalar, config: OptimiserConfig
+) -> Field:
     """One Gauss-Newton step v in mm."""
     spacing_mm = 2 * level.spacing_mm
     displaced = voxels_last(double(u), level.spacing_mm)
@@ -269,9 +302,10 @@ def _step(level: _Level, pulls: _Pulls, u: Field, config: OptimiserConfig) -> Fi
     if level.moving_mask is not None:
         shown *= both_show(level.mask, warp(level.moving_mask, displaced), radius=config.rim)
     seen = shown * inside(displaced, level.mask.shape)
-    a, b = _normal_equations(level, warped, seen, config)
+    a, b, remainder = _normal_equations(level, warped, seen, config)
     strength, force = _pull(pulls, u, spacing_mm, config.keypoint_mm3)
     weight = config.smoothness * jnp.prod(spacing_mm) ** (2 / 3)
+    weight *= _balance(remainder, bending, config)
     anchor = (1.0 - mean_2x2x2(shown)) * weight / config.anchor_mm**4
     a = a + (config.damping + strength + anchor)[None] * IDENTITY
     b = b + force - anchor[None] * u
@@ -298,9 +332,12 @@ def both_show(mask: Image, warped_mask: Image, *, radius: int) -> Image:
 
 def _normal_equations(
     level: _Level, warped: Sequence[Image], seen: Image, config
-) -> tuple[Float[AnyArray, "6 x y z"], Float[AnyArray, "3 x y z"]]:
-    """A and b on the grid of u: means over its voxels, sums over the channels."""
-    a, b = [], []
+) -> tuple[Float[AnyArray, "6 x y z"], Float[AnyArray, "3 x y z"], Scalar]:
+    """A and b on the grid of u, means over its voxels, and the mean squared residual where seen.
+
+    All three are sums over the channels.
+    """
+    a, b, squares = [], [], []
     for fixed, fixed_slopes, moved in zip(level.fixed, level.fixed_slopes, warped, strict=True):
         residual, slopes = linearised_lncc(
             fixed,
@@ -313,7 +350,9 @@ def _normal_equations(
         weighted = slopes * seen[None]
         b.append(jnp.stack([mean_2x2x2(row * residual) for row in weighted]))
         a.append(jnp.stack([mean_2x2x2(weighted[i] * slopes[j]) for i, j in INDICES]))
-    return functools.reduce(jnp.add, a), functools.reduce(jnp.add, b)
+        squares.append(jnp.sum(residual**2 * seen))
+    remainder = sum(squares) / jnp.maximum(jnp.sum(seen), 1e-6)
+    return functools.reduce(jnp.add, a), functools.reduce(jnp.add, b), remainder
 
 
 def _pull(pulls, u, spacing_mm, keypoint_mm3):

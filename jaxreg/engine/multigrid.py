@@ -83,6 +83,19 @@ def _solve(a, b, u, weight, spacing_mm, steps, count):
     return jax.lax.fori_loop(0, count, body, start)[0]
 
 
+def laplacian(field: Field, *, spacing_mm: Vector) -> Field:
+    """Seven-point Laplacian of each component, free at the border.
+
+    Args:
+        field: mm, (3, X, Y, Z).
+        spacing_mm: of the grid, mm, (3,).
+
+    Returns:
+        Laplacian, 1/mm, (3, X, Y, Z).
+    """
+    return _laplacian(field, _stencil(field.shape[1:], spacing_mm))
+
+
 class _Stencil(NamedTuple):
     """Seven-point Laplacian, free at the border; planes across the first axis are flat.
 

@@ -9,12 +9,20 @@ import pytest
 
 
 def pytest_configure(config):
-    """Asks only the tests' own process for warnings about encodings (see Makefile).
+    """Asks only the tests' own process for warnings about encodings; keeps compiled programs.
 
-    Commands that they start would write to stderr what other packages open.
+    Commands that tests start would write to stderr what other packages open (see Makefile). The
+    compiled programs of a worker and of its commands stay in pytest's cache for the next run
+    (`--cache-clear` removes them). Each worker has its own: JAX writes them without a lock.
     """
-    if "PYTEST_XDIST_WORKER" in os.environ or not config.getoption("numprocesses", None):
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker or not config.getoption("numprocesses", None):
         os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
+    folder = str(config.cache.mkdir("compiled") / (worker or "alone"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 # A silent broadcast of (3,) against (X, Y, Z, 3) is how an axis gets lost: write it out instead.

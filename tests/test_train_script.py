@@ -52,8 +52,6 @@ def final_arrays(workdir):
 
 @pytest.mark.slow
 def test_killed_and_restarted_run_ends_with_the_same_bits(tmp_path, monkeypatch):
-    # programs compiled by the first run serve the others
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiles in half of the time
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     prepare(tmp_path, straight, steps=40)

@@ -276,7 +276,7 @@ def _balance(remainder: Scalar, bending: Scalar, config: OptimiserConfig) -> Sca
     variances. Both are known roughly: the noise by what remains of the comparison, the curvature by
     the field that the coarser levels found. So the factor is the square root of that ratio, which
     lies between the same weight for all pairs and the estimated one. It is 1 where the field is
-    still straight.
+    still straight. A rough initial field counts as curvature until the levels have smoothed it.
 
     Args:
         remainder: mean of 1 - LNCC^2 in the lungs.

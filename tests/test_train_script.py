@@ -135,3 +135,13 @@ def test_without_validation_no_pair_of_a_manifest_is_held_out(tmp_path, monkeypa
         config, tmp_path, data="own.json", validation=Path("other.json")
     )
     assert validation == {"validation": files["other"]}
+
+
+def test_a_start_of_another_network_is_refused_before_data_are_prepared(tmp_path):
+    config = load_config(config_path("smoke"))
+    with pytest.raises(
+        ValueError,
+        match=r"--start paper: expected a network as .*got another: grid is .*own",
+    ):
+        run.train(config, tmp_path / "work", start="paper")
+    assert not (tmp_path / "work").exists()

@@ -301,6 +301,33 @@ def test_resuming_with_other_pairs_is_refused(trained):
         train_level(CONFIG, 2, **data | {"source": source([workdir / "pairs" / "phantom_0.npz"])})
 
 
+def test_a_level_goes_on_from_weights_and_takes_coarser_ones_from_them(trained, tmp_path):
+    _, data, params = trained
+    start = {f"level_{level}": params[min(level + 1, 3)] for level in (1, 2, 3)}
+    rate = dataclasses.replace(CONFIG.training, learning_rate=1e-12)
+    config = dataclasses.replace(CONFIG, training=rate)
+    into = data | {"workdir": tmp_path}
+    found = train_level(config, 1, **into, start=start)
+    near = jax.tree.map(lambda a, b: np.allclose(a, b, atol=1e-9), found, params[2])
+    assert jax.tree.all(near)
+    coarser = coarser_params(config, 1, workdir=tmp_path, start=start)
+    assert leaves_equal(coarser, {"level_2": params[3], "level_3": params[3]})
+
+
+def test_a_level_trained_here_is_preferred_to_the_start(trained):
+    workdir, _, params = trained
+    start = {f"level_{level}": params[2] for level in (1, 2, 3)}
+    coarser = coarser_params(CONFIG, 1, workdir=workdir, start=start)
+    assert leaves_equal(coarser, {"level_2": params[2], "level_3": params[3]})
+
+
+def test_another_start_than_before_is_refused(trained):
+    _, data, params = trained
+    start = {f"level_{level}": params[2] for level in (1, 2, 3)}
+    with pytest.raises(ValueError, match=r"level_2: expected the --start .* \(none\), got another"):
+        train_level(CONFIG, 2, **data, start=start)
+
+
 def test_how_often_is_logged_may_change(trained):
     _, data, params = trained
     often = dataclasses.replace(CONFIG.training, log_every=5, checkpoint_every=3)

@@ -43,6 +43,11 @@ class _Levels(click.ParamType):
     type=options.FILE,
     help="manifest.json of pairs held out: they choose the checkpoint that is kept.",
 )
+@click.option(
+    "--start",
+    help="Weights to go on from: a name of those that ship, or a .npz file. Each level begins with "
+    "its own; coarser levels that WORKDIR lacks are taken from there.",
+)
 @click.option("--workdir", type=options.FILE, help="Default: runs/NAME OF THE CONFIGURATION.")
 def command(
     level: list[int] | None,
@@ -50,6 +55,7 @@ def command(
     data: str,
     anatomies: Path | None,
     validation: Path | None,
+    start: str | None,
     workdir: Path | None,
 ) -> int:
     """Train the cascade, coarsest level first.
@@ -77,5 +83,6 @@ def command(
         data=data,
         anatomies=anatomies,
         validation=validation,
+        start=start,
     )
     return 0

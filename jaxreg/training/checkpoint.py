@@ -169,10 +169,12 @@ class Plan(NamedTuple):
     Attributes:
         steps: number of steps after which it is finished.
         pairs: names of the prepared pairs, in order.
+        start: digest of the weights that it began with; "" for those of the coarser level.
     """
 
     steps: int
     pairs: list[str]
+    start: str = ""
 
 
 def claim(workdir: Path, level: int, config: Config, plan: Plan) -> None:
@@ -185,13 +187,21 @@ def claim(workdir: Path, level: int, config: Config, plan: Plan) -> None:
         plan: steps and pairs.
 
     Raises:
-        ValueError: the level was begun with other settings, named in the text, or other pairs.
+        ValueError: the level was begun with other settings, named in the text, with other pairs
+            or other weights.
     """
     folder = level_folder(workdir, level)
     path = folder / "config.json"
     if path.is_file():
         _require_same(path, config, level)
-        if _plan(folder).pairs != plan.pairs:
+        begun = _plan(folder)
+        if begun.start != plan.start:
+            raise ValueError(
+                f"{folder}: expected the --start that this level was begun with "
+                f"({begun.start or 'none'}), got another ({plan.start or 'none'}). Use the former "
+                "one, or a new --workdir."
+            )
+        if begun.pairs != plan.pairs:
             raise ValueError(
                 f"{folder}: expected the pairs that this level was begun with, got others. "
                 "Use the former --data, or a new --workdir."

@@ -21,6 +21,7 @@ import optax
 
 from jaxreg.config import Config
 from jaxreg.network.cascade import cascade, init_level, unet_level
+from jaxreg.network.weights import weights_digest
 from jaxreg.ops.deformation import transform_points
 from jaxreg.ops.jacobian import fold_count, jacobian_determinant
 from jaxreg.ops.types import Displacement
@@ -256,6 +257,7 @@ def train_level(
     source: Source,
     validation: Mapping[str, Sequence[Path]],
     labels: int,
+    start: Mapping[str, Params] | None = None,
 ) -> Params:
     """Trains a level, or resumes it, and returns its best parameters.
 
@@ -274,18 +276,23 @@ def train_level(
         validation: files of prepared pairs that are measured, not trained on, by the name of their
             set.
         labels: K, number of labels in these.
+        start: parameters of all levels to begin with; without them a level begins with those of
+            the next coarser one, the coarsest with new ones.
 
     Returns:
         Parameters of the level, the best.
 
     Raises:
-        ValueError: a coarser level is missing or of other settings, or so is a former run.
+        ValueError: a coarser level is missing or of other settings, or so is a former run, or that
+            run began with other parameters.
         FloatingPointError: a term is not finite; the text names the step and the term.
     """
-    coarser = coarser_params(config, level, workdir=workdir)
+    coarser = coarser_params(config, level, workdir=workdir, start=start)
     settings, steps = config.training, config.training.steps[level - 1]
-    checkpoint.claim(workdir, level, config, checkpoint.Plan(steps, source.names))
-    state = initial_state(config, level, params=coarser.get(f"level_{level + 1}"))
+    begun = weights_digest(start) if start else ""
+    checkpoint.claim(workdir, level, config, checkpoint.Plan(steps, source.names, begun))
+    first = start[f"level_{level}"] if start else coarser.get(f"level_{level + 1}")
+    state = initial_state(config, level, params=first)
     stream = source.batches(level)
     step_function = make_step(config, level, augmented=source.augment)
     measure = make_validation(config, level)
@@ -328,13 +335,16 @@ def train_level(
     return best.params
 
 
-def coarser_params(config: Config, level: int, *, workdir: Path) -> dict[str, Params]:
+def coarser_params(
+    config: Config, level: int, *, workdir: Path, start: Mapping[str, Params] | None = None
+) -> dict[str, Params]:
     """Parameters of the finished levels that are coarser than one.
 
     Args:
         config: settings.
         level: 1 is the finest.
         workdir: of the training.
+        start: parameters of the levels that were not begun in `workdir`.
 
     Returns:
         {"level_3": parameters, ...}.
@@ -344,6 +354,10 @@ def coarser_params(config: Config, level: int, *, workdir: Path) -> dict[str, Pa
     """
     params = {}
     for coarse in _coarser(config, level):
+        name = f"level_{coarse}"
+        if start and not checkpoint.level_folder(workdir, coarse).is_dir():
+            params[name] = start[name]
+            continue
         template = initial_state(config, coarse)
-        params[f"level_{coarse}"] = checkpoint.finished_params(workdir, coarse, config, template)
+        params[name] = checkpoint.finished_params(workdir, coarse, config, template)
     return params

@@ -1,11 +1,13 @@
 """A whole training: data prepared, levels trained from the coarsest down, weights written."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxreg.config import Config
-from jaxreg.network.weights import save_weights
+from jaxreg.network.cascade import Params
+from jaxreg.network.weights import load_named, save_weights
 from jaxreg.training.anatomies import LOBES, prepare_manifest_anatomies, prepare_phantom_anatomies
 from jaxreg.training.loop import coarser_params, train_level
 from jaxreg.training.pairs import (
@@ -27,6 +29,7 @@ def train(
     data: str = "phantom",
     anatomies: Path | None = None,
     validation: Path | None = None,
+    start: str | Path | None = None,
 ) -> None:
     """Trains levels of the cascade, coarsest first; after the finest writes workdir/weights.npz.
 
@@ -39,25 +42,49 @@ def train(
         data: "phantom", or path of a manifest of pairs.
         anatomies: manifest of images to deform beside the phantoms.
         validation: manifest of pairs held out, which choose the checkpoint that is kept.
+        start: weights to begin with, by name or path: each level begins with its own parameters,
+            and coarser levels that were not trained in `workdir` are taken from there.
 
     Raises:
-        ValueError: a level that the configuration does not have, or data that cannot be used.
+        ValueError: a level that the configuration does not have, data that cannot be used, or
+            weights of another network.
     """
     count, finest = config.network.levels, config.network.by_hand + 1
     levels = list(range(count, finest - 1, -1)) if levels is None else list(levels)
     if not finest <= levels[-1] <= levels[0] <= count:
         raise ValueError(f"--level: expected {finest} to {count}, got {levels}.")
+    begun = {} if start is None else _start(start, config)
     source, held_out, labels = prepare_data(
         config, workdir, data=data, anatomies=anatomies, validation=validation
     )
     for level in levels:
         params = train_level(
-            config, level, workdir=workdir, source=source, validation=held_out, labels=labels
+            config,
+            level,
+            workdir=workdir,
+            source=source,
+            validation=held_out,
+            labels=labels,
+            start=begun,
         )
         if level == finest:
-            tree = {**coarser_params(config, level, workdir=workdir), f"level_{level}": params}
+            coarser = coarser_params(config, level, workdir=workdir, start=begun)
+            tree = {**coarser, f"level_{level}": params}
             save_weights(workdir / "weights.npz", tree, config.network)
             _LOG.info("wrote %s", workdir / "weights.npz")
+
+
+def _start(weights: str | Path, config: Config) -> Params:
+    """Parameters to begin with, of the network of the configuration."""
+    params, network = load_named(weights)
+    given, expected = dataclasses.asdict(network), dataclasses.asdict(config.network)
+    other = [f"{k} is {given[k]}" for k in expected if given[k] != expected[k]]
+    if other:
+        raise ValueError(
+            f"--start {weights}: expected a network as the configuration has it, got another: "
+            f"{'; '.join(other)}. Give its own --config, or other weights."
+        )
+    return params
 
 
 def prepare_data(

@@ -143,37 +143,29 @@ def test_cascade_method_uses_the_params_given(pair, params, affine, cascaded):
     assert cascaded.summary["certificate"]["uncertified"] == 0
 
 
-def test_full_ends_where_classical_does(pair, cascaded, params):
+def test_full_ends_where_classical_does(pair, classical, cascaded, params):
     """Whatever the networks say: why classical, which needs no network, is the default.
 
-    With one weight of curvature for all pairs, that is: a start as rough as this one counts as
-    motion that bends, and is smoothed less. Twice, the second time with 64-bit types switched on,
-    which changes no bit.
+    The start is as rough as a start can be: of untrained networks whose output is a hundred times
+    too large. Twice, the second time with 64-bit types switched on, which changes no bit.
     """
-    one_weight = dataclasses.replace(NETWORKS.optimiser, balance=0.0)
-    config = dataclasses.replace(NETWORKS, optimiser=one_weight)
-    full = register_volumes(pair.fixed, pair.moving, method="full", params=params, config=config)
+    full = register_volumes(pair.fixed, pair.moving, method="full", params=params, config=NETWORKS)
     assert full.summary["method"] == "full"
     assert {"cascade", "optimiser"} <= set(full.seconds)
     with jax.enable_x64(True):
         again = register_volumes(
-            pair.fixed, pair.moving, method="full", params=params, config=config
+            pair.fixed, pair.moving, method="full", params=params, config=NETWORKS
         )
     assert again.displacement.data.dtype == np.float32
     np.testing.assert_array_equal(again.displacement.data, full.displacement.data)
-    classical = register_volumes(pair.fixed, pair.moving, method="classical", config=config)
     lungs = pair.fixed_labels.data > 0
 
     def distance(a, b):  # mm, mean over the lungs
         difference = a.displacement.data[lungs] - b.displacement.data[lungs]
         return np.linalg.norm(difference, axis=-1).mean()
 
-    assert distance(full, classical) < 0.05 < 1.0 < distance(cascaded, classical)
-    adapted = register_volumes(
-        pair.fixed, pair.moving, method="full", params=params, config=NETWORKS
-    )
-    worse = landmark_error(adapted, pair) / landmark_error(classical, pair)
-    assert worse < 1.3  # 1.2, as docs/concepts/method.md says; see its section on optimisation
+    assert distance(full, classical) < 0.1 < 1.0 < distance(cascaded, classical)
+    assert landmark_error(full, pair) < 1.1 * landmark_error(classical, pair)
 
 
 def test_summary_says_what_was_done(classical):

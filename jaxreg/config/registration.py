@@ -140,7 +140,7 @@ class OptimiserConfig:
     noise_hu: float = 40.0
     gain_floor: float = 1e-3
     smoothness: float = 1.2
-    balance: float = 120.0
+    balance: float = 40.0
     most_balance: float = 4.0
     anchor_mm: float = 35.0
     damping: float = 1e-6
@@ -168,7 +168,7 @@ class OptimiserConfig:
             self.largest_ratio,
             "Use 0.6.",
         )
-        check(self.balance >= 0, "optimiser.balance", "a number >= 0", self.balance, "Use 120.")
+        check(self.balance >= 0, "optimiser.balance", "a number >= 0", self.balance, "Use 40.")
         check(
             self.most_balance >= 1,
             "optimiser.most_balance",

@@ -224,11 +224,10 @@ def _run_level_on(
     weight = mean_2x2x2(level.mask)
     weight /= jnp.maximum(jnp.sum(weight), 1e-6)
     tolerance = config.smallest_step * 2 * jnp.prod(spacing_mm) ** (1 / 3)
-    bending = _bending(u, weight, 2 * spacing_mm)
 
     def body(state):
         u, count, last, _ = state
-        v = _step(level, pulls, u, bending, config)
+        v = _step(level, pulls, u, weight, config)
         longer = _shortened(_extrapolation(v, last, weight, config) * v, 2 * spacing_mm, config)
         size = jnp.sum(jnp.sqrt(jnp.sum(v**2, axis=0)) * weight)
         return compose_fields(u, longer, 2 * spacing_mm), count + 1, v, size
@@ -263,10 +262,13 @@ def _finish(u, spacing_mm, *, shape: Shape) -> Displacement:
     return voxels_last(resize_field(u, shape), spacing_mm)
 
 
-def _bending(u: Field, weight: Image, spacing_mm: Float[AnyArray, "3"]) -> Scalar:
-    """h^2 mean |Laplace u|^2 in the lungs, without unit; `weight` sums to 1 there."""
-    square = jnp.sum(laplacian(u, spacing_mm=spacing_mm) ** 2, axis=0)
-    return jnp.prod(spacing_mm) ** (2 / 3) * jnp.sum(square * weight)
+def _bending(u: Field, lungs: Image, spacing_mm: Float[AnyArray, "3"]) -> Scalar:
+    """h^2 mean |Laplace u|^2 in the lungs, without unit, of u reduced to voxels of 2 h.
+
+    Waves of two voxels, which are noise more than motion, take no part.
+    """
+    square = jnp.sum(laplacian(mean_2x2x2(u), spacing_mm=2 * spacing_mm) ** 2, axis=0)
+    return jnp.prod(spacing_mm) ** (2 / 3) * jnp.sum(square * mean_2x2x2(8.0 * lungs))
 
 
 def _balance(remainder: Scalar, bending: Scalar, config: OptimiserConfig) -> Scalar:
@@ -274,13 +276,12 @@ def _balance(remainder: Scalar, bending: Scalar, config: OptimiserConfig) -> Sca
 
     Of normally distributed noise and curvature the likeliest weight is the ratio of their
     variances. Both are known roughly: the noise by what remains of the comparison, the curvature by
-    the field that the coarser levels found. So the factor is the square root of that ratio, which
-    lies between the same weight for all pairs and the estimated one. It is 1 where the field is
-    still straight. A rough initial field counts as curvature until the levels have smoothed it.
+    the field found so far. So the factor is the square root of that ratio, which lies between the
+    same weight for all pairs and the estimated one. It is 1 where the field is still straight.
 
     Args:
         remainder: mean of 1 - LNCC^2 in the lungs.
-        bending: `_bending` of the field with which the level began.
+        bending: `_bending` of the field found so far.
         config: settings.
 
     Returns:
@@ -291,10 +292,8 @@ def _balance(remainder: Scalar, bending: Scalar, config: OptimiserConfig) -> Sca
     return jnp.where((config.balance > 0) & (bending > 0), factor, 1.0)
 
 
-def _step(
-    level: _Level, pulls: _Pulls, u: Field, bending: Scalar, config: OptimiserConfig
-) -> Field:
-    """One Gauss-Newton step v in mm."""
+def _step(level: _Level, pulls: _Pulls, u: Field, lungs: Image, config: OptimiserConfig) -> Field:
+    """One Gauss-Newton step v in mm; `lungs` sums to 1 on the grid of u."""
     spacing_mm = 2 * level.spacing_mm
     displaced = voxels_last(double(u), level.spacing_mm)
     warped = [warp(channel, displaced) for channel in level.moving]  # faster than jax.vmap
@@ -305,7 +304,7 @@ def _step(
     a, b, remainder = _normal_equations(level, warped, seen, config)
     strength, force = _pull(pulls, u, spacing_mm, config.keypoint_mm3)
     weight = config.smoothness * jnp.prod(spacing_mm) ** (2 / 3)
-    weight *= _balance(remainder, bending, config)
+    weight *= _balance(remainder, _bending(u, lungs, spacing_mm), config)
     anchor = (1.0 - mean_2x2x2(shown)) * weight / config.anchor_mm**4
     a = a + (config.damping + strength + anchor)[None] * IDENTITY
     b = b + force - anchor[None] * u

@@ -206,3 +206,13 @@ def test_batches_depend_on_their_number_alone(paths):
     resumed.set_state({"next": 2})
     for expected in batches[2:]:
         assert all(np.array_equal(a, b) for a, b in zip(next(resumed), expected, strict=True))
+
+
+def test_pairs_held_out_are_the_same_at_every_time_and_for_every_training(paths):
+    source = stream_source(CONFIG, paths[:1], held_out=paths[1:])
+    other = dataclasses.replace(CONFIG.training, seed=5)
+    again = stream_source(dataclasses.replace(CONFIG, training=other), [], held_out=paths[1:])
+    (first,), (second,) = source.held_out(3), again.held_out(3)
+    assert first.fixed.shape == level_shape(GRID, 3)
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert stream_source(CONFIG, paths).held_out is None

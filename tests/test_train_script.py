@@ -41,7 +41,7 @@ def command(tmp_path, workdir, *more):
 
 def prepare(tmp_path, workdir, steps=8):
     (tmp_path / "config.py").write_text(CONFIG.format(steps=steps), encoding="utf-8")
-    write_anatomies(workdir / "anatomies", range(2))
+    write_anatomies(workdir / "anatomies", [0, 1, 10_000_000])
     write_pairs(workdir / "pairs", [10_000_000])
 
 

@@ -199,14 +199,19 @@ def test_a_finished_level_is_not_trained_again(trained):
     assert thumbnail(workdir / "level_2" / "checkpoints") == before
 
 
-def test_parameters_that_did_best_on_the_pairs_held_out_are_kept(tmp_path, monkeypatch):
-    paths = write_pairs(tmp_path / "pairs", (0, 1))
-    errors_mm = iter([3.0, 1.0, 2.0])  # after steps 2, 4 and 6
+def errors_held_out(monkeypatch, errors_mm):
+    """Lets the validation find these errors, one after the other."""
+    following = iter(errors_mm)
     measures = {"initial_mm": 4.0, "folds": 0.0}
     monkeypatch.setattr(
         "jaxreg.training.loop.make_validation",
-        lambda *_: lambda *_: jax.tree.map(jnp.float32, measures | {"tre_mm": next(errors_mm)}),
+        lambda *_: lambda *_: jax.tree.map(jnp.float32, measures | {"tre_mm": next(following)}),
     )
+
+
+def test_parameters_that_did_best_on_the_pairs_held_out_are_kept(tmp_path, monkeypatch):
+    paths = write_pairs(tmp_path / "pairs", (0, 1))
+    errors_held_out(monkeypatch, [3.0, 1.0, 2.0])  # after steps 2, 4 and 6
     data = dict(source=source(paths), validation={"held out": paths[:1]}, labels=2)
     found = train_level(CONFIG, 3, workdir=tmp_path, **data)
     template = initial_state(CONFIG, 3)
@@ -312,6 +317,17 @@ def test_a_level_goes_on_from_weights_and_takes_coarser_ones_from_them(trained, 
     assert jax.tree.all(near)
     coarser = coarser_params(config, 1, workdir=tmp_path, start=start)
     assert leaves_equal(coarser, {"level_2": params[3], "level_3": params[3]})
+
+
+def test_a_training_that_only_harms_ends_with_what_it_began_with(trained, tmp_path, monkeypatch):
+    _, data, params = trained
+    start = {f"level_{level}": params[3] for level in (1, 2, 3)}
+    errors_held_out(monkeypatch, [1.0, 3.0, 2.0, 1.5])
+    found = train_level(CONFIG, 3, **data | {"workdir": tmp_path}, start=start)
+    assert leaves_equal(found, params[3])
+    log = (tmp_path / "level_3" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [line["step"] for line in map(json.loads, log) if "validation_tre_mm" in line]
+    assert steps == [0, 2, 4, 6]
 
 
 def test_a_level_trained_here_is_preferred_to_the_start(trained):

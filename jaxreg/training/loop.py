@@ -274,7 +274,7 @@ def train_level(
         workdir: where the coarser levels are and this one goes.
         source: what to train on.
         validation: files of prepared pairs that are measured, not trained on, by the name of their
-            set.
+            set, beside those that the source holds out.
         labels: K, number of labels in these.
         start: parameters of all levels to begin with; without them a level begins with those of
             the next coarser one, the coarsest with new ones.
@@ -295,11 +295,7 @@ def train_level(
     state = initial_state(config, level, params=first)
     stream = source.batches(level)
     step_function = make_step(config, level, augmented=source.augment)
-    measure = make_validation(config, level)
-    held_out = {
-        name: [read_example(path, level, labels=labels) for path in paths]
-        for name, paths in validation.items()
-    }
+    error_mm = _validation(config, level, source=source, files=validation, labels=labels)
 
     with checkpoint.manager(workdir, level) as checkpoints:
         done, best = 0, checkpoint.Best(state.params, math.inf, 0)
@@ -312,6 +308,9 @@ def train_level(
         state, coarser = jax.device_put((state, coarser), everywhere)
         path = checkpoint.level_folder(workdir, level) / "log.jsonl"
         records = Records(path, level, done=done, steps=steps)
+        if kept is None and start:  # training may end with nothing better than it began with
+            params = jax.tree.map(jnp.copy, state.params)
+            best = checkpoint.Best(params, error_mm(params, coarser, records), 0)
         while done < steps:
             batch = jax.device_put(next(stream), split)
             state, measured = step_function(state, coarser, batch)
@@ -321,18 +320,37 @@ def train_level(
             if saving or done % settings.log_every == 0:
                 records.end_interval()
             if saving:
-                errors_mm = [
-                    records.validated(name, [measure(state.params, coarser, e) for e in examples])
-                    for name, examples in held_out.items()
-                ]
-                error_mm = sum(errors_mm) / max(len(errors_mm), 1)
-                if not error_mm > best.error_mm:  # the later one of equals
+                found = error_mm(state.params, coarser, records)
+                if not found > best.error_mm:  # the later one of equals
                     params = jax.tree.map(jnp.copy, state.params)  # the step takes over its state
-                    best = checkpoint.Best(params, error_mm, done)
+                    best = checkpoint.Best(params, found, done)
                 checkpoint.save(checkpoints, done, state, best, stream.get_state())
                 records.begin()
     log.info("level %d: parameters of step %d of %d are kept", level, best.step, steps)
     return best.params
+
+
+def _validation(config, level, *, source, files, labels):
+    """A function of (params, coarser, records): the mean error on the pairs held out, mm.
+
+    Of several sets it is the mean of their means. What was found goes into the records.
+    """
+    measure = make_validation(config, level)
+    sets = {
+        name: [read_example(path, level, labels=labels) for path in paths]
+        for name, paths in files.items()
+    }
+    if source.held_out is not None:
+        sets["synthetic"] = source.held_out(level)
+
+    def error_mm(params, coarser, records):
+        errors = [
+            records.validated(name, [measure(params, coarser, e) for e in examples])
+            for name, examples in sets.items()
+        ]
+        return sum(errors) / max(len(errors), 1)
+
+    return error_mm
 
 
 def coarser_params(

@@ -126,7 +126,8 @@ def prepare_data(
         files = prepare_phantom_anatomies(folder, range(counts.subjects), grid=fine)
         if anatomies:
             files += prepare_manifest_anatomies(folder, anatomies, grid=fine)
-        return stream_source(config, files), held_out, LOBES
+        others = prepare_phantom_anatomies(folder, seeds, grid=fine)
+        return stream_source(config, files, held_out=others), held_out, LOBES
     train_pairs = prepare_manifest(pairs, Path(data), grid=grid)
     labels = label_count([*train_pairs, *held_out.get("validation", [])])
     return pairs_source(config, train_pairs, labels=labels), held_out, labels

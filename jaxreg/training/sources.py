@@ -19,6 +19,8 @@ from jaxreg.training.losses import Example
 from jaxreg.training.pairs import batches
 from jaxreg.training.synthetic import draw, level_shape
 
+HELD_OUT_SEED = 7  # of the motion of synthetic pairs held out; the same for every training
+
 
 class Batches(Protocol):
     """Batches of a level in their order, and the position in it."""
@@ -43,11 +45,14 @@ class Source(NamedTuple):
         names: of the files behind it, in order.
         batches: from a level to its batches.
         augment: whether the step is to change the pairs at random.
+        held_out: from a level to pairs of the same kind that no step trains on; None where there
+            are none.
     """
 
     names: list[str]
     batches: Callable[[int], Batches]
     augment: bool
+    held_out: Callable[[int], list[Example]] | None = None
 
 
 def pairs_source(config: Config, paths: Sequence[Path], *, labels: int) -> Source:
@@ -74,32 +79,42 @@ def pairs_source(config: Config, paths: Sequence[Path], *, labels: int) -> Sourc
     return Source([path.name for path in paths], of_level, config.training.augment)
 
 
-def stream_source(config: Config, paths: Sequence[Path]) -> Source:
+def stream_source(
+    config: Config, paths: Sequence[Path], *, held_out: Sequence[Path] = ()
+) -> Source:
     """New pairs at every step, made from anatomies.
 
     Args:
         config: settings.
         paths: of the prepared anatomies.
+        held_out: of anatomies that are not trained on: each is drawn once, and always the same.
 
     Returns:
         The source of batches.
     """
     by_hand = config.network.by_hand  # levels that need no pairs: no anatomy is as fine
 
+    def draw_at(level):
+        return functools.partial(
+            draw, grid=stream_grid(config), level=level - by_hand, config=config.synthetic
+        )
+
     def of_level(level):
         return Stream(
             load_anatomies(paths, level=level - by_hand),
             jax.random.fold_in(jax.random.key(config.training.seed), level),
-            functools.partial(
-                draw,
-                grid=stream_grid(config),
-                level=level - by_hand,
-                config=config.synthetic,
-            ),
+            draw_at(level),
             batch=config.training.batch[level - 1],
         )
 
-    return Source([path.name for path in paths], of_level, augment=False)
+    def pairs_held_out(level):
+        keys = jax.random.split(jax.random.key(HELD_OUT_SEED), len(held_out))
+        anatomies = [load_anatomies([path], level=level - by_hand) for path in held_out]
+        drawn = [draw_at(level)(*one) for one in zip(keys, anatomies, strict=True)]
+        return jax.device_get(drawn)
+
+    names = [path.name for path in paths]
+    return Source(names, of_level, augment=False, held_out=pairs_held_out if held_out else None)
 
 
 def stream_grid(config: Config) -> Shape:

@@ -74,7 +74,7 @@ def itk_warped(folder, name, sampling, fill):
     ).transpose(2, 1, 0)
 
 
-def test_warped_image_is_that_of_itk(folder, tmp_path):
+def test_warped_image_is_that_of_itk(folder, tmp_path, capsys):
     out = tmp_path / "w.nii.gz"
     words = ("--field", folder / "field.nii.gz", "--fill", "-1024", "--out", out)
     assert run("warp", folder / "moving.nii.gz", *words) == 0
@@ -82,6 +82,11 @@ def test_warped_image_is_that_of_itk(folder, tmp_path):
     assert ours.grid.matches(FIXED)
     np.testing.assert_allclose(ours.data, theirs, atol=0.05)
     assert ours.data.std() > 50
+    capsys.readouterr()
+    assert run("warp", folder / "moving.nii.gz", *words, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["voxels"] == ours.data.size
+    assert 0 < told["outside_voxels"] <= np.count_nonzero(ours.data == -1024)
 
 
 def test_warped_labels_are_those_of_itk_and_exact(folder, tmp_path):

@@ -1,6 +1,7 @@
 """`jaxreg evaluate` on small data in the layouts of the data sets, with known fields."""
 
 import dataclasses
+import json
 import re
 
 import numpy as np
@@ -183,6 +184,9 @@ def test_the_phantom_is_the_default(evaluate, tmp_path, monkeypatch, capsys):
     labels = [row["label"] for row in rows_of(tmp_path / "phantom" / "labels.json")]
     assert labels == ["right upper", "right middle", "right lower", "left upper", "left lower"]
     assert "fixed: inhale" in capsys.readouterr().out
+    assert evaluate(["--method", "initial", "--out", str(tmp_path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["phantom"]
+    assert told["failed"] == [] and told["tables"]["cases-initial"] == [row]
 
 
 def test_what_is_missing_is_named(evaluate, dirlab, tmp_path, capsys):

@@ -47,7 +47,7 @@ def test_a_killed_run_of_thirty_pairs_goes_on_and_gives_the_same_tables(tmp_path
     )
     try:
         for _ in range(2400):
-            if len(list(records.glob("*.json"))) >= 12 or process.poll() is not None:
+            if len(list(records.glob("[!.]*.json"))) >= 12 or process.poll() is not None:
                 break
             time.sleep(0.05)
     finally:

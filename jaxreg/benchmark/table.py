@@ -73,7 +73,7 @@ def write_table(
     """
     meaning = {name: (legend or {})[name] for name in columns(rows) if name in (legend or {})}
     document = {"title": title, "settings": settings, "columns": meaning}
-    document |= {"rows": [_finite(row) for row in rows]}
+    document |= {"rows": [finite(row) for row in rows]}
     notes = "".join(f"- {name}: {json.dumps(value)}\n" for name, value in settings.items())
     words = "".join(f"- {name}: {text}\n" for name, text in meaning.items())
     contents = {
@@ -126,8 +126,15 @@ def _cell(value: Any) -> str:
     return line.replace("\\", "\\\\").replace("|", "\\|")
 
 
-def _finite(row: Row) -> dict[str, Any]:
-    """The row without NaN and infinity, which JSON does not know."""
+def finite(row: Row) -> dict[str, Any]:
+    """The row without NaN and infinity, which JSON does not know.
+
+    Args:
+        row: of a table.
+
+    Returns:
+        The row, with None in their place.
+    """
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in row.items()

@@ -1,5 +1,6 @@
 """`jaxreg evaluate`: methods scored on data sets with known ground truth."""
 
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -100,6 +101,7 @@ def _folder(name: str, default: str, text: str):
     help="Folder for tables and figures.",
 )
 @click.option("--fresh", is_flag=True, help="Compute stored results again.")
+@options.as_json
 @options.quiet
 def command(
     names: Sequence[str],
@@ -111,6 +113,7 @@ def command(
     export: Path | None,
     out: Path,
     fresh: bool,
+    as_json: bool,
     quiet: bool | None,
     **sources: Any,
 ) -> int:
@@ -128,6 +131,7 @@ def command(
     """
     from jaxreg.benchmark import cases, run
     from jaxreg.benchmark import export as exporting
+    from jaxreg.benchmark.table import finite
 
     keep_compiled_programs()
     if not (names or networks or fields or ablation):
@@ -137,7 +141,7 @@ def command(
     chosen = list(_methods(names, weights, networks, ablation, fields))
     if len({method.name for method in chosen}) < max(1, len(chosen)):
         raise ValueError("expected methods of different names, got none or one twice. Rename.")
-    failures = 0
+    failures, documents = 0, {}
     for data in _data_sets(sources):
         asked = cases.choose(data.cases, case_names or None)
         if export:
@@ -150,7 +154,20 @@ def command(
                 for record in run.evaluate(data, case, chosen, out / data.name, fresh=fresh):
                     by_method[record.method].append(record)
                 count.done(f"{data.name} {case.name}: {time.perf_counter() - began:.0f} s")
-        failures += _show(data, by_method, out / data.name, ablation=ablation is not None)
+        tables = _write(data, by_method, out / data.name, ablation=ablation is not None)
+        failed = [record for found in by_method.values() for record in found if record.error]
+        failures += len(failed)
+        documents[data.name] = {
+            "tables": {name: [finite(row) for row in content] for name, (_, content) in tables},
+            "failed": [[record.case, record.method, record.error] for record in failed],
+        }
+        if not as_json:
+            _show(tables, by_method, out / data.name)
+        for record in failed:
+            words = f"jaxreg: {data.name} {record.case} {record.method}: {record.error}"
+            click.echo(words, err=True)
+    if as_json and not export:
+        click.echo(json.dumps(documents, indent=2, allow_nan=False))
     return 1 if failures else 0
 
 
@@ -196,17 +213,19 @@ def _variants(folder: Path) -> list[tuple[str, Path]]:
     return [file for file in files if file[0] not in missing]
 
 
-def _show(data, by_method, folder: Path, *, ablation: bool) -> int:
-    """Prints and writes the tables of a data set; returns the number of failures."""
+def _write(data, by_method, folder: Path, *, ablation: bool) -> list[tuple[str, Any]]:
+    """Writes the tables of a data set; returns name, title and rows of each."""
     from jaxreg.benchmark import published, run
-    from jaxreg.benchmark.table import markdown
 
     figures = published.ABLATION if ablation else None
-    tables = run.write_results(data, by_method, folder, ablation=figures)
-    for title, content in tables.values():
+    return list(run.write_results(data, by_method, folder, ablation=figures).items())
+
+
+def _show(tables, by_method, folder: Path) -> None:
+    """Prints the tables of a data set."""
+    from jaxreg.benchmark import run
+    from jaxreg.benchmark.table import markdown
+
+    for _, (title, content) in tables:
         click.echo(f"\n{title} (fixed: {run.fixed_phases(by_method)})\n\n{markdown(content)}")
     click.echo(f"written to {folder}; open {folder / 'report.html'}")
-    failed = [record for found in by_method.values() for record in found if record.error]
-    for record in failed:
-        click.echo(f"jaxreg: {data.name} {record.case} {record.method}: {record.error}", err=True)
-    return len(failed)

@@ -1,5 +1,6 @@
 """`jaxreg warp`: an image or labels through a displacement field."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ _CT_AIR_HU = -900.0  # no image but a CT has values so low
 @click.option(
     "--series", help="DICOM series in the folder IMAGE: its number or the end of its UID."
 )
+@options.as_json
 @options.quiet
 def command(
     image: Path,
@@ -50,6 +52,7 @@ def command(
     fill: float,
     inverse: bool,
     series: str | None,
+    as_json: bool,
     quiet: bool | None,
 ) -> int:
     """Warp an image through a displacement field.
@@ -86,9 +89,13 @@ def command(
         stage("warping")
         sampling = "majority" if soft_labels else "nearest" if labels else "linear"
         warped = warp_volume(volume, map_, fill=int(fill) if whole else fill, sampling=sampling)
-        _tell_outside(volume, map_, fill, whole=whole)
+        outside = _tell_outside(volume, map_, fill, whole=whole)
         stage("writing")
         write_volume(out, warped)
+    if as_json:
+        measures = {"voxels": warped.data.size, "outside_voxels": outside}
+        click.echo(json.dumps(measures, indent=2))
+        return 0
     click.echo(f"written to {out}")
     return 0
 
@@ -115,10 +122,10 @@ def _field_to(field: "DisplacementField", to: Path | None, *, inverse: bool) -> 
     return found
 
 
-def _tell_outside(
-    volume: "Volume", field: "DisplacementField", fill: float, *, whole: bool
-) -> None:
-    """Says on stderr where an image and a field do not meet, or a CT is continued by another value.
+def _tell_outside(volume: "Volume", field: "DisplacementField", fill: float, *, whole: bool) -> int:
+    """Number of voxels that end outside of an image.
+
+    Says on stderr where they make a CT continue by a value that is not air.
 
     Raises:
         ValueError: no voxel lies within the image.
@@ -141,3 +148,4 @@ def _tell_outside(
             "--fill -1024 makes them air.",
             err=True,
         )
+    return int(outside)

@@ -112,7 +112,9 @@ def test_enhanced_multi_frame(tmp_path, slopes, order):
         assert_voxels(images.read_image(path), EVEN[order], hu=hu)
 
 
-@pytest.mark.parametrize("syntax", ["RLELossless", "JPEG2000Lossless", "JPEGLosslessSV1"])
+@pytest.mark.parametrize(
+    "syntax", ["RLELossless", "JPEG2000Lossless", "JPEGLosslessSV1", "JPEGLSLossless"]
+)
 def test_compressed_pixels(tmp_path, syntax):
     folder = write_series(tmp_path / "scan", EVEN)
     for path in folder.iterdir():

@@ -14,7 +14,7 @@ from jaxreg.cli.app import COMMANDS, main
 from jaxreg.cli.progress import stages
 from jaxreg.config import LungGridConfig, RegistrationConfig, override, registration_from_dict
 from jaxreg.geometry.volume import Volume
-from jaxreg.io.nifti import read_volume, write_volume
+from jaxreg.io.nifti import read_displacement, read_volume, write_volume
 from jaxreg.io.points import read_landmarks
 from jaxreg.phantom.pair import phantom_pair
 
@@ -39,8 +39,11 @@ def test_register_writes_its_files(files, tmp_path, capsys):
         "register", files / "fixed.nii.gz", files / "moving.nii.gz",
         "--fixed-mask", files / "fixed_mask.nii.gz", "--moving-mask", files / "moving_mask.nii.gz",
         "--method", "affine", "--out", tmp_path / "out", "--json", "--verbose",
+        "--field-spacing", 12,
     )  # fmt: skip
     assert status == 0
+    field = read_displacement(tmp_path / "out" / "displacement.nii.gz")
+    assert field.data.shape == (31, 25, 27, 3)  # 60 x 48 x 52 voxels of 6 mm
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     printed = capsys.readouterr()
     assert json.loads(printed.out) == summary

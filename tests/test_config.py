@@ -11,6 +11,7 @@ from jaxreg.config import (
     LossConfig,
     NetworkConfig,
     OptimiserConfig,
+    RegistrationConfig,
     SyntheticConfig,
     TrainingConfig,
     from_json,
@@ -120,6 +121,11 @@ def test_misspelt_keyword_is_refused():
             OptimiserConfig,
             {"largest_ratio": 1.0},
             "optimiser.largest_ratio: expected a number from 0 to",
+        ),
+        (
+            RegistrationConfig,
+            {"field_spacing_mm": -1.0},
+            "field_spacing_mm: expected a voxel size in mm, or 0 for the grid of the fixed image",
         ),
         (
             OptimiserConfig,

@@ -133,6 +133,25 @@ def test_every_method_without_weights_reduces_the_error(pair, affine, classical)
     assert errors["classical"] < 0.65 * errors["affine"], errors  # of voxels of 5 mm
 
 
+def test_a_coarser_field_is_certified_and_maps_points_as_the_fine_one(pair, affine, classical):
+    """The other images keep the grid of the fixed one; the linear part is exact everywhere."""
+    coarse = dataclasses.replace(SETTINGS, field_spacing_mm=12.0)
+    inside = np.argwhere(pair.fixed_labels.data > 0)[::7] + 0.3
+    points = pair.fixed.world_from_voxel(inside)
+    for method, fine, largest_mm in (("affine", affine, 1e-3), ("classical", classical, 1.0)):
+        found = register_volumes(pair.fixed, pair.moving, method=method, config=coarse)
+        field = found.displacement
+        assert 8.0 < min(field.spacing_mm) and max(field.spacing_mm) <= 12.0
+        assert found.summary["certificate"]["uncertified"] == 0
+        apart = np.linalg.norm(found.map_points(points) - fine.map_points(points), axis=-1)
+        assert apart.mean() < largest_mm
+        for image in (found.warp(), found.jacobian_determinant(), found.quality):
+            assert image.grid.matches(pair.fixed.grid)
+        own = fine.jacobian_determinant().data[pair.fixed_labels.data > 0]
+        ours = found.jacobian_determinant().data[pair.fixed_labels.data > 0]
+        assert abs(own - ours).mean() < (1e-4 if method == "affine" else 0.1)
+
+
 def test_cascade_method_uses_the_params_given(pair, params, affine, cascaded):
     zero = jax.tree.map(jnp.zeros_like, params)
     still = register_volumes(

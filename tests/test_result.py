@@ -116,15 +116,23 @@ def test_only_the_outputs_that_were_asked_for_are_written(tmp_path):
         result.save(tmp_path, outputs=("field",))
 
 
-def test_a_saved_result_comes_back_as_it_was(tmp_path):
+@pytest.mark.parametrize("field_mm", [0.0, 4.0])
+def test_a_saved_result_comes_back_as_it_was(tmp_path, field_mm):
     before = shifted()
+    coarse = before.fixed.grid.coarsened(field_mm)
+    assert coarse.shape == (SHAPE if field_mm == 0.0 else (5, 4, 6))
+    field = before.displacement.on_grid(coarse)
+    before = dataclasses.replace(before, displacement=field)
     grids = {"fixed_grid": str(before.fixed.grid), "moving_grid": str(before.moving.grid)}
     certificate = {"uncertified": 0}
     summary = {"method": "m", "certificate": certificate, "seconds": {}, **before.measures()}
     summary |= {"prealignment_matrix": np.eye(4).tolist(), **grids}
+    summary["config"] = {"field_spacing_mm": field_mm}
     before = dataclasses.replace(before, summary=summary)
     before.save(tmp_path)
     after = Registration.load(tmp_path, before.fixed, before.moving)
+    np.testing.assert_array_equal(after.displacement.data, before.displacement.data)
+    np.testing.assert_array_equal(after.displacement.affine, before.displacement.affine)
     points = before.fixed.world_from_voxel(np.array([[2.0, 3.0, 4.0], [1.5, 2.5, 3.5]]))
     np.testing.assert_array_equal(after.map_points(points), before.map_points(points))
     np.testing.assert_array_equal(after.warp().data, before.warp().data)

@@ -336,3 +336,20 @@ def test_labels_beyond_32_bits_are_kept_on_a_large_oblique_grid(monkeypatch):
     monkeypatch.setattr(sampling, "_LARGE", 1)
     found = sampling.sampled(image, lattice, (13, 8, 11), order=0, fill=0.0)
     assert np.isin(found, [0, *np.unique(image)]).all() and found.max() > 1 << 39
+
+
+@pytest.mark.parametrize("spacing_mm", [0.5, 3.0, 4.1, 1000.0])
+def test_a_coarser_grid_has_the_same_corners_and_voxels_no_larger_than_asked_for(spacing_mm):
+    turn = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, -1.0]])
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([turn * [0.7, 1.1, 5.0], [-10.0, 20.0, 30.0]])
+    fine = Grid((14, 9, 1), affine)
+    coarse = fine.coarsened(spacing_mm)
+    corners = [grid.world_from_voxel(np.array(grid.shape) - 1) for grid in (coarse, fine)]
+    np.testing.assert_allclose(*corners)
+    np.testing.assert_allclose(coarse.affine[:3, 3], affine[:3, 3])
+    expected = {0.5: (14, 9, 1), 3.0: (5, 4, 1), 4.1: (4, 4, 1), 1000.0: (2, 2, 1)}
+    assert coarse.shape == expected[spacing_mm]
+    for found, own in zip(coarse.spacing_mm[:2], fine.spacing_mm[:2], strict=True):
+        assert found <= max(spacing_mm, own) + 1e-9
+    assert fine.coarsened(0.0) is fine

@@ -91,7 +91,8 @@ def renderer(stored: Mapping[str, Record]) -> Callable[[str], str]:
 def made(record: Record) -> str:
     """The line below a table: command, date, machine, version."""
     machine = record["machine"]
-    cores = f"{machine['cores']} cores of {machine['cpu']}"
+    count = machine["cores"]
+    cores = f"{count} core{'s' if count != 1 else ''} of {machine['cpu']}"
     if machine.get("device", "cpu") != "cpu":
         cores = f"one {machine['device']}, {cores}"
     if machine.get("load", 0) > 1:

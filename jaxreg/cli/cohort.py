@@ -39,6 +39,7 @@ _RESERVED = ("results.csv", "index.html")
     metavar="ADDRESS",
     help="Dask scheduler to use instead, such as tcp://10.0.0.1:8786.",
 )
+@options.field_spacing
 @options.settings
 @options.strict
 @options.as_json

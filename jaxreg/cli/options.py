@@ -28,6 +28,8 @@ class Registering:
         method: one of METHODS, or None for that of the settings, "full" if weights are given.
         weights: name of weights that ship, or a path; None for those of the settings.
         inverse_consistency: whether to register in the other direction too.
+        field_spacing: largest voxel size of the field that is written, mm; None for that of the
+            settings.
         config: JSON file of settings or a `summary.json`; None for the defaults.
         assignments: of single settings, "group.name=value".
     """
@@ -35,6 +37,7 @@ class Registering:
     method: str | None = None
     weights: str | None = None
     inverse_consistency: bool = False
+    field_spacing: float | None = None
     config: Path | None = None
     assignments: Sequence[str] = ()
 
@@ -55,6 +58,8 @@ class Registering:
             chosen = with_method(chosen, self.method or "full")
         if self.inverse_consistency:
             chosen = dataclasses.replace(chosen, inverse_consistency=True)
+        if self.field_spacing is not None:
+            chosen = dataclasses.replace(chosen, field_spacing_mm=self.field_spacing)
         for assignment in self.assignments:
             chosen = override(chosen, assignment)
         return chosen
@@ -146,6 +151,13 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+field_spacing = click.option(
+    "--field-spacing",
+    type=float,
+    metavar="MM",
+    help="Write the displacement field with voxels of at most this size: smaller files for fine "
+    "scans. The other images keep the grid of FIXED.",
+)
 field = click.option(
     "--field",
     type=FILE,

@@ -15,6 +15,7 @@ from jaxreg.cli.progress import stages
 @click.command("register")
 @options.pair
 @options.folder
+@options.field_spacing
 @options.settings
 @click.option(
     "--outputs",

@@ -5,6 +5,7 @@ are hashable, so they can be static arguments of `jax.jit`.
 """
 
 import dataclasses
+import math
 
 from jaxreg.config.checks import below_one_voxel, check, ordered, positive, tuples
 from jaxreg.config.keypoints import KeypointConfig
@@ -237,6 +238,8 @@ class RegistrationConfig:
         series: phases over time, where there are more than two images.
         inverse_consistency: whether the pair is registered in the other direction too, for a map
             of the inverse-consistency error.
+        field_spacing_mm: largest voxel size of the displacement field that is certified and
+            written; 0 for the grid of the fixed image. Other images are on that grid in any case.
     """
 
     lungs: LungConfig = LungConfig()
@@ -249,9 +252,17 @@ class RegistrationConfig:
     certificate: CertificateConfig = CertificateConfig()
     series: SeriesConfig = SeriesConfig()
     inverse_consistency: bool = False
+    field_spacing_mm: float = 0.0
 
     def __post_init__(self):
-        """Refuses an inverse-consistency error of a map whose inverse is exact."""
+        """Refuses an inverse-consistency error of a map whose inverse is exact, and sizes < 0."""
+        check(
+            0.0 <= self.field_spacing_mm < math.inf,
+            "field_spacing_mm",
+            "a voxel size in mm, or 0 for the grid of the fixed image",
+            self.field_spacing_mm,
+            "Use 0, or such as 3.",
+        )
         check(
             not self.inverse_consistency or self.deforms,
             "inverse_consistency",

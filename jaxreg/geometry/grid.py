@@ -90,6 +90,20 @@ class Grid:
         x, y, z = (int(n) + 1 for n in high - low)
         return Grid((x, y, z), affine)
 
+    def coarsened(self, spacing_mm: float) -> "Grid":
+        """Returns the grid between the same corners with voxels of at most this size.
+
+        Where voxels are as large already, an axis stays as it is; 0 keeps all of them.
+        """
+        if not spacing_mm:
+            return self
+        last = np.array(self.shape) - 1
+        fewest = np.ceil(last * np.array(self.spacing_mm) / spacing_mm - 1e-6).astype(int)
+        x, y, z = (int(n) for n in np.clip(fewest, np.minimum(last, 1), last))
+        affine = np.array(self.affine)
+        affine[:3, :3] *= np.maximum(last, 1) / np.maximum((x, y, z), 1)
+        return Grid((x + 1, y + 1, z + 1), affine)
+
     def _corners(self) -> np.ndarray:
         """Voxel indices of the eight corners, (8, 3)."""
         return np.array(list(itertools.product(*[(0, n - 1) for n in self.shape])))

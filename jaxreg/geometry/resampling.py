@@ -68,6 +68,21 @@ def field_on_grid(
     return DisplacementField(np.asarray(data), grid.affine)
 
 
+def on_same_grid(field: DisplacementField, grid: Grid) -> DisplacementField:
+    """The field on a grid: itself if it is there, else trilinear, continued by its edge values.
+
+    Args:
+        field: world mm.
+        grid: where it is wanted.
+
+    Returns:
+        The field on `grid`.
+    """
+    if field.grid.matches(grid):
+        return field
+    return field_on_grid(field.to_voxels(), field.grid, grid)
+
+
 def _field_on_parallel(u, vectors, lattice, offset, grid: Grid, axes) -> np.ndarray:
     """The same where the axes of both grids are parallel; (X, Y, Z, 3)."""
     x, y, z = grid.shape

@@ -2,10 +2,38 @@
 
 from typing import Any
 
-from jaxreg.config import CertificateConfig
-from jaxreg.geometry.resampling import verify_field
+import numpy as np
+
+from jaxreg.config import CertificateConfig, RegistrationConfig
+from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.resampling import field_on_grid, verify_field
 from jaxreg.geometry.volume import DisplacementField
 from jaxreg.ops.certificate import Repair, repair
+from jaxreg.ops.types import Displacement
+
+
+def certified_on_grid(
+    u: Displacement,
+    source: Grid,
+    grid: Grid,
+    config: RegistrationConfig,
+    *,
+    matrix: np.ndarray | None = None,
+) -> tuple[DisplacementField, dict[str, Any]]:
+    """The field of a registration as it is written: on its grid, without folds.
+
+    Args:
+        u: displacement on `source`, voxels, (X, Y, Z, 3).
+        source: the lung grid.
+        grid: of the fixed image; the field has its voxels, or those of `field_spacing_mm`.
+        config: settings.
+        matrix: (4, 4), world RAS mm, applied last; the identity if None.
+
+    Returns:
+        As `certified`.
+    """
+    grid = grid.coarsened(config.field_spacing_mm)
+    return certified(field_on_grid(u, source, grid, matrix=matrix), config.certificate)
 
 
 def certified(

@@ -17,14 +17,13 @@ from jaxreg.config import (
     method_name,
     with_method,
 )
-from jaxreg.geometry.resampling import field_on_grid
 from jaxreg.geometry.volume import Volume, resample
 from jaxreg.network.weights import load_named, weights_digest
 from jaxreg.ops.deformation import compose
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.types import AnyArray, Displacement, Mask, Spacing
 from jaxreg.pipeline.align import AlignedPair, align
-from jaxreg.pipeline.certify import certified
+from jaxreg.pipeline.certify import certified_on_grid
 from jaxreg.pipeline.judge import judged
 from jaxreg.pipeline.result import Registration
 from jaxreg.pipeline.stages import cascade_stage, network_displacement, optimiser_stage
@@ -125,7 +124,8 @@ def register_volumes(
         progress: called with the name of each stage when it begins.
 
     Returns:
-        The registration; its field is on the grid of `fixed`. Its summary holds all settings.
+        The registration; its field is on the grid of `fixed`, or on a coarser one between the same
+        corners (`config.field_spacing_mm`). Its summary holds all settings.
 
     Raises:
         ValueError: an image is no CT in HU, a mask is empty or on another grid, no lungs are found,
@@ -147,8 +147,7 @@ def register_volumes(
         clock("inverse consistency")
         error = _inverse_consistency(pair, u, config, networks, fixed)
     clock("certificate")
-    field = field_on_grid(u, pair.grid, fixed.grid, matrix=pair.matrix)
-    field, certificate = certified(field, config.certificate)
+    field, certificate = certified_on_grid(u, pair.grid, fixed.grid, config, matrix=pair.matrix)
     summary = _summary(fixed, moving, pair, config, networks, certificate)
     summary["masks"] = {
         "fixed": "found" if fixed_mask is None else "given",

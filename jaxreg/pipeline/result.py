@@ -14,7 +14,7 @@ from scipy.ndimage import map_coordinates
 
 from jaxreg.geometry.grid import transform
 from jaxreg.geometry.lung_grid import AIR_HU
-from jaxreg.geometry.resampling import field_determinant, invert_field, warp_volume
+from jaxreg.geometry.resampling import field_determinant, invert_field, on_same_grid, warp_volume
 from jaxreg.geometry.volume import DisplacementField, Volume, resample
 from jaxreg.io.atomic import replacing_set
 from jaxreg.io.documents import read_json
@@ -44,7 +44,8 @@ class Registration:
     Attributes:
         fixed: HU.
         moving: HU, on its own grid.
-        displacement: d on the fixed grid, world RAS mm; T(x) = x + d(x).
+        displacement: d, world RAS mm, T(x) = x + d(x), trilinear; on the fixed grid, or a coarser
+            one between the same corners (`RegistrationConfig.field_spacing_mm`).
         fixed_mask: lungs of the fixed image, nonzero inside.
         prealignment: (4, 4), the linear part found first, fixed world to moving world, RAS mm.
         summary: settings, versions, seconds by stage, folds, similarity before and after, measures
@@ -91,11 +92,11 @@ class Registration:
         if ct and fill is None:
             return self._warped
         outside = 0.0 if fill is None else fill
-        return warp_volume(image or self.moving, self.displacement, fill=outside)
+        return warp_volume(image or self.moving, self._field, fill=outside)
 
     def warp_labels(self, labels: Volume) -> Volume:
         """Labels of the moving image on the fixed grid, nearest neighbour; 0 outside."""
-        return warp_volume(labels, self.displacement, fill=0, sampling="nearest")
+        return warp_volume(labels, self._field, fill=0, sampling="nearest")
 
     def map_points(self, points: np.ndarray) -> np.ndarray:
         """Points of the moving image, RAS mm, that belong to fixed points (N, 3), RAS mm."""
@@ -113,12 +114,16 @@ class Registration:
     # Measures and pictures need these, which are worked out once.
 
     @functools.cached_property
+    def _field(self) -> DisplacementField:
+        return on_same_grid(self.displacement, self.fixed.grid)
+
+    @functools.cached_property
     def _warped(self) -> Volume:
-        return warp_volume(self.moving, self.displacement, fill=AIR_HU)
+        return warp_volume(self.moving, self._field, fill=AIR_HU)
 
     @functools.cached_property
     def _determinant(self) -> Volume:
-        return field_determinant(self.displacement)
+        return field_determinant(self._field)
 
     def inverse(self) -> tuple[DisplacementField, Volume]:
         """The map from the moving image to the fixed one, on the moving grid.
@@ -251,10 +256,11 @@ class Registration:
         require_registered_grid(fixed, "fixed", summary)
         require_registered_grid(moving, "moving", summary)
         field = read_displacement(folder / "displacement.nii.gz")
-        if field.grid.matches(fixed.grid):
-            field = DisplacementField(field.data, fixed.affine)  # not rounded as in the header
+        grid = fixed.grid.coarsened(summary.get("config", {}).get("field_spacing_mm", 0.0))
+        if field.grid.matches(grid):
+            field = DisplacementField(field.data, grid.affine)  # not rounded as in the header
         else:  # written for a sheared grid
-            field = field.on_grid(fixed.grid)
+            field = field.on_grid(grid)
         maps = {
             name: Volume(read_volume(folder / f"{name}.nii.gz").data, fixed.affine)
             for name in ("quality", "valid", "inverse_consistency")

@@ -14,7 +14,7 @@ from jaxreg.config import RegistrationConfig
 from jaxreg.figures.series import SeriesView, write_series_page
 from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.reduction import expanded
-from jaxreg.geometry.resampling import field_on_grid, warp_volume
+from jaxreg.geometry.resampling import on_same_grid, warp_volume
 from jaxreg.geometry.volume import DisplacementField, Volume, resample
 from jaxreg.io.atomic import replacing_set
 from jaxreg.io.nifti import write_volume
@@ -22,7 +22,7 @@ from jaxreg.io.points import write_trajectories
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.temporal import delay, peak_to_peak
 from jaxreg.pipeline.align import AlignedPair
-from jaxreg.pipeline.certify import certified
+from jaxreg.pipeline.certify import certified_on_grid
 from jaxreg.pipeline.judge import judged
 from jaxreg.pipeline.registration import versions
 from jaxreg.pipeline.result import Registration
@@ -74,14 +74,13 @@ class SeriesRegistration:
 
     @in_32_bits
     def field(self, index: int) -> tuple[DisplacementField, dict[str, Any]]:
-        """From the reference to a phase: the field on the reference's grid, free of folds.
+        """From the reference to a phase: the field as it is written, free of folds.
 
         Returns:
             The field, and what was repaired and verified of it.
         """
         u = self.displacements[index]
-        field = field_on_grid(u, self.pairs[index].grid, self.fixed.grid)
-        return certified(field, self.config.certificate)
+        return certified_on_grid(u, self.pairs[index].grid, self.fixed.grid, self.config)
 
     @in_32_bits
     def registration(self, index: int) -> Registration:
@@ -121,8 +120,10 @@ class SeriesRegistration:
         """All phases, each brought to the reference, averaged: less noise, no motion."""
         total = np.zeros(self.fixed.shape, np.float32)
         for index, phase in enumerate(self.phases):
-            own = index == self.reference
-            total += (phase if own else warp_volume(phase, self.field(index)[0], fill=AIR_HU)).data
+            if index != self.reference:
+                field = on_same_grid(self.field(index)[0], self.fixed.grid)
+                phase = warp_volume(phase, field, fill=AIR_HU)
+            total += phase.data
         return Volume(total / len(self.phases), self.fixed.affine)
 
     def motion(self) -> tuple[Volume, Volume]:

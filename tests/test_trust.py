@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.spatial
 
 from jaxreg.config import PrealignmentConfig, RegistrationConfig, TrustConfig, with_method
 from jaxreg.engine.gauss_newton import both_show
@@ -253,6 +254,28 @@ def test_parts_of_a_map_at_their_bounds_are_named():
     assert "(scale)" in doubt.text and not list(findings.doubt_of_prealignment([]))
 
 
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        ((1.05, 1.15, 1.5), []),  # a deep breath
+        ((0.95, 0.85, 0.6), []),
+        ((1.3, 1.0, 1.0), ["1.30 times as long from right to left"]),
+        ((1.0, 0.7, 1.0), ["0.70 times as long from front to back"]),
+        ((1.4, 1.4, 1.0), ["1.40 times as long from right", "1.40 times as long from front"]),
+    ],
+)
+def test_lungs_that_get_wider_or_deeper_than_respiration_makes_them(scale, words):
+    turn = scipy.spatial.transform.Rotation.from_rotvec([0.1, -0.2, 0.5]).as_matrix()
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn @ np.diag(scale)
+    matrix[:3, 3] = [30.0, -50.0, 400.0]
+    doubts = list(findings.doubt_of_stretch(matrix))
+    assert [doubt.code for doubt in doubts] == ["stretched"] * len(words)
+    assert all(word in doubt.text for word, doubt in zip(words, doubts, strict=True))
+
+
 def test_settings_that_say_nothing_are_refused():
+    with pytest.raises(ValueError, match="trust.stretch: expected two factors of at least 1, got"):
+        TrustConfig(stretch=(1.1, 0.9))
     with pytest.raises(ValueError, match="trust.window_hu: expected"):
         TrustConfig(window_hu=(0.0, -1000.0))

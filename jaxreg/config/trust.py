@@ -23,6 +23,8 @@ class TrustConfig:
         correlation_loss: of the correlation in the lungs that a registration may cost.
         lungs_ml: volumes of both lungs that a person can have.
         breath: factor by which a lung may grow or shrink by respiration.
+        stretch: factors by which the prealignment may make the lungs wider or narrower from right
+            to left, and deeper or flatter from front to back; respiration does less.
         least_compared: fraction of a lung that both images must show for a statement about it.
         fewest_voxels: of a mask; of fewer nothing is said.
     """
@@ -38,15 +40,23 @@ class TrustConfig:
     correlation_loss: float = 0.05
     lungs_ml: tuple[float, float] = (100.0, 12_000.0)
     breath: float = 5.0
+    stretch: tuple[float, float] = (1.15, 1.35)
     least_compared: float = 0.1
     fewest_voxels: int = 1000
 
     def __post_init__(self):
         """Refuses windows, shares and counts that say nothing."""
-        tuples(self, "window_hu", "quality", "lungs_ml")
+        tuples(self, "window_hu", "quality", "lungs_ml", "stretch")
         ordered("trust.window_hu", self.window_hu)
         ordered("trust.lungs_ml", self.lungs_ml)
         positive(self, "radius", "noise_hu", "breath", "fewest_voxels")
+        check(
+            len(self.stretch) == 2 and min(self.stretch) >= 1.0,
+            "trust.stretch",
+            "two factors of at least 1",
+            self.stretch,
+            "Use (1.15, 1.35).",
+        )
         check(
             len(self.quality) == 4,
             "trust.quality",

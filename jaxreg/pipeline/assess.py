@@ -194,6 +194,7 @@ def _doubts(
         for scan in zip(pair.images, pair.masks, strict=True)
     ]
     yield from findings.doubt_of_view((cut[0], cut[1]), config=config.trust)
+    yield from findings.doubt_of_stretch(pair.matrix, config=config.trust)
     if config.prealignment.enabled:
         yield from findings.doubt_of_prealignment(at_limit(pair.matrix, config.prealignment))
     doubts = list(findings.doubts_of_lungs(found.lungs, config=config.trust))

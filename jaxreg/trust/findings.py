@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 
 from jaxreg.config import TrustConfig
 from jaxreg.geometry.volume import Volume
@@ -187,6 +188,31 @@ def doubt_of_orientation(
             f"the moving image fits better with {_TURNS[best]} (similarity {similarity[best]:.2f} "
             f"against {as_it_is:.2f}). The orientation in one header may be wrong: look at it.",
         )
+
+
+def doubt_of_stretch(
+    matrix: np.ndarray, *, config: TrustConfig = TrustConfig()
+) -> Iterator[Finding]:
+    """Yields a finding where the linear part stretches the lungs as respiration does not.
+
+    Respiration moves the diaphragm by centimetres, but the chest gets wider and deeper by little.
+    A wrong voxel size stretches all of a plane, and intensities agree well afterwards.
+
+    Args:
+        matrix: (4, 4), fixed world to moving world, RAS mm.
+        config: settings.
+    """
+    _, stretch = scipy.linalg.polar(matrix[:3, :3])  # a rotation is no stretch
+    directions = ("right to left", "front to back")
+    for axis, (direction, most) in enumerate(zip(directions, config.stretch, strict=True)):
+        factor = float(stretch[axis, axis])
+        if not 1.0 / most <= factor <= most:
+            yield Finding(
+                "stretched",
+                f"the lungs are {factor:.2f} times as long from {direction} in the moving image; "
+                f"respiration changes that by less than a factor of {most:g}. A voxel size may be "
+                "wrong, or the images are of two persons. Compare the widths of the body.",
+            )
 
 
 def doubt_of_prealignment(limits: list[str]) -> Iterator[Finding]:

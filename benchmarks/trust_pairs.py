@@ -136,6 +136,24 @@ def _fill(scene, part, hu, seed):
 # Pairs that are wrong, in all or in part.
 
 
+def slices_missing(scene: Scene, *, thickness_mm: float = 30.0) -> Scene:
+    """Slices left out of the middle of the moving lungs, and the rest put together."""
+    moving = scene.moving
+    count = round(thickness_mm / moving.spacing_mm[2])
+    planes = np.flatnonzero((scene.moving_lungs.data > 0).any((0, 1)))
+    first = int(planes[0] + planes[-1] - count) // 2
+    voxels = moving.voxel_from_world(scene.moving_points)
+    above = voxels[:, 2] > first + count - 0.5
+    shown = scene.shown & (above | (voxels[:, 2] < first - 0.5))
+    voxels[above, 2] -= count
+    return dataclasses.replace(
+        scene,
+        moving=Volume(np.delete(moving.data, np.s_[first : first + count], axis=2), moving.affine),
+        moving_points=moving.world_from_voxel(voxels),
+        shown=shown,
+    )
+
+
 def effusion(scene: Scene, *, side: int = 2, level: float = 0.45) -> Scene:
     """Fluid in the lower and dorsal part of a lung."""
     lung = scene.moving_lungs.data == side
@@ -465,6 +483,8 @@ KINDS = {
     "half turn": Kind(_turned(-1, -1, 1), "all", True),
     "metre": Kind(_scaled(1e3, 1e3, 1e3), "part", True),
     "slices twice as far apart": Kind(_scaled(1, 1, 2), "part", True),
+    "pixels 1.3 times too wide": Kind(_scaled(1.3, 1, 1), "part", True),
+    "slices missing": Kind(slices_missing, "part", True),
     "fixed effusion": Kind(exchanged(effusion), "part"),
     "effusion of a third": Kind(lambda scene: effusion(scene, side=1, level=0.33), "part"),
     "fixed lung missing": Kind(exchanged(missing_lung), "part"),
@@ -476,5 +496,7 @@ KINDS = {
     "front and back exchanged": Kind(_turned(1, -1, 1), "all"),
     "all axes reversed": Kind(_turned(-1, -1, -1), "all"),
     "slices half as far apart": Kind(_scaled(1, 1, 0.5), "part"),
+    "pixels 0.8 times too narrow": Kind(_scaled(0.8, 0.8, 1), "part"),
+    "fixed slices missing": Kind(exchanged(lambda s: slices_missing(s, thickness_mm=25.0)), "part"),
     "micrometre": Kind(_scaled(1e-3, 1e-3, 1e-3), "part"),
 }

@@ -90,6 +90,19 @@ def test_a_lung_that_is_missing_is_named(pair):
 
 
 @pytest.mark.slow
+def test_slices_that_are_missing_in_a_scan_are_noticed_in_either_direction(pair):
+    """30 mm are left out of the middle of the lungs, and the rest is put together."""
+    voxels = round(30.0 / pair.moving.spacing_mm[2])
+    first = pair.moving.shape[2] // 2 - voxels // 2
+    data = np.delete(pair.moving.data, np.s_[first : first + voxels], axis=2)
+    short = Volume(data, pair.moving.affine)
+    for images in ((pair.fixed, short), (short, pair.fixed)):
+        aligned = align(*images, config=CONFIG)
+        u = optimiser_stage(aligned, None, CONFIG.optimiser)
+        assert any(code == "abrupt-change" for code, _ in codes(assess(aligned, u, config=CONFIG)))
+
+
+@pytest.mark.slow
 def test_another_person_is_doubted_in_both_lungs(pair):
     other = phantom_pair(52, shape=(96, 80, 80), motion=10.0)
     _, _, assessment = assessed(pair, other.moving, RegistrationConfig())
@@ -201,6 +214,8 @@ def test_share_of_the_surface_where_a_scan_ends(padding):
         ({"covered": 0.5}, "lung-not-shown"),
         ({"covered": 0.5, "moving_in_view": 0.55}, None),
         ({"moving_ml": 12_000.0}, "volume-change"),
+        ({"abrupt": 0.02}, "abrupt-change"),
+        ({"abrupt": 0.02, "in_view": 0.9}, None),  # squeezed where the scan ends
         ({"shown": 0.05, "agreement": 0.0, "moving_ml": 0.0}, None),
         ({"shown": 0.05, "agreement": 0.0, "in_view": 0.05}, "not-compared"),
     ],

@@ -119,6 +119,16 @@ def doubts_of_lungs(
                     "that lacks a part. There the field is only continued. Look at valid.nii.gz.",
                     name,
                 )
+        in_view = min(lung.in_view, lung.moving_in_view)
+        if lung.abrupt > config.most_abrupt and in_view >= config.least_in_view:
+            yield Finding(
+                "abrupt-change",
+                f"{100 * lung.abrupt:.0f} % of the {name} lung change their volume by more than a "
+                f"factor of {config.local_change:g} against the rest of it: slices may be missing "
+                "or exchanged in one scan, or a part of the lung is collapsed. Look at the "
+                "Jacobian there and at the positions of the slices.",
+                name,
+            )
         ratio = lung.moving_ml / lung.fixed_ml
         if ratio > 0 and not 1 / config.breath <= ratio <= config.breath:
             yield Finding(

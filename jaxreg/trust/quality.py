@@ -33,6 +33,8 @@ class Lung(NamedTuple):
         in_view: fraction of the fixed lung that ends within the moving scan; the rest has left it.
         moving_in_view: fraction of the moving lung that ends within the fixed scan.
         quality: mean over the lung, 0 to 1.
+        abrupt: fraction of what both images show of the lung whose volume changes, beside the
+            linear part, by more than the factor `local_change`.
     """
 
     fixed_ml: float
@@ -43,6 +45,7 @@ class Lung(NamedTuple):
     in_view: float
     moving_in_view: float
     quality: float
+    abrupt: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,6 +115,7 @@ def estimate_quality(
             in_view=_share(weight, in_scan[0]),
             moving_in_view=_share(mean_2x2x2((moving_lungs == label) * 1.0), in_scan[1]),
             quality=_share(weight, found),
+            abrupt=_share(weight * shown, log_volume > np.log(config.local_change)),
         )
     probability, shown = (
         _continued(image, fraction > 0).astype(np.float32)

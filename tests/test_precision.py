@@ -29,7 +29,9 @@ def image(seed):
     return (300.0 * texture / texture.std() - 500.0).astype(np.float32)
 
 
-FIXED, MOVING, MASK = image(0), image(1), np.ones(SHAPE, np.float32)
+# Of one texture, a voxel apart, each with its own noise: rounding grows where nothing fits.
+FIXED, NOISE, MASK = image(0), image(1) + 500.0, np.ones(SHAPE, np.float32)
+MOVING = (ndimage.shift(FIXED, (0.8, -0.5, 0.3), order=1, mode="nearest") + NOISE / 30).astype("f4")
 
 
 def by_networks(config):

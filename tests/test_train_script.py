@@ -6,12 +6,14 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from training_pairs import write_anatomies, write_pairs
 
 from jaxreg.config import load_config
 from jaxreg.configs import config_path
+from jaxreg.network.weights import load_named
 from jaxreg.training import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,3 +147,18 @@ def test_a_start_of_another_network_is_refused_before_data_are_prepared(tmp_path
     ):
         run.train(config, tmp_path / "work", start="paper")
     assert not (tmp_path / "work").exists()
+
+
+def test_weights_of_one_level_trained_on_are_whole(tmp_path, monkeypatch):
+    """The coarser and the finer level are those of the start."""
+    config = load_config(config_path("paper_stream"))
+    start, _ = load_named("paper")
+    trained = jax.tree.map(lambda a: a + 1.0, start["level_2"])
+    monkeypatch.setattr(run, "prepare_data", lambda *_, **__: (None, {}, 5))
+    monkeypatch.setattr(run, "train_level", lambda *_, **__: trained)
+    tmp_path.joinpath("work").mkdir()
+    run.train(config, tmp_path / "work", levels=[2], start="paper")
+    found, network = load_named(tmp_path / "work" / "weights.npz")
+    assert network == config.network
+    expected = {**start, "level_2": trained}
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, expected))

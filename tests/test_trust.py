@@ -22,7 +22,7 @@ from jaxreg.trust.quality import Lung
 
 CONFIG = RegistrationConfig()
 CONFIG = dataclasses.replace(CONFIG, grid=dataclasses.replace(CONFIG.grid, shape=(96, 80, 96)))
-GOOD = Lung(2000.0, 2400.0, 0.9, 0.97, 0.98, 1.0, 1.0, 0.95)
+GOOD = Lung(2000.0, 2400.0, 0.9, 0.97, 0.98, 1.0, 1.0, 0.95, 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -95,8 +95,8 @@ def command(
     if as_json:
         measures = {"voxels": warped.data.size, "outside_voxels": outside}
         click.echo(json.dumps(measures, indent=2))
-        return 0
-    click.echo(f"written to {out}")
+    else:
+        click.echo(f"written to {out}")
     return 0
 
 

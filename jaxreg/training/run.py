@@ -31,9 +31,11 @@ def train(
     validation: Path | None = None,
     start: str | Path | None = None,
 ) -> None:
-    """Trains levels of the cascade, coarsest first; after the finest writes workdir/weights.npz.
+    """Trains levels of the cascade, coarsest first, and writes workdir/weights.npz.
 
-    A run that was stopped goes on from its latest checkpoint.
+    That is written when all levels are known: after the finest one, or with `start` after each
+    level, finer ones being those of the start. A run that was stopped goes on from its latest
+    checkpoint.
 
     Args:
         config: of networks, loss and schedule.
@@ -67,9 +69,9 @@ def train(
             labels=labels,
             start=begun,
         )
-        if level == finest:
+        if level == finest or begun:
             coarser = coarser_params(config, level, workdir=workdir, start=begun)
-            tree = {**coarser, f"level_{level}": params}
+            tree = {**begun, **coarser, f"level_{level}": params}
             save_weights(workdir / "weights.npz", tree, config.network)
             _LOG.info("wrote %s", workdir / "weights.npz")
 

@@ -45,7 +45,7 @@ class Lung(NamedTuple):
     in_view: float
     moving_in_view: float
     quality: float
-    abrupt: float = 0.0
+    abrupt: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -20,7 +21,7 @@ from jaxreg.benchmark.table import Row
 from jaxreg.datasets import dirlab, empire10, learn2reg
 from jaxreg.datasets.manifest import LoadedPair, Pair, read_manifest
 from jaxreg.geometry.grid import Grid
-from jaxreg.geometry.volume import DisplacementField
+from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io.points import Landmarks
 from jaxreg.metrics.folding import learn2reg_folding
 from jaxreg.ops.jacobian import jacobian_determinant
@@ -42,6 +43,18 @@ PHANTOM_LOBES = MappingProxyType(
 Deliver = Callable[[Path, LoadedPair, DisplacementField], Mapping[str, float]]
 
 
+class PhaseOf(NamedTuple):
+    """Which phase of a series the moving image of a case is.
+
+    Attributes:
+        read: reads all phases, the fixed image first; the same object for all cases of a series.
+        index: of the moving image among them.
+    """
+
+    read: Callable[[], Sequence[Volume]]
+    index: int
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class GroundTruth:
     """What a registration is held against.
@@ -52,12 +65,14 @@ class GroundTruth:
         snap_grid: grid of the moving image, where the landmarks are whole voxels of it and the
             snapped protocol applies; such data have neither masks nor labels. Else None.
         images: reads images, masks, label maps and keypoints.
+        phase: of a series, where the case is a part of one.
     """
 
     fixed_phase: str
     landmarks: Landmarks | None
     snap_grid: Grid | None
     images: Callable[[], LoadedPair]
+    phase: PhaseOf | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +122,7 @@ def dirlab_data(folder: str | os.PathLike, *, collection: str = "4dct") -> DataS
 
     def load(number: int) -> GroundTruth:
         case = dirlab.read_case(folder, number, dataset=collection)
-        grid = Grid(case.reference.shape, case.affine)
+        grid = dirlab.image_grid(number, dataset=collection)
         points = [
             grid.world_from_voxel(voxels)
             for voxels in (case.fixed_landmarks, case.moving_landmarks)
@@ -116,7 +131,7 @@ def dirlab_data(folder: str | os.PathLike, *, collection: str = "4dct") -> DataS
             fixed_phase=f"{case.fixed_phase} (inhale)",
             landmarks=Landmarks(*points, kind=np.full(len(points[0]), "")),
             snap_grid=grid,
-            images=lambda: _pair(str(number), case.read_fixed(), case.read_moving()),
+            images=lambda: image_pair(str(number), case.read_fixed(), case.read_moving()),
         )
 
     numbers = dirlab.find_cases(folder, dataset=collection)
@@ -143,7 +158,7 @@ def phantom_data() -> DataSet:
             fixed_phase="inhale",
             landmarks=Landmarks(*points, kind=np.full(len(points[0]), "vessel")),
             snap_grid=None,
-            images=lambda: _pair(str(number), pair.fixed, pair.moving, **labels),
+            images=lambda: image_pair(str(number), pair.fixed, pair.moving, **labels),
         )
 
     numbers = range(1, PHANTOM_CASES + 1)
@@ -262,7 +277,23 @@ def _source(path):
     return f"{path} {hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]}"
 
 
-def _pair(name, fixed, moving, *, fixed_labels=None, moving_labels=None):
+def image_pair(
+    name: str,
+    fixed: Volume,
+    moving: Volume,
+    *,
+    fixed_labels: Volume | None = None,
+    moving_labels: Volume | None = None,
+) -> LoadedPair:
+    """Returns two images, and perhaps their labels, as a pair without masks and keypoints.
+
+    Args:
+        name: of the pair.
+        fixed: HU.
+        moving: HU.
+        fixed_labels: on the grid of `fixed`.
+        moving_labels: on the grid of `moving`.
+    """
     return LoadedPair(
         id=name,
         fixed=fixed,

@@ -1,6 +1,7 @@
 """Methods of one form, so that one loop scores them: functions of a case and its ground truth."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from jaxreg.lungs.segmentation import lung_mask
 from jaxreg.network.weights import weights_digest
 from jaxreg.pipeline.registration import register_volumes
 from jaxreg.pipeline.result import Registration
+from jaxreg.pipeline.series import register_series
 
 
 class Outcome(NamedTuple):
@@ -91,6 +93,37 @@ def registering(
         "config": dataclasses.asdict(config),
         "weights": None if params is None else weights_digest(params),
     }
+    return Method(name, run, lambda case: settings)
+
+
+def series(name: str, *, config: RegistrationConfig) -> Method:
+    """All phases of a patient registered at once, of which each case is one.
+
+    Args:
+        name: in tables.
+        config: all settings; those of `series` say how motion is smoothed over time.
+
+    Returns:
+        The method; a case that is no phase of a series fails. The seconds of a patient stand in
+        the first of the phases.
+    """
+
+    @functools.lru_cache(maxsize=1)
+    def of_patient(read):
+        return register_series(read(), config=config)
+
+    def run(case: str, ground_truth: GroundTruth) -> Outcome:
+        phase = ground_truth.phase
+        if phase is None:
+            raise ValueError(
+                f"{case}: expected a phase of a series, got a pair. Use --dirlab with --phases, or "
+                "another method."
+            )
+        with measured() as cost:
+            found = of_patient(phase.read).registration(phase.index)
+        return _scored(ground_truth, ground_truth.images(), found, **dataclasses.asdict(cost))
+
+    settings = {"name": "series", "config": dataclasses.asdict(config)}
     return Method(name, run, lambda case: settings)
 
 

@@ -18,6 +18,7 @@ DIRLAB = os.environ.get("JAXREG_DIRLAB", "data/dirlab4dct")
 DIRLAB_COPD = os.environ.get("JAXREG_DIRLAB_COPD", "data/dirlabcopd")
 EMPIRE10 = os.environ.get("JAXREG_EMPIRE10", "data/empire10")
 NETWORK_METHODS = {"cascade", "full"}
+SERIES = "series"  # all phases of a patient at once
 
 
 class _Named(click.ParamType):
@@ -30,7 +31,7 @@ class _Named(click.ParamType):
             return value
         name, separator, path = value.partition("=")
         plain = name and all(c.isascii() and (c.isalnum() or c in "-_.~") for c in name)
-        if not (separator and path and plain and name not in METHODS):
+        if not (separator and path and plain and name not in (*METHODS, SERIES)):
             self.fail(
                 f"expected NAME=PATH with a name of letters, digits, '-', '_' and '.', none of "
                 f"{', '.join(METHODS)}, got '{value}'",
@@ -50,6 +51,11 @@ def _folder(name: str, default: str, text: str):
 @click.command("evaluate", cls=options.ManyValues)
 @click.option("--phantom", is_flag=True, help="Generated pairs; the default.")
 @_folder("--dirlab", DIRLAB, "DIR-Lab 4DCT.")
+@click.option(
+    "--phases",
+    is_flag=True,
+    help="Of DIR-Lab 4DCT the 75 points in the phases T10 to T50, with the method `series` too.",
+)
 @_folder("--dirlab-copd", DIRLAB_COPD, "DIR-Lab COPDgene.")
 @_folder("--empire10", EMPIRE10, "EMPIRE10.")
 @click.option("--learn2reg", metavar="JSON", help="Dataset JSON of a task.")
@@ -62,9 +68,9 @@ def _folder(name: str, default: str, text: str):
 @click.option(
     "--method",
     "names",
-    type=click.Choice(METHODS),
+    type=click.Choice((*METHODS, SERIES)),
     multiple=True,
-    help="One or several; default: initial classical.",
+    help="One or several; default: initial classical. `series` needs --phases.",
 )
 @click.option(
     "--networks",
@@ -104,6 +110,7 @@ def _folder(name: str, default: str, text: str):
 @options.as_json
 @options.quiet
 def command(
+    phases: bool,
     names: Sequence[str],
     networks: Sequence[tuple[str, Path]],
     fields: Sequence[tuple[str, Path]],
@@ -134,15 +141,16 @@ def command(
     from jaxreg.benchmark.table import finite
 
     keep_compiled_programs()
+    _check_phases(phases, names, sources)
     if not (names or networks or fields or ablation):
-        names = ("initial", "classical")
+        names = ("initial", SERIES if phases else "classical")
     elif not names and (networks or fields) and not ablation:
         names = ("initial",)
     chosen = list(_methods(names, weights, networks, ablation, fields))
     if len({method.name for method in chosen}) < max(1, len(chosen)):
         raise ValueError("expected methods of different names, got none or one twice. Rename.")
     failures, documents = 0, {}
-    for data in _data_sets(sources):
+    for data in _data_sets(sources, phases=phases):
         asked = cases.choose(data.cases, case_names or None)
         if export:
             click.echo(f"written {exporting.export_cases(export / data.name, asked)}")
@@ -171,13 +179,26 @@ def command(
     return 1 if failures else 0
 
 
-def _data_sets(sources: dict[str, Any]) -> Iterator[Any]:
+def _check_phases(phases: bool, names: Sequence[str], sources: dict[str, Any]) -> None:
+    """Refuses phases of anything but DIR-Lab 4DCT, and the method `series` without them."""
+    if phases and not sources["dirlab"]:
+        raise ValueError("--phases: expected --dirlab with it, got none. Add --dirlab DIR.")
+    if SERIES in names and not phases:
+        raise ValueError(
+            f"--method {SERIES}: expected --dirlab and --phases with it, got none. Add them, or "
+            "use classical."
+        )
+
+
+def _data_sets(sources: dict[str, Any], *, phases: bool) -> Iterator[Any]:
     """Yields the data sets that were asked for."""
     from jaxreg.benchmark import cases
+    from jaxreg.benchmark.phases import dirlab_phases_data
 
     asked = [name for name in cases.READERS if sources[name]]
     for name in asked:
-        yield cases.READERS[name](sources[name])
+        read = dirlab_phases_data if phases and name == "dirlab" else cases.READERS[name]
+        yield read(sources[name])
     if sources["phantom"] or not asked:
         yield cases.phantom_data()
 
@@ -194,6 +215,9 @@ def _methods(names, weights, networks, ablation, fields) -> Iterator[Any]:
         return methods.registering(name, config=with_method(config, method), params=params)
 
     for name in names:
+        if name == SERIES:
+            yield methods.series(name, config=RegistrationConfig())
+            continue
         yield methods.INITIAL if name == "initial" else registering(name, name, weights or "lung")
     for name, path in (*networks, *(_variants(ablation) if ablation else ())):
         yield registering(name, "cascade", path)

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from jaxreg.datasets.dirlab_reference import DATASETS, Dataset, Reference
+from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.volume import Volume
 
-_PHASES = ("T00", "T10", "T20", "T30", "T40", "T50")  # inhale to exhale
+PHASES = ("T00", "T10", "T20", "T30", "T40", "T50")  # inhale to exhale
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,8 +53,7 @@ class Case:
     @property
     def affine(self) -> np.ndarray:
         """(4, 4), voxel to world RAS mm; x to the left, y to posterior, z to the feet."""
-        x, y, z = self.spacing_mm
-        return np.diag([-x, -y, -z, 1.0])
+        return image_grid(self.number, dataset=self.dataset).affine
 
     def read_fixed(self) -> Volume:
         """Returns the fixed image in HU.
@@ -78,27 +78,30 @@ class Case:
         return Volume(_read_raw(path, self.dataset, self.number), self.affine)
 
 
-def find_cases(folder: str | os.PathLike, *, dataset: str = "4dct") -> tuple[int, ...]:
+def find_cases(
+    folder: str | os.PathLike, *, dataset: str = "4dct", kind: str = "landmarks"
+) -> tuple[int, ...]:
     """Returns the numbers of the cases of which any landmark file is in the folder or below.
 
     Args:
         folder: the collection, one case, or a folder with all files.
         dataset: "4dct" or "copd".
+        kind: "landmarks", the 300 of two phases, or "sampled", the 75 of six phases (4DCT).
 
     Raises:
-        FileNotFoundError: the folder has no landmark file of the collection.
+        FileNotFoundError: the folder has no such file of the collection.
         ValueError: there is no such collection.
     """
     data = _known(dataset)
     found = [
         case
         for case in data.cases
-        if any(_matches(folder, dataset, case, phase, "landmarks") for phase in data.phases)
+        if any(_matches(folder, dataset, case, phase, kind) for phase in data.phases)
     ]
     if not found:
         raise FileNotFoundError(
             f"{folder}: expected landmark files of {data.title} such as "
-            f"{data.examples['landmarks'].format(case=1, phase=data.phases[0])}, there or at any "
+            f"{data.examples[kind].format(case=1, phase=data.phases[0])}, there or at any "
             f"depth, got none. Request the data at {data.source} and unpack it there."
         )
     return tuple(found)
@@ -147,8 +150,39 @@ def read_sampled_landmarks(folder: str | os.PathLike, case: int) -> np.ndarray:
         ValueError: there is no such case, or a file is damaged or there twice.
     """
     reference = _known("4dct", case).cases[case]
-    paths = [_find(folder, "4dct", case, phase, "sampled") for phase in _PHASES]
+    paths = [_find(folder, "4dct", case, phase, "sampled") for phase in PHASES]
     return np.stack([_read_points(path, reference, count=75) for path in paths])
+
+
+def read_phases(folder: str | os.PathLike, case: int) -> list[Volume]:
+    """Returns the images of a 4DCT case in HU in the six phases that have landmarks, T00 to T50.
+
+    Args:
+        folder: the collection, one case, or a folder with all files.
+        case: 1 to 10.
+
+    Raises:
+        FileNotFoundError: an image is missing.
+        ValueError: there is no such case, or a file has another size or is there twice.
+    """
+    affine = image_grid(case).affine
+    paths = [_find(folder, "4dct", case, phase, "image") for phase in PHASES]
+    return [Volume(_read_raw(path, "4dct", case), affine) for path in paths]
+
+
+def image_grid(case: int, *, dataset: str = "4dct") -> Grid:
+    """Returns the grid of all images of a case: x to the left, y to posterior, z to the feet.
+
+    Args:
+        case: 1 to 10.
+        dataset: "4dct" or "copd".
+
+    Raises:
+        ValueError: there is no such collection or case.
+    """
+    reference = _known(dataset, case).cases[case]
+    x, y, z = reference.spacing_mm
+    return Grid(reference.shape, np.diag([-x, -y, -z, 1.0]))
 
 
 def _known(dataset: str, case: int = 1) -> Dataset:

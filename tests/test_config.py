@@ -116,6 +116,8 @@ def test_misspelt_keyword_is_refused():
         (NetworkConfig, {"faint": -0.1}, "faint: expected a number above 0, got -0.1. Leave it"),
         (NetworkConfig, {"damping": 0.0}, "damping: expected a number above 0, got 0.0. Leave it"),
         (NetworkConfig, {"radius": 0}, "radius: expected at least 1, got 0. Use 2."),
+        (NetworkConfig, {"balance": -1.0}, "balance: expected a number >= 0, got -1.0. Use 50."),
+        (NetworkConfig, {"most_balance": 0.5}, "most_balance: expected a factor of at least 1"),
         (NetworkConfig, {"longest_step": 1.0}, "longest_step: expected a number of voxels between"),
         (
             OptimiserConfig,

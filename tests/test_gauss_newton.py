@@ -205,38 +205,6 @@ def test_extrapolation_changes_the_way_and_not_the_end(found):
     assert np.abs(slow - found)[MASK].mean() < 0.005
 
 
-def test_bending_is_that_of_a_parabola_in_the_lungs():
-    spacing = np.array([2.0, 3.0, 2.5], np.float32)
-    index = np.indices((8, 6, 10), np.float32)
-    x = index[0] * spacing[0]
-    u = np.stack([0.01 * x**2, 0.03 * x**2, np.zeros_like(x)])
-    weight = np.zeros((8, 6, 10), np.float32)
-    weight[2:-2, 2:-2, 2:-2] = 1.0
-    found = gauss_newton._bending(u, weight / weight.sum(), spacing)
-    assert found == pytest.approx(15.0 ** (2 / 3) * (0.02**2 + 0.06**2), rel=1e-3)
-    shortest = (-1.0) ** index.sum(axis=0)  # waves of two voxels are noise more than motion
-    with_noise = gauss_newton._bending(u + shortest, weight / weight.sum(), spacing)
-    assert with_noise == pytest.approx(float(found), rel=1e-3)
-
-
-def test_weight_of_curvature_follows_the_pair_within_bounds():
-    config = OptimiserConfig(balance=100.0, most_balance=3.0)
-    cases = [
-        ((0.1, 0.001), 1.0),  # at the ratio of the settings
-        ((0.4, 0.001), 2.0),  # four times the noise
-        ((0.1, 0.004), 0.5),  # four times the curvature
-        ((9.0, 0.001), 3.0),
-        ((0.0, 0.001), 1 / 3),
-        ((0.1, 0.0), 1.0),  # nothing is known of the curvature yet
-        ((0.0, 0.0), 1.0),
-    ]
-    for (remainder, bending), factor in cases:
-        found = gauss_newton._balance(jnp.float32(remainder), jnp.float32(bending), config)
-        assert found == pytest.approx(factor, rel=1e-5)
-    fixed = OptimiserConfig(balance=0.0)
-    assert gauss_newton._balance(jnp.float32(9.0), jnp.float32(0.001), fixed) == 1.0
-
-
 def wavy_pair(noise_hu):
     """A pair with waves of about 25 mm that moves by 2 mm, each image with its own noise."""
     phases = 2 * np.pi * grid() * SPACING / 25.0

@@ -316,3 +316,23 @@ def test_a_short_training_lowers_the_error_of_pairs_that_are_not_trained_on():
     for index in range(40):
         state, _ = step(state, {}, batches[index % 3])
     assert error_mm(state.params) < 0.85 * before
+
+
+def test_a_field_of_short_waves_is_found_better_than_with_one_weight_for_all():
+    shape = CONFIG.grid
+    places = np.stack(np.indices(shape), axis=-1).astype(np.float32)
+    motion = 0.8 * np.sin(2 * np.pi * places[..., [1, 2, 0]] / 14.0)
+    texture = smooth_noise(3, shape)
+    fixed = (300.0 * texture / texture.std() - 500.0).astype(np.float32)
+    ends = places + motion  # of the moving voxels, in the fixed image
+    moving = scipy.ndimage.map_coordinates(fixed, np.moveaxis(ends, -1, 0), order=3, mode="nearest")
+    params = {"level_1": init_level(jax.random.key(0), CONFIG)}
+    params = jax.tree.map(jnp.zeros_like, params)
+    inner = (slice(3, -3),) * 3
+    errors = []
+    for balance in (50.0, 0.0):
+        config = dataclasses.replace(CONFIG, rounds=(6,), balance=balance)
+        u = run(params, fixed, moving, config, spacing_mm=np.ones(3, np.float32))
+        left = transform_points(u, ends[inner].reshape(-1, 3)) - places[inner].reshape(-1, 3)
+        errors.append(np.linalg.norm(left, axis=-1).mean())
+    assert errors[0] < 0.9 * errors[1], errors

@@ -31,6 +31,9 @@ class NetworkConfig:
         most_logit: of least squares; confidences lie between exp(-most_logit) and exp(most_logit).
         faint: of least squares; variance of the first learned channels, as a fraction of that
             which keeps a signal's size.
+        balance: of least squares; ratio of the mean squared residual to the curvature so far, as in
+            `OptimiserConfig`; 0 gives all pairs the same weight of curvature.
+        most_balance: of least squares; largest factor of that weight.
         damping: of least squares; of a step, 1/mm^2; keeps it finite where nothing is seen.
         longest_step: of least squares; voxels of the displacement's grid; below 1 neighbours cannot
             change places.
@@ -50,6 +53,8 @@ class NetworkConfig:
     radius: int = 2
     most_logit: float = 4.0
     faint: float = 0.3
+    balance: float = 0.0
+    most_balance: float = 4.0
     damping: float = 1e-6
     longest_step: float = 0.8
 
@@ -122,4 +127,7 @@ class NetworkConfig:
         )
         positive(self, "noise_hu", "most_logit", "faint", "damping")
         check(self.radius >= 1, "radius", "at least 1", self.radius, "Use 2.")
+        check(self.balance >= 0, "balance", "a number >= 0", self.balance, "Use 50.")
+        most = self.most_balance
+        check(most >= 1, "most_balance", "a factor of at least 1", most, "Use 4.")
         below_one_voxel(self, "longest_step")

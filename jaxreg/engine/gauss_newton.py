@@ -9,7 +9,7 @@ as far as both images show lung; where one does not, u returns to 0 over a dista
 al. 2021, here with Gauss-Newton and LNCC instead of L-BFGS and NGF). The weight grows as h^2
 because the squared slopes of a standardised image fall so; the shortest wave the data decide then
 stays a fixed number of voxels. It also follows the pair: a field that has proved to bend more is
-smoothed less, an image that is noisier more (`_balance`). The images of a level have voxels of
+smoothed less, an image that is noisier more (`jaxreg.engine.balance`). The images of a level have voxels of
 h / 2. Each step solves
 
     (A + S) v = b - S u,   A = mean of J J^T and b = mean of J r in each voxel of u, S smoothness,
@@ -32,9 +32,10 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxreg.config import OptimiserConfig
+from jaxreg.engine.balance import balance, bending
 from jaxreg.engine.features import Channels, Features, standardised_image
 from jaxreg.engine.lncc import linearised_lncc
-from jaxreg.engine.multigrid import laplacian, solve
+from jaxreg.engine.multigrid import solve
 from jaxreg.ops.deformation import inside, warp
 from jaxreg.ops.filters import binomial, box_mean, image_gradient
 from jaxreg.ops.interpolation import resize, sample
@@ -262,36 +263,6 @@ def _finish(u, spacing_mm, *, shape: Shape) -> Displacement:
     return voxels_last(resize_field(u, shape), spacing_mm)
 
 
-def _bending(u: Field, lungs: Image, spacing_mm: Float[AnyArray, "3"]) -> Scalar:
-    """h^2 mean |Laplace u|^2 in the lungs, without unit, of u reduced to voxels of 2 h.
-
-    Waves of two voxels, which are noise more than motion, take no part.
-    """
-    square = jnp.sum(laplacian(mean_2x2x2(u), spacing_mm=2 * spacing_mm) ** 2, axis=0)
-    return jnp.prod(spacing_mm) ** (2 / 3) * jnp.sum(square * mean_2x2x2(8.0 * lungs))
-
-
-def _balance(remainder: Scalar, bending: Scalar, config: OptimiserConfig) -> Scalar:
-    """Factor of the weight of curvature that suits a pair.
-
-    Of normally distributed noise and curvature the likeliest weight is the ratio of their
-    variances. Both are known roughly: the noise by what remains of the comparison, the curvature by
-    the field found so far. So the factor is the square root of that ratio, which lies between the
-    same weight for all pairs and the estimated one. It is 1 where the field is still straight.
-
-    Args:
-        remainder: mean of 1 - LNCC^2 in the lungs.
-        bending: `_bending` of the field found so far.
-        config: settings.
-
-    Returns:
-        The factor.
-    """
-    ratio = remainder / jnp.maximum(config.balance * bending, 1e-12)
-    factor = jnp.clip(jnp.sqrt(ratio), 1.0 / config.most_balance, config.most_balance)
-    return jnp.where((config.balance > 0) & (bending > 0), factor, 1.0)
-
-
 def _step(level: _Level, pulls: _Pulls, u: Field, lungs: Image, config: OptimiserConfig) -> Field:
     """One Gauss-Newton step v in mm; `lungs` sums to 1 on the grid of u."""
     spacing_mm = 2 * level.spacing_mm
@@ -304,7 +275,8 @@ def _step(level: _Level, pulls: _Pulls, u: Field, lungs: Image, config: Optimise
     a, b, remainder = _normal_equations(level, warped, seen, config)
     strength, force = _pull(pulls, u, spacing_mm, config.keypoint_mm3)
     weight = config.smoothness * jnp.prod(spacing_mm) ** (2 / 3)
-    weight *= _balance(remainder, _bending(u, lungs, spacing_mm), config)
+    bent = bending(u, lungs, spacing_mm)
+    weight *= balance(remainder, bent, at=config.balance, most=config.most_balance)
     anchor = (1.0 - mean_2x2x2(shown)) * weight / config.anchor_mm**4
     a = a + (config.damping + strength + anchor)[None] * IDENTITY
     b = b + force - anchor[None] * u

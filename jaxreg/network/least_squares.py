@@ -7,8 +7,8 @@ image, h being the voxel size of v,
     mean over voxels and channels of w_k (f_k - m_k - grad . v)^2 / 2
         + h^2 / 2 mean of |Laplace (u + v)|^2,
 
-the model of `jaxreg.engine.gauss_newton` with its solver, for any number of channels. Fields are
-(3, X, Y, Z) in millimetres on half of the images' grid.
+the model of `jaxreg.engine.gauss_newton` with its solver and its balance of the two terms, for any
+number of channels. Fields are (3, X, Y, Z) in millimetres on half of the images' grid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jaxreg.config import NetworkConfig
+from jaxreg.engine.balance import balance, bending
 from jaxreg.engine.multigrid import Matrices, solve
 from jaxreg.network.features import Channels, FeatureNet, hand_made
 from jaxreg.ops import symmetric
@@ -113,7 +114,7 @@ def improve(
         mask: weight of each voxel, (X, Y, Z).
         u: field so far, mm, on half of that grid, (3, X/2, Y/2, Z/2).
         spacing_mm: of the images, (3,).
-        config: network settings; `damping` and `longest_step` are used.
+        config: network settings; `balance`, `damping` and `longest_step` are used.
 
     Returns:
         The field, composed with a step of at most `longest_step`, mm.
@@ -123,8 +124,11 @@ def improve(
     both = jnp.concatenate(moving, axis=-1)
     warped = Channels(*jnp.split(sample(both, target_points(displaced)), 2, axis=-1))
     seen = mask * jax.lax.stop_gradient(inside(displaced, mask.shape))
-    a, b = _normal_equations(fixed, warped, seen, spacing_mm)
-    weight = jnp.prod(coarse_mm) ** (2 / 3)
+    a, b, remainder = _normal_equations(fixed, warped, seen, spacing_mm)
+    lungs = mean_2x2x2(mask)
+    bent = bending(u, lungs / jnp.maximum(jnp.sum(lungs), 1e-6), coarse_mm)
+    factor = balance(remainder, bent, at=config.balance, most=config.most_balance)
+    weight = jnp.prod(coarse_mm) ** (2 / 3) * jax.lax.stop_gradient(factor)
     v = solve_differentiable(a + config.damping * symmetric.IDENTITY, b, u, weight, coarse_mm)
     length = jnp.sqrt(jnp.sum((v / coarse_mm[:, None, None, None]) ** 2, axis=0) + 1e-12)
     v = v / jnp.maximum(1.0, length / config.longest_step)[None]
@@ -132,20 +136,24 @@ def improve(
 
 
 def _normal_equations(fixed, warped, seen, spacing_mm):
-    """A and b of the step on half of the grid: mean of w J J^T and of w J r in each voxel."""
+    """A and b of the step on half of the grid: mean of w J J^T and of w J r in each voxel.
+
+    The third is the mean of w r^2 where seen, a sum over the channels.
+    """
 
     def add(total, one):  # one channel after the other: a program and the memory of one
         f, m, logits = one
         weight, residual, middle = seen * jnp.exp(logits), f - m, 0.5 * (f + m)
         slopes = image_gradient(middle, spacing=spacing_mm)
         products = jnp.concatenate([symmetric.outer(slopes), slopes * residual[None]])
-        return total + mean_2x2x2(weight[None] * products), None
+        square = jnp.sum(weight * residual**2)
+        return (total[0] + mean_2x2x2(weight[None] * products), total[1] + square), None
 
     half = tuple(n // 2 for n in seen.shape)
     parts = (fixed.values, warped.values, fixed.logits + warped.logits)
     first = tuple(jnp.moveaxis(part, -1, 0) for part in parts)
-    total = jax.lax.scan(add, jnp.zeros((9, *half)), first)[0]
-    return total[:6], total[6:]
+    total, squares = jax.lax.scan(add, (jnp.zeros((9, *half)), jnp.zeros(())), first)[0]
+    return total[:6], total[6:], squares / jnp.maximum(jnp.sum(seen), 1e-6)
 
 
 @jax.custom_vjp

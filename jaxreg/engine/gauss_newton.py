@@ -9,8 +9,8 @@ as far as both images show lung; where one does not, u returns to 0 over a dista
 al. 2021, here with Gauss-Newton and LNCC instead of L-BFGS and NGF). The weight grows as h^2
 because the squared slopes of a standardised image fall so; the shortest wave the data decide then
 stays a fixed number of voxels. It also follows the pair: a field that has proved to bend more is
-smoothed less, an image that is noisier more (`jaxreg.engine.balance`). The images of a level have voxels of
-h / 2. Each step solves
+smoothed less, an image that is noisier more (`jaxreg.engine.balance`). The images of a level have
+voxels of h / 2. Each step solves
 
     (A + S) v = b - S u,   A = mean of J J^T and b = mean of J r in each voxel of u, S smoothness,
 

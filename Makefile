@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: interop lowest newest wheel venv demo test lint types tests docs results clean
+.PHONY: slow interop lowest newest wheel venv demo test lint types tests docs results clean
 
 venv: $(VENV)/installed
 
@@ -27,6 +27,10 @@ types: venv
 tests: venv
 	PYTHONWARNDEFAULTENCODING=1 $(RUN) -m pytest
 
+# Whole trainings, kills, the installed package, the commands and examples of the documentation.
+slow: venv
+	PYTHONWARNDEFAULTENCODING=1 $(RUN) -m pytest -m slow
+
 # The documentation site, in site/; a broken link is an error.
 docs: $(VENV)/docs
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
@@ -41,7 +45,7 @@ results: venv
 
 # The tests with the lowest versions that pyproject.toml allows, and with the newest that exist.
 lowest: .venv-lowest/installed
-	.venv-lowest/bin/python -m pytest -m "not slow" $(TESTS)
+	.venv-lowest/bin/python -m pytest $(TESTS)
 
 .venv-lowest/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
@@ -53,7 +57,7 @@ lowest: .venv-lowest/installed
 newest:
 	$(PYTHON) -m venv --clear .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade --editable '.[test]'
-	.venv-newest/bin/python -m pytest -m "not slow" $(TESTS)
+	.venv-newest/bin/python -m pytest $(TESTS)
 
 # The wheel and the source archive; the wheel is installed and run where the checkout is not.
 wheel: venv

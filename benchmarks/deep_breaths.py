@@ -6,8 +6,8 @@ Generated subjects whose motion is that of the training stream (`jaxreg.training
 at 8 to 11 mm root mean square after the best affine map and made smaller where it would fold. In
 four COPDgene cases it is 3.4 to 9.6 mm. The two scans differ in kernel, contrast and noise, the
 lungs slide along the wall in half of the pairs, and lung masks are given. Errors are those of lung
-points that both images show. Each pair is registered twice: with the default settings, and with
-one weight of curvature for all pairs (`optimiser.balance=0`).
+points that both images show. Each pair is registered three times: with the default settings, with
+one weight of curvature for all pairs (`optimiser.balance=0`), and by the cascade that ships.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ import numpy as np
 from harness import lengths, parser, print_rows
 from synthetic_motion import figures
 
-from jaxreg.config import RegistrationConfig, SyntheticConfig
+from jaxreg.config import RegistrationConfig, SyntheticConfig, with_method
 from jaxreg.geometry.volume import Volume
 from jaxreg.pipeline.registration import register_volumes
 from jaxreg.training.anatomies import load_anatomies, prepare_phantom_anatomies
@@ -53,10 +53,11 @@ def synthesise(anatomies, seed):
 
 
 def settings():
-    """The default settings, and those with one weight for all pairs."""
+    """The default settings, those with one weight for all pairs, and the cascade."""
     default = RegistrationConfig()
     same = dataclasses.replace(default.optimiser, balance=0.0)
-    return {"": default, "one weight, ": dataclasses.replace(default, optimiser=same)}
+    one_weight = dataclasses.replace(default, optimiser=same)
+    return {"": default, "one weight, ": one_weight, "cascade, ": with_method(default, "cascade")}
 
 
 def rows(first, count):

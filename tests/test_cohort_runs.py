@@ -91,6 +91,7 @@ def assert_ended(children):
     assert not alive
 
 
+@pytest.mark.slow
 def test_a_run_survives_kills_and_gives_the_bits_of_register(table, tmp_path):
     out = tmp_path / "out"
     with started(table, out, "--workers", "1") as process:

@@ -85,6 +85,7 @@ def save_tiny(path, *, levels=1):
     save_weights(path, params, config)
 
 
+@pytest.mark.slow
 def test_networks_of_files_stand_side_by_side(evaluate, registered, labelled, tmp_path):
     for name, levels in (("one", 1), ("two", 2)):
         save_tiny(tmp_path / f"{name}.npz", levels=levels)

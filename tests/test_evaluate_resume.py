@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from evaluation_data import ROOT, constant_field, write_labelled
 
 from jaxreg.io.nifti import write_displacement
@@ -20,6 +21,7 @@ sys.exit(main(arguments=["evaluate", *sys.argv[1:]]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_thirty_pairs_goes_on_and_gives_the_same_tables(tmp_path):
     manifest, ct = write_labelled(tmp_path)
     pair = json.loads(manifest.read_text(encoding="utf-8"))[1]

@@ -292,17 +292,18 @@ def test_what_lies_outside_of_the_mask_does_not_count(key):
     assert float(jnp.abs(first).max()) > 0.1
 
 
+@pytest.mark.slow
 def test_a_short_training_lowers_the_error_of_pairs_that_are_not_trained_on():
     """Stripes in one image disturb the hand-made channel; they can be unlearnt."""
     off = dict.fromkeys(("similarity", "smoothness", "masks", "volume"), 0.0)
     config = Config(
         network=dataclasses.replace(CONFIG, widths=(8,)),
         loss=LossConfig(**off, keypoints=(0.0,), volume_threshold=(0.1,), distance=1.0),
-        training=TrainingConfig(steps=(40,), batch=(2,), blocks=(1,), learning_rate=5e-3),
+        training=TrainingConfig(steps=(60,), batch=(1,), blocks=(1,), learning_rate=5e-3),
     )
     batches = [
         jax.tree.map(lambda *a: np.stack(a), *map(striped_example, seeds))
-        for seeds in ((0, 1), (2, 3), (4, 5))
+        for seeds in ((0,), (1,), (2,), (3,), (4,), (5,))
     ]
     held_out = [striped_example(seed) for seed in (100, 101)]
     measure = make_validation(config, 1)
@@ -313,8 +314,8 @@ def test_a_short_training_lowers_the_error_of_pairs_that_are_not_trained_on():
     state = initial_state(config, 1)
     before = error_mm(state.params)
     step = make_step(config, 1, augmented=False)
-    for index in range(40):
-        state, _ = step(state, {}, batches[index % 3])
+    for index in range(60):
+        state, _ = step(state, {}, batches[index % 6])
     assert error_mm(state.params) < 0.85 * before
 
 

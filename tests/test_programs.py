@@ -98,6 +98,7 @@ def test_a_cache_elsewhere_or_none_makes_no_file(monkeypatch, tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_optimiser_gives_the_same_bits_kept_or_not(folder):
     rng = np.random.default_rng(5)
     images = (-700 + 150 * rng.normal(size=(2, 40, 32, 36))).astype(np.float32)

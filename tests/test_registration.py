@@ -256,6 +256,7 @@ def test_the_way_back_of_a_linear_map_is_exact(pair, params):
     assert result.inverse_consistency is None
 
 
+@pytest.mark.slow
 def test_the_summary_alone_reproduces_a_run(pair):
     config = override(RegistrationConfig(), "grid.shape=[64, 56, 72]")
     config = override(config, "optimiser.coarsest=40")  # one level, for speed
@@ -375,6 +376,7 @@ def test_development_pair_is_registered_to_half_a_millimetre(shared):
     assert result.summary["certificate"]["uncertified"] == 0
 
 
+@pytest.mark.slow
 def test_the_papers_networks_halve_the_affine_error_of_a_development_pair(shared):
     """Which no training has seen; no mask given."""
     folder = shared / "data" / "cip64_m2"

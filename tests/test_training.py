@@ -70,7 +70,9 @@ def thumbnail(folder):
     return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-@pytest.mark.parametrize("level", [3, 2, 1])
+@pytest.mark.parametrize(
+    "level", [3, pytest.param(2, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow)]
+)
 def test_loss_falls_at_every_level(level):
     config = dataclasses.replace(
         CONFIG,
@@ -132,6 +134,7 @@ def test_a_block_is_the_same_part_of_everything():
     assert (np.min(starts, axis=0) < 6).all() and (np.max(starts, axis=0) > 15).all()
 
 
+@pytest.mark.slow
 def test_a_level_learns_from_blocks_with_the_coarser_levels_on_the_whole_grid():
     training = dataclasses.replace(
         CONFIG.training, steps=(100, 100, 100), blocks=(2, 1, 1), learning_rate=3e-3
@@ -306,6 +309,7 @@ def test_resuming_with_other_pairs_is_refused(trained):
         train_level(CONFIG, 2, **data | {"source": source([workdir / "pairs" / "phantom_0.npz"])})
 
 
+@pytest.mark.slow
 def test_a_level_goes_on_from_weights_and_takes_coarser_ones_from_them(trained, tmp_path):
     _, data, params = trained
     start = {f"level_{level}": params[min(level + 1, 3)] for level in (1, 2, 3)}
@@ -370,6 +374,7 @@ np.savez(sys.argv[2], *leaves)
 """
 
 
+@pytest.mark.slow
 def test_a_batch_split_over_devices_gives_the_same_step(tmp_path):
     """In processes of their own, since the number of devices is settled when JAX starts."""
     found = []

@@ -136,7 +136,7 @@ def command(
     Returns:
         Exit status.
     """
-    from jaxreg.benchmark import cases, run
+    from jaxreg.benchmark import cases
     from jaxreg.benchmark import export as exporting
     from jaxreg.benchmark.table import finite
 
@@ -155,13 +155,7 @@ def command(
         if export:
             click.echo(f"written {exporting.export_cases(export / data.name, asked)}")
             continue
-        by_method = {method.name: [] for method in chosen}
-        with counted(len(asked), quiet=quiet) as count:
-            for case in asked:
-                began = time.perf_counter()
-                for record in run.evaluate(data, case, chosen, out / data.name, fresh=fresh):
-                    by_method[record.method].append(record)
-                count.done(f"{data.name} {case.name}: {time.perf_counter() - began:.0f} s")
+        by_method = _score(data, asked, chosen, out / data.name, fresh=fresh, quiet=quiet)
         tables = _write(data, by_method, out / data.name, ablation=ablation is not None)
         failed = [record for found in by_method.values() for record in found if record.error]
         failures += len(failed)
@@ -235,6 +229,20 @@ def _variants(folder: Path) -> list[tuple[str, Path]]:
         words = f"jaxreg train --config ablation/NAME --workdir {folder}/NAME"
         click.echo(f"not trained yet: {', '.join(missing)}; {words}", err=True)
     return [file for file in files if file[0] not in missing]
+
+
+def _score(data, asked, chosen, folder: Path, *, fresh: bool, quiet: bool | None):
+    """Records of the cases of a data set, by method; shows how far it is."""
+    from jaxreg.benchmark import run
+
+    by_method = {method.name: [] for method in chosen}
+    with counted(len(asked), quiet=quiet) as count:
+        for case in asked:
+            began = time.perf_counter()
+            for record in run.evaluate(data, case, chosen, folder, fresh=fresh):
+                by_method[record.method].append(record)
+            count.done(f"{data.name} {case.name}: {time.perf_counter() - began:.0f} s")
+    return by_method
 
 
 def _write(data, by_method, folder: Path, *, ablation: bool) -> list[tuple[str, Any]]:

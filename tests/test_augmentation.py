@@ -1,9 +1,11 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.training import augmentation
+from jaxreg.config import AugmentationConfig
 from jaxreg.training.augmentation import MIRRORED, augment
 from jaxreg.training.losses import Example
 
@@ -41,11 +43,9 @@ def centre_of(image, near):
 
 
 @pytest.mark.parametrize("deformation", [0.0, 0.015])
-def test_keypoints_follow_the_images_and_labels(deformation, monkeypatch):
-    monkeypatch.setattr(augmentation, "DEFORMATION", deformation)
-    monkeypatch.setattr(augmentation, "NOISE_HU", 0.0)
-    monkeypatch.setattr(augmentation, "OFFSET_HU", 0.0)
-    compiled = jax.jit(lambda key, example: augment(key, example))  # anew: constants changed
+def test_keypoints_follow_the_images_and_labels(deformation):
+    config = AugmentationConfig(deformation=deformation, noise_hu=0.0, offset_hu=0.0)
+    compiled = jax.jit(functools.partial(augment, config=config))
     errors = []
     for seed in range(8):
         example = compiled(jax.random.key(seed), blob_example())

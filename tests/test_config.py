@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxreg.config import (
+    AugmentationConfig,
     Config,
     LossConfig,
     NetworkConfig,
@@ -55,7 +56,8 @@ def test_part_of_the_settings_is_enough():
     [
         (
             {"netwrok": {}},
-            "config: unknown key 'netwrok'. Known keys: network, loss, training, synthetic.",
+            "config: unknown key 'netwrok'. Known keys: network, loss, training, synthetic, "
+            "augmentation.",
         ),
         ({"loss": {"alpha": 1, "beta": 2}}, "config.loss: unknown key 'alpha', 'beta'. Known keys"),
         ({"loss": 3}, "config.loss: expected a mapping of settings, got 3."),
@@ -149,6 +151,17 @@ def test_misspelt_keyword_is_refused():
             "residual_mm: expected 0 < least <= most, g",
         ),
         (SyntheticConfig, {"smooth": (0.1, 1.2)}, "smooth: expected fractions from 0 to 1, got"),
+        (
+            SyntheticConfig,
+            {"slab": (0.1, 1.5)},
+            "slab: expected fractions from 0 to 1, got (0.1,",
+        ),
+        (SyntheticConfig, {"lesion_mm": (9.0, 3.0)}, "lesion_mm: expected 0 < least <= most, got"),
+        (SyntheticConfig, {"lesion_hu": ()}, "lesion_hu: expected at least one kind, got ()."),
+        (SyntheticConfig, {"other_phase": 1.5}, "other_phase: expected a number from 0 to 1, got"),
+        (AugmentationConfig, {"noise_hu": -1.0}, "noise_hu: expected a number >= 0, got -1.0."),
+        (AugmentationConfig, {"control_points": 1}, "control_points: expected at least 2, got 1."),
+        (AugmentationConfig, {"inverse_steps": 0}, "inverse_steps: expected at least 1, got 0."),
         (SyntheticConfig, {"waves": ()}, "waves: expected lengths of at least 1 voxel, got ()."),
         (SyntheticConfig, {"lesions": 0}, "lesions: expected at least 1, got 0. Use 4."),
         (SyntheticConfig, {"noise_hu": -1.0}, "noise_hu: expected a number >= 0, got -1.0. Use 0."),

@@ -49,7 +49,7 @@ def test_every_python_that_is_claimed_is_tested():
 def test_the_workflow_runs_targets_that_exist():
     workflow, makefile = text(".github/workflows/tests.yml"), text("Makefile")
     commands = re.findall(r"run: make (.*)", workflow)
-    assert {"lint", "types", "tests", "lowest", "newest", "docs", "wheel"} <= set(commands)
+    assert {"lint", "types", "tests", "slow", "lowest", "newest", "docs", "wheel"} <= set(commands)
     for command in commands:
         assert re.search(rf"^{command}:", makefile, re.M), command
 

@@ -5,6 +5,7 @@ A misspelt key or an impossible value fails where the settings are made. A confi
 as JSON beside the weights.
 """
 
+from jaxreg.config.augmentation import AugmentationConfig as AugmentationConfig
 from jaxreg.config.follow import FollowConfig as FollowConfig
 from jaxreg.config.keypoints import KeypointConfig as KeypointConfig
 from jaxreg.config.keypoints import SearchConfig as SearchConfig

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from jaxreg.config.augmentation import AugmentationConfig
 from jaxreg.config.checks import check
 from jaxreg.config.network import NetworkConfig
 
@@ -26,12 +27,17 @@ class SyntheticConfig:
         shift_mm: sd of its shift.
         sliding: fraction of pairs whose lungs slide along the wall.
         binning: fraction of pairs whose moving image shows a slab in another phase, as a 4DCT may.
+        other_phase: of the motion, in that slab.
+        slab: its thickness, as a fraction of the grid.
+        wall_hu: of what takes the place of lung where the wall moves less.
         size: most by which a person is larger or smaller along an axis.
         margin_mm: between lungs and face of the grid.
         turn: sd of the entries of the linear part of the change of anatomy.
         anatomy_mm: largest root mean square of that change at its two sizes.
         lesions: at most, each there with the probability `lesion`.
         lesion: see above.
+        lesion_hu: of their kinds: solid, ground glass, emphysema.
+        lesion_mm: their radius, uniform in its logarithm.
         kernel: most smoothing or sharpening.
         contrast: sd of the intensity scale about -1000 HU.
         offset_hu: sd of the intensity shift.
@@ -52,12 +58,17 @@ class SyntheticConfig:
     shift_mm: float = 1.0
     sliding: float = 0.5
     binning: float = 0.1
+    other_phase: float = 0.6
+    slab: tuple[float, float] = (0.04, 0.12)
+    wall_hu: float = 40.0
     size: float = 0.15
     margin_mm: tuple[float, float] = (4.0, 30.0)
     turn: float = 0.04
     anatomy_mm: tuple[float, float] = (8.0, 2.5)
     lesions: int = 4
     lesion: float = 0.25
+    lesion_hu: tuple[float, ...] = (40.0, -500.0, -960.0)
+    lesion_mm: tuple[float, float] = (4.0, 48.0)
     kernel: float = 0.7
     contrast: float = 0.04
     offset_hu: float = 10.0
@@ -67,7 +78,7 @@ class SyntheticConfig:
 
     def __post_init__(self):
         """Refuses probabilities outside [0, 1], ranges upside down and negative sizes."""
-        for name in ("residual_mm", "smooth", "margin_mm", "anatomy_mm"):
+        for name in ("residual_mm", "smooth", "margin_mm", "anatomy_mm", "slab", "lesion_mm"):
             values = tuple(getattr(self, name))
             object.__setattr__(self, name, values)
             check(
@@ -79,6 +90,12 @@ class SyntheticConfig:
             )
         low, high = self.residual_mm
         check(0 < low <= high, "residual_mm", "0 < least <= most", self.residual_mm, "Use (1, 10).")
+        low, high = self.lesion_mm
+        check(0 < low <= high, "lesion_mm", "0 < least <= most", self.lesion_mm, "Use (4, 48).")
+        check(max(self.slab) <= 1, "slab", "fractions from 0 to 1", self.slab, "Use (0.04, 0.12).")
+        kinds = tuple(self.lesion_hu)
+        object.__setattr__(self, "lesion_hu", kinds)
+        check(len(kinds) >= 1, "lesion_hu", "at least one kind", kinds, "Use (40,).")
         object.__setattr__(self, "waves", tuple(self.waves))
         check(
             len(self.waves) >= 1 and all(n >= 1 for n in self.waves),
@@ -88,7 +105,7 @@ class SyntheticConfig:
             "Use (12, 7, 4, 2).",
         )
         fractions = ("identical", "sliding", "binning", "lesion", "cut", "cut_depth", "steepest")
-        for name in (*fractions, "size"):
+        for name in (*fractions, "size", "other_phase"):
             value = getattr(self, name)
             check(0 <= value <= 1, name, "a number from 0 to 1", value, "Use a fraction.")
         check(max(self.smooth) <= 1, "smooth", "fractions from 0 to 1", self.smooth, "Use (0, 1).")
@@ -223,12 +240,14 @@ class Config:
         loss: `LossConfig`.
         training: `TrainingConfig`.
         synthetic: `SyntheticConfig`.
+        augmentation: `AugmentationConfig`.
     """
 
     network: NetworkConfig = NetworkConfig()
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     synthetic: SyntheticConfig = SyntheticConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
 
     def __post_init__(self):
         """Refuses per-level settings that do not match the number of levels."""
@@ -281,4 +300,4 @@ def with_levels(config: Config, steps: tuple[int, ...]) -> Config:
     )
     rounds = config.network.rounds[:levels]
     network = dataclasses.replace(config.network, levels=levels, rounds=rounds)
-    return Config(network, loss, training, config.synthetic)
+    return dataclasses.replace(config, network=network, loss=loss, training=training)

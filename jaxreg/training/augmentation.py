@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from jaxreg.config import AugmentationConfig
 from jaxreg.ops.deformation import identity_grid
 from jaxreg.ops.interpolation import resize, sample
 from jaxreg.ops.types import Displacement, Points
@@ -18,18 +19,10 @@ from jaxreg.training.losses import Example
 # Labels after mirroring, entry l - 1 is what label l becomes: 2 lungs, 5 lobes (RU RM RL LU LL).
 MIRRORED = {2: (2, 1), 5: (4, 2, 5, 1, 3)}
 
-LINEAR = 0.08  # sd of the entries of the common affine's linear part
-RESIDUAL_LINEAR = 0.01  # the same of the moving image's own
-RESIDUAL_SHIFT = 0.003  # sd of its translation, as a fraction of the grid
-DEFORMATION = 0.015  # largest sd of the deformation's control points, as a fraction of the grid
-CONTROL_POINTS = 5  # of the deformation along each axis
-CONTRAST = 0.05  # sd of the intensity scale about -1000 HU
-OFFSET_HU = 10.0  # sd of the intensity shift
-NOISE_HU = 40.0  # largest sd of the noise in voxels of 27 mm^3; that of larger ones averages out
-INVERSE_STEPS = 12  # of the fixed-point iteration that moves keypoints; it contracts by 5 or more
 
-
-def augment(key: PRNGKeyArray, example: Example) -> Example:
+def augment(
+    key: PRNGKeyArray, example: Example, *, config: AugmentationConfig = AugmentationConfig()
+) -> Example:
     """The pair, changed at random.
 
     The new images are fixed(a(x)) and moving(b(x)) with random maps a and b of the grid, so the new
@@ -38,6 +31,7 @@ def augment(key: PRNGKeyArray, example: Example) -> Example:
     Args:
         key: random key.
         example: unbatched; use `jax.vmap`.
+        config: how much it is changed.
 
     Returns:
         A pair of the same shapes.
@@ -49,20 +43,22 @@ def augment(key: PRNGKeyArray, example: Example) -> Example:
     example = jax.tree.map(lambda a, b: jnp.where(flip, a, b), mirrored, example)
 
     nothing = jnp.zeros((2, 2, 2, 3))
-    common = _linear(keys[1], LINEAR)
-    residual = _linear(keys[2], RESIDUAL_LINEAR)
+    common = _linear(keys[1], config.linear)
+    residual = _linear(keys[2], config.residual_linear)
     size = jnp.array(shape, jnp.float32)
-    shift = RESIDUAL_SHIFT * size * jax.random.normal(keys[3], (3,))
-    points = (CONTROL_POINTS,) * 3
+    shift = config.residual_shift * size * jax.random.normal(keys[3], (3,))
+    points = (config.control_points,) * 3
     key_size, key_control = jax.random.split(keys[4])
-    amplitude = DEFORMATION * jax.random.uniform(key_size) * size
+    amplitude = config.deformation * jax.random.uniform(key_size) * size
     control = amplitude[None, None, None] * jax.random.normal(key_control, (*points, 3))
 
-    fixed = _Map(common, jnp.zeros(3), nothing, shape)
-    moving = _Map(common @ residual, common @ shift, control, shape)
+    fixed = _Map(common, jnp.zeros(3), nothing, shape, config.inverse_steps)
+    moving = _Map(common @ residual, common @ shift, control, shape, config.inverse_steps)
     return example._replace(
-        fixed=_intensity(keys[5], sample(example.fixed, fixed.grid()), example.spacing_mm),
-        moving=_intensity(keys[6], sample(example.moving, moving.grid()), example.spacing_mm),
+        fixed=_intensity(keys[5], sample(example.fixed, fixed.grid()), example.spacing_mm, config),
+        moving=_intensity(
+            keys[6], sample(example.moving, moving.grid()), example.spacing_mm, config
+        ),
         mask=sample(example.mask, fixed.grid()),
         fixed_labels=sample(example.fixed_labels, fixed.grid()),
         moving_labels=sample(example.moving_labels, moving.grid()),
@@ -74,8 +70,8 @@ def augment(key: PRNGKeyArray, example: Example) -> Example:
 class _Map:
     """x -> c + A (x - c) + b + w(x), c the middle of the grid, w upsampled control points."""
 
-    def __init__(self, matrix, shift, control, shape):
-        self.matrix, self.shift = matrix, shift
+    def __init__(self, matrix, shift, control, shape, inverse_steps):
+        self.matrix, self.shift, self.inverse_steps = matrix, shift, inverse_steps
         self.middle = (jnp.array(shape, jnp.float32) - 1.0) / 2.0
         self.deformation = resize(control, shape)
 
@@ -93,7 +89,7 @@ class _Map:
             moved = points - self.middle[None] - self.shift[None] - sample(self.deformation, x)
             return moved @ back.T + self.middle[None]
 
-        return jax.lax.fori_loop(0, INVERSE_STEPS, step, points)
+        return jax.lax.fori_loop(0, self.inverse_steps, step, points)
 
 
 def _linear(key, size):
@@ -119,10 +115,10 @@ def _mirror(example: Example) -> Example:
     )
 
 
-def _intensity(key, image, spacing_mm):
+def _intensity(key, image, spacing_mm, config):
     key_scale, key_offset, key_level, key_noise = jax.random.split(key, 4)
-    scale = 1.0 + CONTRAST * jax.random.normal(key_scale)
-    offset = OFFSET_HU * jax.random.normal(key_offset)
-    largest = NOISE_HU * jnp.sqrt(27.0 / jnp.prod(spacing_mm))
+    scale = 1.0 + config.contrast * jax.random.normal(key_scale)
+    offset = config.offset_hu * jax.random.normal(key_offset)
+    largest = config.noise_hu * jnp.sqrt(27.0 / jnp.prod(spacing_mm))
     noise = largest * jax.random.uniform(key_level) * jax.random.normal(key_noise, image.shape)
     return (image + 1000.0) * scale - 1000.0 + offset + noise

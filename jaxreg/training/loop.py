@@ -130,7 +130,7 @@ def make_step(
 
     def loss_of_pair(params, coarser, key, example):
         if augmented:
-            example = augment(key, example)
+            example = augment(key, example, config=config.augmentation)
         if config.training.blocks[level - 1] > 1:
             key = jax.random.fold_in(key, 1)
             example, u = _block_and_displacement(params, coarser, key, example, level, config)

@@ -32,11 +32,6 @@ from jaxreg.training.respiratory_motion import draw_motion, spread, waves
 
 ANATOMY_LATTICE = 24  # points along an axis between which a is linear
 ANATOMY_PARTS = (6, 12)  # control points along an axis at both sizes
-LESION_HU = (40.0, -500.0, -960.0)  # solid, ground glass, emphysema
-LESION_MM = (4.0, 48.0)  # radius
-WALL_HU = 40.0  # of what replaces lung
-OTHER_PHASE = 0.6  # of the motion, in a slab of another phase
-SLAB = (0.04, 0.12)  # its thickness, as a fraction of the grid
 
 
 class Box(NamedTuple):
@@ -98,9 +93,9 @@ def draw(
     unmoved = jnp.zeros_like(motion.v)
     slab = _draw_slab(keys[7], shape=shape, config=config)
     fixed, fixed_lobes = _sample_anatomy(anatomy, box, unmoved, level=level)
-    shown = motion.v * (1.0 - (1.0 - OTHER_PHASE) * slab)[None, None, :, None]
+    shown = motion.v * (1.0 - (1.0 - config.other_phase) * slab)[None, None, :, None]
     wall = _draw_wall(keys[8], config)
-    moving, moving_lobes = _sample_sliding(anatomy, box, shown, wall, level=level)
+    moving, moving_lobes = _sample_sliding(anatomy, box, shown, wall, config.wall_hu, level=level)
     lesions = _draw_lesions(keys[3], box.spacing_mm, shape=shape, config=config)
     fixed = _paint(lesions, fixed, fixed_lobes, unmoved, jnp.ones(shape))
     moving = _paint(lesions, moving, moving_lobes, shown, motion.volume)
@@ -148,7 +143,7 @@ def _draw_slab(key, *, shape, config):
     keys = jax.random.split(key, 3)
     z = (jnp.arange(shape[2]) + 0.5) / shape[2]
     first = jax.random.uniform(keys[0])
-    thickness = jax.random.uniform(keys[1], minval=SLAB[0], maxval=SLAB[1])
+    thickness = jax.random.uniform(keys[1], minval=config.slab[0], maxval=config.slab[1])
     there = jax.random.bernoulli(keys[2], config.binning)
     return (there & (z > first) & (z < first + thickness)).astype(jnp.float32)
 
@@ -195,11 +190,11 @@ def _sample_anatomy(anatomy, box, v, *, level):
 
 
 @functools.partial(jax.jit, static_argnames="level")
-def _sample_sliding(anatomy, box, v, wall, *, level):
+def _sample_sliding(anatomy, box, v, wall, wall_hu, *, level):
     """The same where the wall moves by a fraction of v; what lung leaves open is wall."""
     image, lobes = _sample_anatomy(anatomy, box, v, level=level)
     outside, lobes_outside = _sample_anatomy(anatomy, box, wall * v, level=level)
-    outside = jnp.where(lobes_outside > 0, WALL_HU, outside)
+    outside = jnp.where(lobes_outside > 0, wall_hu, outside)
     return jnp.where((lobes > 0) | (wall == 1.0), image, outside), lobes
 
 
@@ -209,10 +204,10 @@ def _draw_lesions(key, spacing_mm, *, shape, config):
     keys = jax.random.split(key, 6)
     count, size = config.lesions, jnp.array(shape, jnp.float32)
     centres = jax.random.uniform(keys[0], (count, 3)) * size[None]
-    least, most = LESION_MM
+    least, most = config.lesion_mm
     radii_mm = least * (most / least) ** jax.random.uniform(keys[1], (count, 1))
     radii_mm *= jax.random.uniform(keys[2], (count, 3), minval=0.7, maxval=1.4)
-    hu = jax.random.choice(keys[3], jnp.array(LESION_HU), (count,))
+    hu = jax.random.choice(keys[3], jnp.array(config.lesion_hu), (count,))
     there = jax.random.bernoulli(keys[4], config.lesion, (count,))
     strength = there * jax.random.uniform(keys[5], (count,), minval=0.3)
     return centres, radii_mm / spacing_mm[None], hu, strength

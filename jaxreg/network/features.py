@@ -26,11 +26,11 @@ class Channels(NamedTuple):
 
     Attributes:
         values: no unit, (X, Y, Z, C).
-        logits: logarithms of the confidence in each, (X, Y, Z, C).
+        logits: logarithms of the confidence in each, (X, Y, Z, C); None where it is 1 everywhere.
     """
 
     values: Maps
-    logits: Maps
+    logits: Maps | None
 
 
 class FeatureNet(nn.Module):
@@ -66,10 +66,10 @@ def hand_made(image: Image, *, config: NetworkConfig) -> Channels:
         config: window of HU, radius in voxels and noise in HU.
 
     Returns:
-        Values, (X, Y, Z, 1), and logits of 0, (X, Y, Z, 1).
+        Values, (X, Y, Z, 1), and no logits.
     """
     _, standardised = prepared(image, config=config)
-    return Channels(standardised[..., None], jnp.zeros((*image.shape, 1)))
+    return Channels(standardised[..., None], None)
 
 
 def prepared(image: Image, *, config: NetworkConfig) -> tuple[Image, Image]:

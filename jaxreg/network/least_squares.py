@@ -121,8 +121,7 @@ def improve(
     """
     coarse_mm = 2.0 * spacing_mm
     displaced = voxels_last(double(u), spacing_mm)
-    both = jnp.concatenate(moving, axis=-1)
-    warped = Channels(*jnp.split(sample(both, target_points(displaced)), 2, axis=-1))
+    warped = _warped(moving, displaced)
     seen = mask * jax.lax.stop_gradient(inside(displaced, mask.shape))
     a, b, remainder = _normal_equations(fixed, warped, seen, spacing_mm)
     lungs = mean_2x2x2(mask)
@@ -135,6 +134,15 @@ def improve(
     return compose_fields(u, v, coarse_mm)
 
 
+def _warped(channels: Channels, displaced: Displacement) -> Channels:
+    """Channels at the displaced voxels; values and logits are sampled at once."""
+    points = target_points(displaced)
+    if channels.logits is None:
+        return Channels(sample(channels.values, points), None)
+    both = jnp.concatenate([channels.values, channels.logits], axis=-1)
+    return Channels(*jnp.split(sample(both, points), 2, axis=-1))
+
+
 def _normal_equations(fixed, warped, seen, spacing_mm):
     """A and b of the step on half of the grid: mean of w J J^T and of w J r in each voxel.
 
@@ -143,15 +151,18 @@ def _normal_equations(fixed, warped, seen, spacing_mm):
 
     def add(total, one):  # one channel after the other: a program and the memory of one
         f, m, logits = one
-        weight, residual, middle = seen * jnp.exp(logits), f - m, 0.5 * (f + m)
+        weight = seen if logits is None else seen * jnp.exp(logits)
+        residual, middle = f - m, 0.5 * (f + m)
         slopes = image_gradient(middle, spacing=spacing_mm)
         products = jnp.concatenate([symmetric.outer(slopes), slopes * residual[None]])
         square = jnp.sum(weight * residual**2)
         return (total[0] + mean_2x2x2(weight[None] * products), total[1] + square), None
 
     half = tuple(n // 2 for n in seen.shape)
-    parts = (fixed.values, warped.values, fixed.logits + warped.logits)
-    first = tuple(jnp.moveaxis(part, -1, 0) for part in parts)
+    logits = None if fixed.logits is None else fixed.logits + warped.logits
+    first = jax.tree.map(
+        lambda part: jnp.moveaxis(part, -1, 0), (fixed.values, warped.values, logits)
+    )
     total, squares = jax.lax.scan(add, (jnp.zeros((9, *half)), jnp.zeros(())), first)[0]
     return total[:6], total[6:], squares / jnp.maximum(jnp.sum(seen), 1e-6)
 

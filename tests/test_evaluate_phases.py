@@ -7,15 +7,16 @@ import pytest
 from evaluation_data import rows_of
 
 from jaxreg.benchmark import methods, run
-from jaxreg.benchmark.phases import dirlab_phases_data
-from jaxreg.config import LungGridConfig, RegistrationConfig
+from jaxreg.benchmark.phases import SETTINGS, dirlab_phases_data
+from jaxreg.config import LungGridConfig
 from jaxreg.datasets import dirlab
 from jaxreg.datasets.dirlab_reference import DATASETS
+from jaxreg.ops.temporal import smoothing_matrix
 from jaxreg.phantom.series import phantom_series
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-CONFIG = RegistrationConfig(grid=LungGridConfig(shape=(48, 40, 48)))
+CONFIG = dataclasses.replace(SETTINGS, grid=LungGridConfig(shape=(48, 40, 48)))
 NAMES = ["3-T10", "3-T20", "3-T30", "3-T40", "3-T50"]
 
 
@@ -74,6 +75,13 @@ def test_the_series_follows_the_points_and_is_registered_once(patient, tmp_path,
         assert np.mean(after.tre_mm) < 0.2 * np.mean(before.tre_mm)
         assert after.fixed_phase == "T00 (inhale)"
     assert len(reads) == 1
+
+
+def test_smoothing_over_half_a_cycle_leaves_exhale_where_it_is():
+    motion = (1.0 - np.cos(np.pi * np.arange(6) / 5.0)) / 2.0  # inhale to exhale
+    series = SETTINGS.series
+    matrix = smoothing_matrix(6, 0, weight=series.smoothness, cyclic=series.cyclic)
+    assert np.abs(matrix @ motion - motion).max() < 0.005
 
 
 def test_what_cannot_be_asked_is_said(evaluate, patient, tmp_path, capsys):

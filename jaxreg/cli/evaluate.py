@@ -199,7 +199,7 @@ def _data_sets(sources: dict[str, Any], *, phases: bool) -> Iterator[Any]:
 
 def _methods(names, weights, networks, ablation, fields) -> Iterator[Any]:
     """Yields the methods in the order in which tables show them."""
-    from jaxreg.benchmark import methods
+    from jaxreg.benchmark import methods, phases
     from jaxreg.config import CascadeConfig, RegistrationConfig, with_method
     from jaxreg.network.weights import load_named
 
@@ -210,7 +210,7 @@ def _methods(names, weights, networks, ablation, fields) -> Iterator[Any]:
 
     for name in names:
         if name == SERIES:
-            yield methods.series(name, config=RegistrationConfig())
+            yield methods.series(name, config=phases.SETTINGS)
             continue
         yield methods.INITIAL if name == "initial" else registering(name, name, weights or "lung")
     for name, path in (*networks, *(_variants(ablation) if ablation else ())):

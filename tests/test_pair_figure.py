@@ -39,7 +39,8 @@ def turned(volume, codes):
 
 
 def draw(path, volumes, **options):
-    pair_figure(path, **volumes, title="a $_{<title>$", lines=("one", "two"), **options)
+    parts = {name: volumes[name].part for name in ("warped", "determinant")}
+    pair_figure(path, **(volumes | parts), title="a $_{<title>$", lines=("one", "two"), **options)
     return matplotlib.image.imread(path)[..., :3]
 
 
@@ -102,8 +103,8 @@ def test_moving_image_may_have_another_grid_and_mask_may_be_missing(tmp_path):
 def test_another_grid_and_an_empty_mask_are_refused(tmp_path):
     volumes = scene()
     wrong = Volume(np.ones((4, 5, 6), np.float32), volumes["fixed"].affine)
-    with pytest.raises(ValueError, match="fixed and determinant: expected one grid, got"):
-        draw(tmp_path / "report.png", volumes | {"determinant": wrong})
+    with pytest.raises(ValueError, match="fixed and mask: expected one grid, got"):
+        draw(tmp_path / "report.png", volumes | {"mask": wrong})
     empty = Volume(np.zeros(SHAPE, np.uint8), volumes["fixed"].affine)
     with pytest.raises(ValueError, match="mask: expected lungs, got no voxel above 0"):
         draw(tmp_path / "report.png", volumes | {"mask": empty})

@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
 from test_certificate import alternating, determinant_inside, grid, noise, single_voxel
@@ -64,6 +65,31 @@ def test_slabs_make_no_difference(monkeypatch):
     whole = verify(u)
     monkeypatch.setattr(verification, "SLAB_CELLS", 5 * 11 * 10)  # 23 layers in slabs of 5
     assert verify(u) == whole and whole.uncertified > 0
+
+
+@pytest.mark.parametrize("amplitude", [0.02, 0.2, 0.6])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_cheap_bound_is_a_bound(amplitude, dtype):
+    """Or a cell would be passed over; it is close where a field is smooth."""
+    basis = np.array([[0, -1.5, 0], [0.7, 0, 0.1], [0, 0, 2.5]])
+    u = (noise((10, 9, 8), sigma=1.0, amplitude=amplitude) @ basis.T).astype(dtype)
+    u += dtype(40.0)  # far away, where float32 is coarse
+    cells = np.nonzero(np.ones((9, 8, 7)))
+    with jax.enable_x64(dtype is np.float64):
+        cheap = np.asarray(verification._cheap_bound(u, basis.astype(dtype)))[cells]
+    gaps = verification._bounds(u, cells, basis) - cheap
+    assert gaps.min() > 0
+    assert np.median(gaps) < (0.1 if amplitude == 0.02 else np.inf)
+
+
+def test_the_smallest_is_found_wherever_it_is():
+    """Also between the cells that are worked out first."""
+    u = np.zeros((21, 18, 19, 3), np.float32)
+    for place in [(7, 6, 9), (2, 2, 2), (19, 16, 17)]:
+        dent = u.copy()
+        dent[place] = (0.3, -0.2, 0.1)
+        cells = np.nonzero(np.ones((20, 17, 18)))
+        assert verify(dent).smallest == verification._bounds(dent, cells, np.eye(3)).min() < 0.8
 
 
 def test_not_a_number_is_uncertified():

@@ -6,7 +6,6 @@ set and its source, and the settings of the method (weights or field files inclu
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from jaxreg.benchmark import comparisons, results, rows
 from jaxreg.benchmark.cases import Case, DataSet, GroundTruth
@@ -89,20 +88,25 @@ def _draw(outcome: Outcome, record: Record, folder: Path) -> None:
     """Writes the figure and the thumbnail of a case."""
     assert outcome.registered is not None
     pair, registration = outcome.registered
-    images: dict[str, Any] = {
-        "fixed": pair.fixed,
-        "moving": registration.prealigned(),
-        "warped": registration.warp(),
-        "determinant": registration.jacobian_determinant(),
-        "mask": registration.fixed_mask,
-    }
+    moving, quality = registration.prealigned(), registration.quality
     case, method = record.case, record.method
-    write_thumbnail(thumbnail_path(folder, case, method), make_thumbnail(**images))
+    thumbnail = make_thumbnail(
+        fixed=pair.fixed,
+        moving=moving,
+        warped=registration.warp(),
+        determinant=registration.jacobian_determinant(),
+        mask=registration.fixed_mask,
+    )
+    write_thumbnail(thumbnail_path(folder, case, method), thumbnail)
     figure = folder / "cases" / f"{file_name(case)}-{method}.png"
     pair_figure(
         figure,
-        **images,
-        quality=registration.quality,
+        fixed=pair.fixed,
+        moving=moving,
+        warped=registration.warped_in,
+        determinant=registration.determinant_in,
+        mask=registration.fixed_mask,
+        quality=None if quality is None else quality.part,
         title=f"Case {case}: {method}",
         lines=record.lines(),
         warnings=[str(warning["text"]) for warning in registration.warnings],

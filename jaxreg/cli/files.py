@@ -96,11 +96,13 @@ class InputPair(NamedTuple):
     moving_mask: "Volume | None"
 
 
-def read_pair(files: PairFiles) -> InputPair:
+def read_pair(files: PairFiles, *, in_half: bool = False) -> InputPair:
     """Reads the images that a command names, and their masks.
 
     Args:
         files: that are named.
+        in_half: whether images may be integers, in half of the memory
+            (`jaxreg.geometry.volume.compact`).
 
     Returns:
         The images and masks; None for a mask that is not named.
@@ -109,9 +111,14 @@ def read_pair(files: PairFiles) -> InputPair:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged, is no image, or holds several series.
     """
+    from jaxreg.geometry.volume import compact
     from jaxreg.io.images import read_image, read_labels
 
-    images = [read_image(path, series=series) for path, series in files.images()]
+    def image(path: Path, series: str | None) -> "Volume":
+        found = read_image(path, series=series)
+        return compact(found) if in_half else found
+
+    images = [image(path, series) for path, series in files.images()]
     named = files.fixed_mask, files.moving_mask
     masks = [
         read_labels(path, grid=image.grid) if path else None
@@ -141,7 +148,7 @@ def register_files(
 
     stage("reading")
     with session.collected() as noted:
-        images = read_pair(files)
+        images = read_pair(files, in_half=True)
     result = register_volumes(
         images.fixed,
         images.moving,

@@ -5,7 +5,7 @@ scale in all planes.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,15 @@ from jaxreg.figures.views import (
     folds,
     mark_sides,
     shown_box,
+    stored_box,
     upright,
-    upright_affine,
     upright_spacing,
 )
+from jaxreg.geometry.grid import Box
 from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.volume import Volume, require_same_grid, resample
+
+Part = Callable[[Box], Volume]  # an image in a box of the fixed grid
 
 _COLUMNS = (
     "fixed",
@@ -48,10 +51,10 @@ def pair_figure(
     *,
     fixed: Volume,
     moving: Volume,
-    warped: Volume,
-    determinant: Volume,
+    warped: Part,
+    determinant: Part,
     matrix: np.ndarray | None = None,
-    quality: Volume | None = None,
+    quality: Part | None = None,
     mask: Volume | None = None,
     title: str = "",
     lines: Sequence[str] = (),
@@ -66,11 +69,11 @@ def pair_figure(
         path: file to write, .png, .pdf or .svg; never half-written.
         fixed: HU.
         moving: HU on its own grid.
-        warped: moving image taken through the registration, on the fixed grid.
-        determinant: det(I + du/dx) on the fixed grid.
+        warped: moving image taken through the registration, in a box of the fixed grid.
+        determinant: det(I + du/dx), in a box of the fixed grid.
         matrix: (4, 4), fixed world to moving world, RAS mm, such as the prealignment: where the
             moving image is shown; the identity if None.
-        quality: 0 to 1 on the fixed grid; no column for it if None.
+        quality: 0 to 1, in a box of the fixed grid; no column for it if None.
         mask: lungs on the fixed grid, nonzero inside; planes go through their middle and views
             are cropped to them. The whole image if None.
         title: first line above the views.
@@ -79,26 +82,23 @@ def pair_figure(
     """
     if mask is None:
         mask = Volume(np.ones(fixed.shape, np.uint8), fixed.affine)
-    for volume, name in ((warped, "warped"), (determinant, "determinant"), (mask, "mask")):
-        require_same_grid(fixed, volume, ("fixed", name))
+    require_same_grid(fixed, mask, ("fixed", "mask"))
     lungs, spacing_mm = upright(mask) > 0, upright_spacing(fixed)
     box, centre = shown_box(lungs, spacing_mm), middle_of(lungs)
-    shown = (warped, determinant, *([] if quality is None else [quality]))
-    first, *others = (upright(volume) for volume in (fixed, *shown))
-    columns = _COLUMNS[: len(shown) + 4]
+    parts = (fixed.part, warped, determinant, *([] if quality is None else [quality]))
+    columns = _COLUMNS[: len(parts) + 3]
 
-    def view(image, plane):
-        shown = tuple(slice(None) if axis == plane.normal else box[axis] for axis in range(3))
-        return cut(image[shown], plane, centre[plane.normal])
-
-    def moving_view(plane):
-        start, stop = ([getattr(axis, end) for axis in box] for end in ("start", "stop"))
-        start[plane.normal] = centre[plane.normal]
-        stop[plane.normal] = start[plane.normal] + 1
-        corner = np.eye(4)
-        corner[:3, 3] = start
-        affine, shape = upright_affine(fixed) @ corner, np.subtract(stop, start).tolist()
-        return cut(resample(moving, affine, shape, matrix=matrix, fill=AIR_HU).data, plane, 0)
+    def views(plane):
+        """What is shown of each image in a plane, the moving one second, and the lungs."""
+        index = centre[plane.normal]
+        at = slice(index, index + 1)
+        x, y, z = (at if axis == plane.normal else side for axis, side in enumerate(box))
+        stored = stored_box(fixed, (x, y, z))
+        first, *others = (cut(upright(part(stored)), plane, 0) for part in parts)
+        small = fixed.grid.part(stored)
+        moved = resample(moving, small.affine, small.shape, matrix=matrix, fill=AIR_HU)
+        inside = cut(lungs[x, y, z], plane, 0)
+        return [first, cut(upright(moved), plane, 0), *others], inside
 
     extents_mm = np.array([axis.stop - axis.start for axis in box]) * spacing_mm
     inch_by_mm = PANEL_INCH / max(extents_mm[plane.across] for plane in PLANES)
@@ -106,8 +106,7 @@ def pair_figure(
     figure, axes = sheet(heights, len(columns), title, lines, warnings)
     for plane, row in zip(PLANES, axes, strict=True):
         aspect = float(spacing_mm[plane.up] / spacing_mm[plane.across])
-        images = [view(first, plane), moving_view(plane), *(view(o, plane) for o in others)]
-        _draw_row(row, images, view(lungs, plane), aspect)
+        _draw_row(row, *views(plane), aspect)
         mark_sides(row[0], plane)
         name_row(row[0], f"{plane.name}, right lung" if plane.normal == 0 else plane.name)
     for axis, text in zip(axes[0], columns, strict=True):

@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.patheffects import withStroke
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
+from jaxreg.geometry.grid import Box
 from jaxreg.geometry.lung_grid import lung_box
 from jaxreg.geometry.volume import Volume
 
@@ -64,6 +65,24 @@ def upright(volume: Volume) -> np.ndarray:
 def upright_affine(volume: Volume) -> np.ndarray:
     """Returns the (4, 4) affine of the upright array, voxel index to world mm, RAS."""
     return volume.affine @ inv_ornt_aff(io_orientation(volume.affine), volume.shape)
+
+
+def stored_box(volume: Volume, box: Box) -> Box:
+    """Where the voxels in a box of the upright array are in the array of the volume.
+
+    Args:
+        volume: image of any orientation.
+        box: of its upright array.
+
+    Returns:
+        The same voxels in `volume.data`.
+    """
+    sides = [(box[int(axis)], int(direction)) for axis, direction in io_orientation(volume.affine)]
+    x, y, z = (
+        side if direction > 0 else slice(n - side.stop, n - side.start)
+        for (side, direction), n in zip(sides, volume.shape, strict=True)
+    )
+    return x, y, z
 
 
 def upright_spacing(volume: Volume) -> np.ndarray:

@@ -6,6 +6,8 @@ import itertools
 import nibabel
 import numpy as np
 
+Box = tuple[slice, slice, slice]  # voxels of a grid, without a step
+EVERYWHERE: Box = (slice(None), slice(None), slice(None))
 SAME_GRID_TOLERANCE = 0.05  # voxels: more than the rounding of headers does at a corner
 
 
@@ -46,6 +48,20 @@ class Grid:
     def voxel_from_world(self, points: np.ndarray) -> np.ndarray:
         """Returns voxel coordinates of world positions (..., 3) in RAS mm."""
         return transform(np.linalg.inv(self.affine), points)
+
+    def limits(self, box: Box) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the first voxel in a box and the one after the last, (3,) each."""
+        ends = [side.indices(n)[:2] for side, n in zip(box, self.shape, strict=True)]
+        low, high = np.array(ends).T
+        return low, high
+
+    def part(self, box: Box) -> "Grid":
+        """Returns the grid of the voxels in a box."""
+        low, high = self.limits(box)
+        affine = np.array(self.affine)
+        affine[:3, 3] = self.world_from_voxel(low)
+        x, y, z = (high - low).tolist()
+        return Grid((x, y, z), affine)
 
     def matches(self, other: "Grid") -> bool:
         """Returns whether shapes agree and no corner differs by more than 0.05 voxel."""

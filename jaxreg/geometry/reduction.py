@@ -55,10 +55,10 @@ def reduced(volume: Volume, factors: tuple[int, int, int]) -> Volume:
         factors: voxels of a block along each axis.
 
     Returns:
-        Image, float32; the volume itself where all factors are 1.
+        Image, float32; the volume itself where all factors are 1 and it is float32.
     """
     if max(factors) == 1:
-        return volume
+        return Volume(volume.data.astype(np.float32, copy=False), volume.affine)
     axis = int(np.argmax(np.abs(volume.data.strides)))  # along which planes lie apart in memory
     count, factor = -(-volume.shape[axis] // factors[axis]), factors[axis]
     parts = []

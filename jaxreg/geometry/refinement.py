@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from jaxreg.geometry.grid import Box
+
 _MARGIN = 6  # voxels around what is needed; the filter of the spline decays fourfold each
 LONG_STEP = 1.5  # voxels; with longer ones an image must be smoothed, and needs no refinement
 _MOST = 6  # samples a voxel
@@ -35,8 +37,8 @@ def refined(
         Samples, float32, (A, B, C), at least one along each axis, and the lattice (4, 4) from the
         other grid to them.
     """
-    box = _box(image.shape, lattice, shape)
-    part = image[tuple(slice(low, high) for low, high in box)]
+    box = box_below(image.shape, lattice, shape)
+    part = image[box]
     steps = np.linalg.norm(lattice[:3, :3], axis=1)
     factors = [
         1 if step > LONG_STEP or size == 1 else min(_MOST, max(2, int(np.ceil(1 / step))))
@@ -45,18 +47,28 @@ def refined(
     for axis, factor in enumerate(factors):
         part = _along(part, factor, axis)
     scale = np.diag([*factors, 1.0])
-    scale[:3, 3] = [-factor * low for factor, (low, _) in zip(factors, box, strict=True)]
+    scale[:3, 3] = [-factor * side.start for factor, side in zip(factors, box, strict=True)]
     return part, scale @ lattice
 
 
-def _box(image_shape, lattice, shape) -> list[tuple[int, int]]:
-    """First and last index + 1 along each axis of the image of what a grid covers."""
+def box_below(image_shape: Sequence[int], lattice: np.ndarray, shape: Sequence[int]) -> Box:
+    """The part of an image that another grid covers, with a margin for filters and borders.
+
+    Args:
+        image_shape: of the image, (X, Y, Z).
+        lattice: (4, 4), voxel of the other grid to voxel of the image.
+        shape: of the other grid.
+
+    Returns:
+        At least one voxel along each axis, the nearest ones where the grid is outside.
+    """
     ends = np.stack(np.meshgrid(*((0, n - 1) for n in shape), indexing="ij"), -1).reshape(-1, 3)
     reached = ends @ lattice[:3, :3].T + lattice[:3, 3]
     last = np.array(image_shape) - 1
     low = np.clip(np.floor(reached.min(axis=0)) - _MARGIN, 0, last).astype(int)
     high = np.clip(np.ceil(reached.max(axis=0)) + _MARGIN, 0, last).astype(int) + 1
-    return list(zip(low.tolist(), high.tolist(), strict=True))
+    x, y, z = map(slice, low.tolist(), high.tolist())
+    return x, y, z
 
 
 def _along(image: np.ndarray, factor: int, axis: int) -> np.ndarray:

@@ -6,27 +6,24 @@ out in float64, plus a sampled displacement in float32.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.grid import EVERYWHERE, Box, Grid
 from jaxreg.geometry.sampling import PLANES, plane_points
 from jaxreg.geometry.separable import interpolate, parallel_axes
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.ops.interpolation import sample, sample_majority, sample_nearest
 from jaxreg.ops.jacobian import jacobian_determinant
+from jaxreg.ops.slabs import over_slabs
 from jaxreg.ops.types import Displacement, Number
 from jaxreg.ops.verification import Verification, verify
 
 SLAB = 16  # planes that are passed to a program at a time
-
-
-def _slabs(size: int, width: int) -> list[int]:
-    """Where slabs of one width begin that cover `size` planes; the last one overlaps."""
-    return [*range(0, size - width, width), size - width]
 
 
 @functools.partial(jax.jit, static_argnames="shape")
@@ -116,12 +113,11 @@ def _warp_planes(image, d_mm, first, lattice, vectors, fill, *, sampling):
     return jax.lax.map(plane, (first + jnp.arange(d_mm.shape[0]), d_mm), batch_size=PLANES)
 
 
+Sampling = Literal["linear", "nearest", "majority"]
+
+
 def warp_volume(
-    volume: Volume,
-    field: DisplacementField,
-    *,
-    fill: Number,
-    sampling: Literal["linear", "nearest", "majority"] = "linear",
+    volume: Volume, field: DisplacementField, *, fill: Number, sampling: Sampling = "linear"
 ) -> Volume:
     """The volume at T(x) = x + d(x), on the grid of the field.
 
@@ -135,37 +131,71 @@ def warp_volume(
     Returns:
         The warped volume.
     """
-    voxel_from_world = np.linalg.inv(volume.affine)
-    data = volume.data.astype(np.float32, copy=False) if sampling == "linear" else volume.data
-    data = jnp.asarray(data)
-    lattice = jnp.asarray(voxel_from_world @ field.affine, jnp.float32)
-    vectors = jnp.asarray(voxel_from_world[:3, :3], jnp.float32)
-    value = jnp.asarray(fill, data.dtype)
-    warped = np.empty(field.shape, data.dtype)
-    width = min(SLAB, field.shape[0])
-    for first in _slabs(field.shape[0], width):
-        d_mm = jnp.asarray(field.data[first : first + width])
-        warped[first : first + width] = _warp_planes(
-            data, d_mm, first, lattice, vectors, value, sampling=sampling
-        )
-    return Volume(warped, field.affine)
+    return warper(volume, fill=fill, sampling=sampling)(field)
 
 
-def field_determinant(field: DisplacementField) -> Volume:
-    """Jacobian determinant by the stencil of `jaxreg.ops.jacobian`, on the grid of the field.
+def warper(
+    volume: Volume, *, fill: Number, sampling: Sampling = "linear"
+) -> Callable[[DisplacementField], Volume]:
+    """`warp_volume` of one volume by several fields, for which it is copied to the device once.
 
-    Works in slabs, each with a plane more on both sides for the differences.
+    Args:
+        volume: as there.
+        fill: as there.
+        sampling: as there.
+
+    Returns:
+        Function of a field that gives the warped volume.
     """
-    size = field.shape[0]
-    determinant = np.empty(field.shape, np.float32)
-    width = min(size, SLAB + 2)
-    for start in [*range(0, size - width, SLAB), size - width]:  # slabs overlap by two planes
-        stop = start + width
-        inner = slice(start + (start > 0), stop - (stop < size))
-        slab = DisplacementField(field.data[start:stop], field.affine)
-        values = np.asarray(_determinant(slab.to_voxels()))
-        determinant[inner] = values[inner.start - start : inner.stop - start]
-    return Volume(determinant, field.affine)
+    voxel_from_world = np.linalg.inv(volume.affine)
+    data = jnp.asarray(volume.data)
+    vectors = jnp.asarray(voxel_from_world[:3, :3], jnp.float32)
+    value = jnp.asarray(fill, jnp.float32 if sampling == "linear" else data.dtype)
+
+    def warp(field: DisplacementField) -> Volume:
+        lattice = jnp.asarray(voxel_from_world @ field.affine, jnp.float32)
+        warped = np.empty(field.shape, value.dtype)
+
+        def store(first: int, stop: int) -> None:
+            d_mm = jnp.asarray(field.data[first:stop])
+            warped[first:stop] = _warp_planes(
+                data, d_mm, first, lattice, vectors, value, sampling=sampling
+            )
+
+        over_slabs(store, field.shape[0], SLAB)
+        return Volume(warped, field.affine)
+
+    return warp
+
+
+def field_determinant(field: DisplacementField, *, box: Box = EVERYWHERE) -> Volume:
+    """Jacobian determinant by the stencil of `jaxreg.ops.jacobian`.
+
+    Args:
+        field: world mm.
+        box: where it is wanted; on the grid of the field.
+
+    Returns:
+        The determinant on that part of the grid.
+    """
+    low, high = field.grid.limits(box)
+    wide_low = np.maximum(low - 1, 0)  # differences reach one voxel further
+    wide_high = np.minimum(high + 1, field.shape)
+    data = field.data[tuple(map(slice, wide_low, wide_high))]
+    across = tuple(map(slice, low - wide_low, high - wide_low))[1:]
+    basis = field.affine[:3, :3].astype(np.float32)
+    thickness = min(len(data), SLAB + 2)
+    determinant = np.empty(high - low, np.float32)
+
+    def store(first: int, stop: int) -> None:
+        start = low[0] - wide_low[0] + first
+        slab = np.clip(start - 1, 0, len(data) - thickness)
+        values = _determinant(jnp.asarray(data[slab : slab + thickness]), basis=basis)
+        inner = slice(start - slab, start - slab + stop - first)
+        determinant[first:stop] = np.asarray(values)[(inner, *across)]
+
+    over_slabs(store, len(determinant), SLAB)
+    return Volume(determinant, field.grid.part(box).affine)
 
 
 _determinant = jax.jit(jacobian_determinant)
@@ -201,10 +231,12 @@ def compose_fields(outer: DisplacementField, inner: DisplacementField) -> Displa
     lattice = jnp.asarray(voxel_from_world @ inner.affine, jnp.float32)
     vectors = jnp.asarray(voxel_from_world[:3, :3], jnp.float32)
     data = np.empty(inner.data.shape, np.float32)
-    width = min(SLAB, inner.shape[0])
-    for first in _slabs(inner.shape[0], width):
-        d_mm = jnp.asarray(inner.data[first : first + width])
-        data[first : first + width] = _composed_planes(outer_mm, d_mm, first, lattice, vectors)
+
+    def store(first: int, stop: int) -> None:
+        d_mm = jnp.asarray(inner.data[first:stop])
+        data[first:stop] = _composed_planes(outer_mm, d_mm, first, lattice, vectors)
+
+    over_slabs(store, inner.shape[0], SLAB)
     return DisplacementField(data, inner.affine)
 
 
@@ -222,8 +254,8 @@ def inverse_consistency(forward: DisplacementField, back: DisplacementField) -> 
     return Volume(error, forward.affine)
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "iterations"))
-def _inverse_planes(u, lattice, start, unstretch, *, shape, iterations):
+@functools.partial(jax.jit, static_argnames=("shape", "planes", "iterations"))
+def _inverse_planes(u, first, lattice, start, unstretch, *, shape, planes, iterations):
     def plane(i):
         wanted = plane_points(i, lattice, shape)
 
@@ -233,7 +265,7 @@ def _inverse_planes(u, lattice, start, unstretch, *, shape, iterations):
         points = jax.lax.fori_loop(0, iterations, step, plane_points(i, start, shape))
         return points - wanted, points + sample(u, points) - wanted
 
-    return jax.lax.map(plane, jnp.arange(shape[0]), batch_size=PLANES)
+    return jax.lax.map(plane, first + jnp.arange(planes), batch_size=PLANES)
 
 
 def invert_field(
@@ -259,14 +291,25 @@ def invert_field(
     """
     back = np.eye(4) if matrix is None else np.linalg.inv(matrix)
     voxel_from_world = np.linalg.inv(field.affine)
-    moved, residual = _inverse_planes(
-        jnp.asarray(field.to_voxels()),
-        jnp.asarray(voxel_from_world @ grid.affine, jnp.float32),
-        jnp.asarray(voxel_from_world @ back @ grid.affine, jnp.float32),
-        jnp.asarray((voxel_from_world @ back @ field.affine)[:3, :3], jnp.float32),
-        shape=grid.shape,
-        iterations=iterations,
-    )
+    u = jnp.asarray(field.to_voxels())
+    maps = [
+        jnp.asarray(map_, jnp.float32)
+        for map_ in (
+            voxel_from_world @ grid.affine,
+            voxel_from_world @ back @ grid.affine,
+            (voxel_from_world @ back @ field.affine)[:3, :3],
+        )
+    ]
     mm = field.affine[:3, :3].T.astype(np.float32)
-    error_mm = np.linalg.norm(np.asarray(residual) @ mm, axis=-1)
-    return DisplacementField(np.asarray(moved) @ mm, grid.affine), Volume(error_mm, grid.affine)
+    moved = np.empty((*grid.shape, 3), np.float32)
+    error_mm = np.empty(grid.shape, np.float32)
+
+    def store(first: int, stop: int) -> None:
+        shift, residual = _inverse_planes(
+            u, first, *maps, shape=grid.shape, planes=stop - first, iterations=iterations
+        )
+        moved[first:stop] = np.asarray(shift) @ mm
+        error_mm[first:stop] = np.linalg.norm(np.asarray(residual) @ mm, axis=-1)
+
+    over_slabs(store, grid.shape[0], SLAB)
+    return DisplacementField(moved, grid.affine), Volume(error_mm, grid.affine)

@@ -6,7 +6,8 @@ Contract of everything in `jaxreg.data`:
 - `affine` (4, 4) takes a voxel index to world millimetres in RAS: x grows to the patient's right,
   y to anterior, z to superior. LPS (ITK, DICOM) stays inside the readers and writers of such files.
 - Objects are frozen and checked once, when they are made; their arrays are read-only.
-- Images are float32, labels and masks integer or boolean; affines and points are float64.
+- Images are float32 or integers, labels and masks integer or boolean; affines and points are
+  float64.
 """
 
 import dataclasses
@@ -15,10 +16,10 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.ndimage
 
+from jaxreg.geometry.grid import Box, checked_affine
 from jaxreg.geometry.grid import Grid as Grid
-from jaxreg.geometry.grid import checked_affine
 from jaxreg.geometry.grid import transform as transform
-from jaxreg.geometry.refinement import LONG_STEP, refined
+from jaxreg.geometry.refinement import LONG_STEP, box_below, refined
 from jaxreg.geometry.sampling import sampled
 
 _NO_IMAGE = "Replace them (outside of a scanner's field of view: by -1024)."
@@ -74,6 +75,10 @@ class Volume(_Located):
         object.__setattr__(self, "data", _checked_values(data, remedy=_NO_IMAGE))
         object.__setattr__(self, "affine", checked_affine(self.affine))
 
+    def part(self, box: Box) -> "Volume":
+        """Returns the voxels in a box, where they lie; nothing is copied."""
+        return Volume(self.data[box], self.grid.part(box).affine)
+
     def world_from_voxel(self, points: np.ndarray) -> np.ndarray:
         """Returns world positions, RAS mm, of voxel coordinates (..., 3)."""
         return self.grid.world_from_voxel(points)
@@ -117,6 +122,10 @@ class DisplacementField(_Located):
         """
         mm_from_voxel = np.asarray(affine, np.float32)[:3, :3]
         return cls(np.asarray(displacement, np.float32) @ mm_from_voxel.T, affine)
+
+    def part(self, box: Box) -> "DisplacementField":
+        """Returns the field at the voxels in a box; nothing is copied."""
+        return DisplacementField(self.data[box], self.grid.part(box).affine)
 
     def to_voxels(self) -> np.ndarray:
         """Returns the displacement u = R^-1 d, (X, Y, Z, 3), in voxels of the fixed grid."""
@@ -199,11 +208,15 @@ def resample(
     """
     matrix = np.eye(4) if matrix is None else matrix
     voxel_from_voxel = np.linalg.inv(volume.affine) @ matrix @ affine
+    step = np.linalg.norm(voxel_from_voxel[:3, :3], axis=1)
+    smoothed = order > 0 and bool(np.any(step > LONG_STEP))
+    if not smoothed:  # a copy of what is needed, not of all
+        volume = volume.part(box_below(volume.shape, voxel_from_voxel, shape))
+        voxel_from_voxel = np.linalg.inv(volume.affine) @ matrix @ affine
     data = volume.data
     if order > 0:
         data = data.astype(np.float32, copy=False)
-        step = np.linalg.norm(voxel_from_voxel[:3, :3], axis=1)
-        if np.any(step > LONG_STEP):
+        if smoothed:
             missing = np.where(step > LONG_STEP, step**2 - 1, 0.0)
             sigma = np.sqrt(missing / (8 * np.log(2)))
             data = scipy.ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3.0)
@@ -216,6 +229,28 @@ def resample(
     if volume.data.dtype == bool and order == 0:
         data = data.view(bool)
     return Volume(data, affine)
+
+
+def compact(volume: Volume) -> Volume:
+    """The same values in half of the memory, if they can be.
+
+    Args:
+        volume: an image.
+
+    Returns:
+        It as int16 if all values are whole numbers that int16 holds, as those of scanners are;
+        else the volume itself.
+    """
+    values = volume.data
+    limits = np.iinfo(np.int16)
+    if values.dtype != np.float32 or values.min() < limits.min or values.max() > limits.max:
+        return volume
+    stored = np.empty(values.shape, np.int16)
+    for plane, whole in zip(values, stored, strict=True):
+        whole[:] = plane
+        if not np.array_equal(whole, plane):
+            return volume
+    return Volume(stored, volume.affine)
 
 
 def require_same_grid(

@@ -6,14 +6,15 @@ verified.
 """
 
 import contextlib
+import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.grid import Box, Grid
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io.nifti_header import SIZES, Header, parse
 from jaxreg.io.nifti_writer import write
@@ -95,7 +96,37 @@ def write_volume(path: str | os.PathLike, volume: Volume, *, description: str = 
                 f"data: expected integers within int32, got {low} to {high}. Use fewer."
             )
         data = data.astype(types[0], copy=False)
-    if write(path, [data], volume.grid, description=description):
+
+    def planes(along: slice) -> np.ndarray:
+        return data[:, :, along]
+
+    _write_image(path, planes, volume.grid, data.dtype, description)
+
+
+def write_parts(
+    path: str | os.PathLike, part: Callable[[Box], Volume], grid: Grid, *, description: str = ""
+) -> None:
+    """Writes an image that is made part by part as it is written, float32.
+
+    Args:
+        path: as of `write_volume`.
+        part: the image in a box of the grid.
+        grid: of the whole image.
+        description: as of `write_volume`.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: another ending.
+    """
+
+    def planes(along: slice) -> np.ndarray:
+        return part((slice(None), slice(None), along)).data
+
+    _write_image(path, planes, grid, np.float32, description)
+
+
+def _write_image(path, planes, grid: Grid, dtype, description: str) -> None:
+    if write(path, [planes], grid, dtype, description=description):
         note(
             path,
             "sheared-grid",
@@ -148,8 +179,12 @@ def write_displacement(path: str | os.PathLike, field: DisplacementField) -> Non
             "the axes of the fixed grid are not at right angles (gantry tilt), which ITK, ANTs, "
             "elastix and Slicer cannot open; the field is on a rectangular grid that covers it.",
         )
-    components = [field.data[..., component] for component in range(3)]
-    write(path, components, field.grid, signs=_LPS.tolist())
+    components = [functools.partial(_component, field.data, c) for c in range(3)]
+    write(path, components, field.grid, np.float32, signs=_LPS.tolist())
+
+
+def _component(vectors: np.ndarray, component: int, planes: slice) -> np.ndarray:
+    return vectors[:, :, planes, component]
 
 
 def _header(path: str | os.PathLike) -> Header:

@@ -1,8 +1,8 @@
-"""NIfTI files written slab by slab, without a copy of the image."""
+"""NIfTI files written slab by slab: of an image that is in memory, or made as it is written."""
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,14 +14,19 @@ from jaxreg.geometry.grid import Grid
 from jaxreg.io.atomic import replacing
 
 _LEVEL = 1  # of igzip, 0 to 3: higher ones are slower, and hardly smaller on measured values
-_SLAB = 16  # voxels along the third axis, written at once
+_SLAB = 16  # voxels along the third axis, written at once, at least
+_VOXELS = 1 << 22  # of a slab, about; a smaller image is one slab
 _BLOCK = 16  # voxels along the second axis, copied at once
+
+
+Planes = Callable[[slice], np.ndarray]  # some planes along the third axis -> their values
 
 
 def write(
     path: str | os.PathLike,
-    components: Sequence[np.ndarray],
+    components: Sequence[Planes],
     grid: Grid,
+    dtype: np.typing.DTypeLike,
     *,
     signs: Sequence[float] | None = None,
     description: str = "",
@@ -30,8 +35,10 @@ def write(
 
     Args:
         path: ends in .nii or .nii.gz, compressed by its name.
-        components: (X, Y, Z) each, of one type: one of an image, three of a field.
-        grid: of each.
+        components: (X, Y, some) each: one of an image, three of a field. They are asked for planes
+            in order, all slabs of one thickness, the last of which overlaps with the one before.
+        grid: of the whole.
+        dtype: of the values.
         signs: what each component of a field is multiplied by; None for an image.
         description: for the header; at most 79 characters of ASCII.
 
@@ -45,7 +52,7 @@ def write(
     if not str(path).endswith((".nii", ".nii.gz")):
         raise ValueError(f"{path}: expected a name ending in .nii.gz or .nii. Rename the output.")
     header = nibabel.Nifti1Header()
-    header.set_data_dtype(components[0].dtype)
+    header.set_data_dtype(dtype)
     header["vox_offset"] = header.single_vox_offset
     header.set_data_shape(grid.shape if signs is None else (*grid.shape, 1, len(components)))
     header.set_zooms((*grid.spacing_mm, *[1.0] * (0 if signs is None else 2)))
@@ -60,9 +67,17 @@ def write(
     with replacing(path) as temporary, _opened(temporary) as file:
         file.write(header.binaryblock + bytes(4))  # no extensions
         for component, sign in zip(components, signs or [None], strict=True):
-            for start in range(0, grid.shape[2], _SLAB):
-                file.write(_in_file_order(component[:, :, start : start + _SLAB], sign))
+            for planes, new in _slabs(grid.shape):
+                file.write(_in_file_order(component(planes)[:, :, new], sign))
     return sheared
+
+
+def _slabs(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice]]:
+    """Slabs along the third axis, and which of their planes are not in the slab before."""
+    thickness = min(shape[2], max(_SLAB, _VOXELS // (shape[0] * shape[1])))
+    for start in range(0, shape[2], thickness):
+        first = min(start, shape[2] - thickness)
+        yield slice(first, first + thickness), slice(start - first, None)
 
 
 def _in_file_order(slab: np.ndarray, sign: float | None) -> memoryview:

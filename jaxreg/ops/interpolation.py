@@ -54,15 +54,22 @@ def _mix(pair, fraction):
     return jnp.where(fraction < 1.0, pair[0] + fraction * (pair[1] - pair[0]), pair[1])
 
 
+def _values(image, coordinates):
+    """The same with values of a floating type: an image of integers is not copied as a whole."""
+    corners, fractions = _corners(image, coordinates)
+    dtype = image.dtype if jnp.issubdtype(image.dtype, jnp.inexact) else jnp.float32
+    return jax.tree.map(lambda corner: corner.astype(dtype), corners), fractions
+
+
 def _trilinear(image, coordinates):
-    corners, (fx, fy, fz) = _corners(image, coordinates)
+    corners, (fx, fy, fz) = _values(image, coordinates)
     along_yz = [_mix([_mix(c, fz) for c in row], fy) for row in corners]
     return _mix(along_yz, fx)
 
 
 def _trilinear_slopes(image, coordinates):
     """Value of the trilinear interpolant and its three partial derivatives, zero outside."""
-    corners, (fx, fy, fz) = _corners(image, coordinates)
+    corners, (fx, fy, fz) = _values(image, coordinates)
     along_z = [[_mix(c, fz) for c in row] for row in corners]
     slope_z = [[c[1] - c[0] for c in row] for row in corners]
     along_yz = [_mix(c, fy) for c in along_z]

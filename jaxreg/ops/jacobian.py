@@ -32,20 +32,28 @@ def jacobian(u: Displacement) -> Float[AnyArray, "X Y Z 3 3"]:
     return jnp.stack(_slopes(u), axis=-1) + jnp.eye(3, dtype=u.dtype)[None, None, None]
 
 
-def jacobian_determinant(u: Displacement) -> Image:
+def jacobian_determinant(u: Displacement, *, basis: Float[AnyArray, "3 3"] | None = None) -> Image:
     """det(I + du/dx): local volume change, 1 where nothing changes, <= 0 where folded.
 
     Args:
-        u: displacement in voxels, (X, Y, Z, 3), at least two voxels along each axis.
+        u: displacement in voxels, (X, Y, Z, 3), at least two voxels along each axis; or in another
+            unit, such as world mm.
+        basis: takes voxels to that unit, the 3x3 part of an affine; the identity if None.
 
     Returns:
         Determinant, (X, Y, Z).
     """
-    # Written out: jnp.linalg.det goes through an LU factorisation for each voxel.
-    dx, dy, dz = _slopes(u)
-    a, d, g = 1.0 + dx[..., 0], dx[..., 1], dx[..., 2]
-    b, e, h = dy[..., 0], 1.0 + dy[..., 1], dy[..., 2]
-    c, f, i = dz[..., 0], dz[..., 1], 1.0 + dz[..., 2]
+    basis = jnp.eye(3, dtype=u.dtype) if basis is None else jnp.asarray(basis, u.dtype)
+    # d (basis x + u) / dx, whose determinant is that of the basis where u is constant
+    columns = [
+        [slope[..., c] + basis[c, axis] for c in range(3)] for axis, slope in enumerate(_slopes(u))
+    ]
+    return _determinant(columns) / _determinant([list(column) for column in basis.T])
+
+
+def _determinant(columns):
+    """Written out: jnp.linalg.det goes through an LU factorisation for each voxel."""
+    (a, d, g), (b, e, h), (c, f, i) = columns
     return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 

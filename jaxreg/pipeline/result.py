@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,26 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from jaxreg.geometry.grid import transform
+from jaxreg.geometry.grid import EVERYWHERE, Box
 from jaxreg.geometry.lung_grid import AIR_HU
-from jaxreg.geometry.resampling import field_determinant, invert_field, on_same_grid, warp_volume
+from jaxreg.geometry.resampling import (
+    field_determinant,
+    invert_field,
+    on_same_grid,
+    warp_volume,
+    warper,
+)
 from jaxreg.geometry.volume import DisplacementField, Volume, resample
 from jaxreg.io.atomic import replacing_set
 from jaxreg.io.documents import read_json
-from jaxreg.io.nifti import read_displacement, read_volume, write_displacement, write_volume
+from jaxreg.io.nifti import (
+    read_displacement,
+    read_volume,
+    write_displacement,
+    write_parts,
+    write_volume,
+)
+from jaxreg.lungs.morphology import bounding_box
 from jaxreg.pipeline.assess import MEASURED
 
 # Files that `Registration.save` can write; the last one says that the set is whole.
@@ -88,11 +101,9 @@ class Registration:
         Returns:
             The warped image.
         """
-        ct = image is None or image is self.moving
-        if ct and fill is None:
-            return self._warped
-        outside = 0.0 if fill is None else fill
-        return warp_volume(image or self.moving, self._field, fill=outside)
+        if fill is None:
+            fill = AIR_HU if image is None or image is self.moving else 0.0
+        return warp_volume(image or self.moving, self._field, fill=fill)
 
     def warp_labels(self, labels: Volume) -> Volume:
         """Labels of the moving image on the fixed grid, nearest neighbour; 0 outside."""
@@ -104,26 +115,24 @@ class Registration:
 
     def jacobian_determinant(self) -> Volume:
         """Volume change on the fixed grid by central differences; <= 0 is a fold."""
-        return self._determinant
+        return self.determinant_in(EVERYWHERE)
+
+    def determinant_in(self, box: Box) -> Volume:
+        """The same in a box of the fixed grid."""
+        return field_determinant(self._field, box=box)
+
+    def warped_in(self, box: Box) -> Volume:
+        """The moving image in a box of the fixed grid, as `warp` gives it."""
+        return warp_volume(self.moving, self._field.part(box), fill=AIR_HU)
 
     def prealigned(self) -> Volume:
         """The moving image on the fixed grid after the linear prealignment alone."""
         grid = self.fixed.grid
         return resample(self.moving, grid.affine, grid.shape, matrix=self.prealignment, fill=AIR_HU)
 
-    # Measures and pictures need these, which are worked out once.
-
     @functools.cached_property
     def _field(self) -> DisplacementField:
         return on_same_grid(self.displacement, self.fixed.grid)
-
-    @functools.cached_property
-    def _warped(self) -> Volume:
-        return warp_volume(self.moving, self._field, fill=AIR_HU)
-
-    @functools.cached_property
-    def _determinant(self) -> Volume:
-        return field_determinant(self._field)
 
     def inverse(self) -> tuple[DisplacementField, Volume]:
         """The map from the moving image to the fixed one, on the moving grid.
@@ -148,7 +157,8 @@ class Registration:
         if self.valid is not None and (self.valid.data == MEASURED).any():
             lungs = self.valid.data == MEASURED
         before, after = self._correlations(lungs)
-        determinant = self.jacobian_determinant().data[lungs]
+        box = bounding_box(lungs)
+        determinant = self.determinant_in(box).data[lungs[box]]
         error = self.inverse_consistency
         percentiles = {} if error is None else _percentiles(error.data[lungs], (50, 95, 99))
         return {
@@ -163,18 +173,22 @@ class Registration:
         """Pearson's coefficient of both images before and after, over at most `_SAMPLES` voxels."""
         chosen = np.flatnonzero(lungs)
         chosen = np.unravel_index(chosen[:: max(1, -(-len(chosen) // _SAMPLES))], lungs.shape)
-        lattice = np.linalg.inv(self.moving.affine) @ self.fixed.affine
-        voxels = transform(lattice, np.stack(chosen, axis=1)).T
+        places = self.fixed.world_from_voxel(np.stack(chosen, axis=1))
+        values = self.fixed.data[chosen]
+        before, after = (
+            self._hounsfield_units(points) for points in (places, places + self._field.data[chosen])
+        )
+        return _correlation(values, before), _correlation(values, after)
+
+    def _hounsfield_units(self, points: np.ndarray) -> np.ndarray:
+        """The moving image at points (N, 3), RAS mm, linear; air outside of it."""
+        voxels = self.moving.voxel_from_world(points).T
         last = np.array(self.moving.shape)[:, None] - 0.5
         inside = np.all((voxels >= -0.5) & (voxels <= last), axis=0)
-        before = map_coordinates(
+        values = map_coordinates(
             self.moving.data, voxels, order=1, mode="nearest", output=np.float32
         )
-        values = self.fixed.data[chosen]
-        return (
-            _correlation(values, np.where(inside, before, np.float32(AIR_HU))),
-            _correlation(values, self.warp().data[chosen]),
-        )
+        return np.where(inside, values, np.float32(AIR_HU))
 
     def save(self, folder: str | Path, *, outputs: Collection[str] = OUTPUTS) -> None:
         """Writes the files of RESULT_SET.
@@ -198,27 +212,30 @@ class Registration:
 
     def _write(self, folder: Path, outputs: Collection[str]) -> None:
         """Writes the images and the picture, all at the same time."""
-        volumes = {
-            "warped": self.warp(),
-            "jacobian": self.jacobian_determinant(),
-            "quality": self.quality,
-            "valid": self.valid,
-            "inverse_consistency": self.inverse_consistency,
+        grid, warp = self.fixed.grid, warper(self.moving, fill=AIR_HU)
+
+        def warped_in(box: Box) -> Volume:
+            return warp(self._field.part(box))
+
+        tasks: dict[str, tuple[Callable[..., None], *tuple[Any, ...]]] = {
+            "displacement": (write_displacement, self.displacement),
+            "warped": (write_parts, warped_in, grid),
+            "jacobian": (write_parts, self.determinant_in, grid),
         }
+        maps = ("quality", "valid", "inverse_consistency")
+        tasks |= {name: (write_volume, getattr(self, name)) for name in maps if getattr(self, name)}
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # compression takes no lock
-            files = []
-            if "displacement" in outputs:
-                path = folder / "displacement.nii.gz"
-                files.append(pool.submit(write_displacement, path, self.displacement))
-            for name, volume in volumes.items():
-                if name in outputs and volume is not None:
-                    files.append(pool.submit(write_volume, folder / f"{name}.nii.gz", volume))
+            files = [
+                pool.submit(task, folder / f"{name}.nii.gz", *of)
+                for name, (task, *of) in tasks.items()
+                if name in outputs
+            ]
             if "report" in outputs:
-                self._draw(folder / "report.png")
+                self._draw(folder / "report.png", warped_in)
             for file in files:
                 file.result()
 
-    def _draw(self, path: Path) -> None:
+    def _draw(self, path: Path, warped_in: Callable[[Box], Volume]) -> None:
         from jaxreg.figures.pair import pair_figure  # matplotlib: only where drawn
 
         pair_figure(
@@ -226,9 +243,9 @@ class Registration:
             fixed=self.fixed,
             moving=self.moving,
             matrix=self.prealignment,
-            warped=self.warp(),
-            determinant=self.jacobian_determinant(),
-            quality=self.quality,
+            warped=warped_in,
+            determinant=self.determinant_in,
+            quality=None if self.quality is None else self.quality.part,
             mask=self.fixed_mask,
             title=f"jaxreg: {self.summary['method']}",
             lines=self.lines(),

@@ -57,7 +57,7 @@ def part_of(pair: RegisteredPair, labels: Volume | None) -> Part:
         box=box,
         lungs=valid > 0,
         measured=valid == MEASURED,
-        hu=pair.fixed.data[box],
+        hu=pair.fixed.data[box].astype(np.float32, copy=False),
         warped=pair.warped.data[box],
         determinant=pair.determinant.data[box],
         labels=None if labels is None else labels.data[box],

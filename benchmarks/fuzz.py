@@ -53,7 +53,8 @@ def nifti(rng: random.Random, folder: Path) -> tuple[Callable, Path]:
     field = rng.random() < 0.3
     data = np.arange(5 * 4 * 3 * (3 if field else 1), dtype=rng.choice(["i2", "f4"]))
     image = nibabel.Nifti1Image(data.reshape((5, 4, 3, 1, 3) if field else (5, 4, 3)), np.eye(4))
-    image.header.set_intent("vector" if field else "none")
+    name = rng.choice(["", "NREG_TRANS", "Mapping", "x"])
+    image.header.set_intent(rng.choice([1006, 1007]) if field else "none", name=name)
     image.header.set_slope_inter(rng.choice([1, 2.5]), rng.choice([0, -1024]))
     content = bytearray(image.to_bytes())
     for _ in range(rng.choice([1, 1, 2, 4])):

@@ -94,10 +94,11 @@ def read_date(path: str | os.PathLike, *, series: str | None = None) -> datetime
 
 
 def read_displacement(path: str | os.PathLike) -> DisplacementField:
-    """Returns the displacement field in a file in ITK's convention: LPS vectors in mm.
+    """Returns the displacement field in a file of ITK, NiftyReg or SPM (`jaxreg.io.vectors`).
 
     Raises:
-        ValueError: an affine transform, an image, or another format; the text begins with the path.
+        ValueError: an affine transform, an image, positions that are not stated as such, or another
+            format; the text begins with the path.
     """
     if str(path).lower().endswith(_TRANSFORMS):
         raise ValueError(

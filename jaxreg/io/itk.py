@@ -17,8 +17,7 @@ from jaxreg.io import metaimage, nrrd
 from jaxreg.io.stream import Damaged
 from jaxreg.io.text_header import Header, read_numbers
 from jaxreg.io.values import located
-
-_LPS = np.array([-1.0, -1.0, 1.0], np.float32)  # RAS to LPS and back
+from jaxreg.io.vectors import lps_field
 
 
 def read_values(path: str | os.PathLike) -> tuple[np.ndarray, Grid]:
@@ -52,7 +51,7 @@ def read_displacement(path: str | os.PathLike) -> DisplacementField:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, or has no vectors of three numbers.
+        ValueError: the file is damaged, or has no vectors of three numbers, or positions.
     """
     with _readable(path):
         header = _header(path)
@@ -67,8 +66,7 @@ def read_displacement(path: str | os.PathLike) -> DisplacementField:
             vectors = np.moveaxis(numbers.reshape((3, *header.shape), order="F"), 0, -1)
         else:
             vectors = numbers.reshape((*header.shape, 3), order="F")
-        with located(path):
-            return DisplacementField(vectors.astype(np.float32) * _LPS, header.affine)
+        return lps_field(path, vectors, header.affine)
 
 
 def _header(path: str | os.PathLike) -> Header:

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2 files of any orientation, and displacement fields in ITK's convention.
+"""NIfTI-1 and NIfTI-2 files of any orientation, and displacement fields.
 
 See `jaxreg.io.nifti_header` for the geometry. Files are recognised by their bytes: `.nii` may be
 compressed and `.nii.gz` not, as in ITK. Compressed files are read to the end and their checksum is
@@ -20,10 +20,9 @@ from jaxreg.io.nifti_header import SIZES, Header, parse
 from jaxreg.io.nifti_writer import write
 from jaxreg.io.notes import note
 from jaxreg.io.stream import Damaged, Stream
-from jaxreg.io.values import as_image, located
+from jaxreg.io.values import as_image
+from jaxreg.io.vectors import DISPVECT, LPS, VECTOR, nifti_field
 
-_LPS = np.array([-1.0, -1.0, 1.0], np.float32)  # RAS to LPS and back
-_VECTOR_INTENT = 1007
 _PAIR = re.compile(r"\.(hdr|img)(\.gz)?$", re.IGNORECASE)
 
 
@@ -136,23 +135,22 @@ def _write_image(path, planes, grid: Grid, dtype, description: str) -> None:
 
 
 def read_displacement(path: str | os.PathLike) -> DisplacementField:
-    """Returns the field in a NIfTI file written in ITK's convention (see write_displacement).
+    """Returns the field in a NIfTI file of ITK, NiftyReg or SPM (see `jaxreg.io.vectors`).
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, or has another shape or intent.
+        ValueError: the file is damaged, has another shape or intent, or is no field.
     """
     header = _header(path)
     shape = header.shape
-    if len(shape) != 5 or shape[3:] != (1, 3) or header.intent != _VECTOR_INTENT:
+    if len(shape) != 5 or shape[3:] != (1, 3) or header.intent not in (VECTOR, DISPVECT):
         raise ValueError(
             f"{path}: expected a displacement field in ITK's convention, shape (X, Y, Z, 1, 3) and "
-            f"intent code 1007, got shape {shape} and intent code {header.intent}. Write it with "
-            "SimpleITK, ANTs, elastix or jaxreg."
+            f"intent code 1007 or 1006, got shape {shape} and intent code {header.intent}. Write "
+            "it with SimpleITK, ANTs, elastix, NiftyReg or jaxreg."
         )
-    data = _values(header, path).reshape(shape, order="F")[:, :, :, 0, :]
-    with located(path):
-        return DisplacementField(data.astype(np.float32) * _LPS, header.affine)
+    vectors = _values(header, path).reshape(shape, order="F")[:, :, :, 0, :]
+    return nifti_field(path, vectors, header)
 
 
 def write_displacement(path: str | os.PathLike, field: DisplacementField) -> None:
@@ -180,7 +178,7 @@ def write_displacement(path: str | os.PathLike, field: DisplacementField) -> Non
             "elastix and Slicer cannot open; the field is on a rectangular grid that covers it.",
         )
     components = [functools.partial(_component, field.data, c) for c in range(3)]
-    write(path, components, field.grid, np.float32, signs=_LPS.tolist())
+    write(path, components, field.grid, np.float32, signs=LPS.tolist())
 
 
 def _component(vectors: np.ndarray, component: int, planes: slice) -> np.ndarray:

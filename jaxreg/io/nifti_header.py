@@ -42,6 +42,8 @@ class Header:
         scaling: slope and intercept, or None where stored numbers are the values.
         affine: (4, 4), voxel to world RAS mm.
         intent: code.
+        intent_name: what the writer calls the values, often "".
+        intent_p1: first parameter of the intent.
         single: whether the values are in the same file.
     """
 
@@ -51,6 +53,8 @@ class Header:
     scaling: tuple[float, float] | None
     affine: np.ndarray
     intent: int
+    intent_name: str
+    intent_p1: float
     single: bool
 
     @property
@@ -80,8 +84,9 @@ def parse(block: bytes, path: str | os.PathLike) -> Header:
     affine = _affine_mm(header, shape, path)
     single = magic == _MAGIC[size][0]
     offset = _offset(float(header["vox_offset"]), size, single)
-    intent = int(header["intent_code"])
-    return Header(shape, dtype, offset, _scaling(header), affine, intent, single)
+    name = bytes(header["intent_name"]).partition(b"\0")[0].decode("ascii", "replace").strip()
+    intent = int(header["intent_code"]), name, float(header["intent_p1"])
+    return Header(shape, dtype, offset, _scaling(header), affine, *intent, single)
 
 
 def _kind(block: bytes) -> tuple[int, Literal["<", ">"]]:

@@ -406,6 +406,12 @@ def noise_ct(shape=(20, 22, 24)):
     return Volume(data, np.diag([5.0, 5.0, 5.0, 1.0]))
 
 
+def beside(volume):
+    affine = volume.affine.copy()
+    affine[0, 3] += 500.0
+    return Volume(volume.data, affine)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -417,7 +423,7 @@ def noise_ct(shape=(20, 22, 24)):
         ({"fixed": Volume(np.full((20, 22, 24), -700.0), np.eye(4))}, "fixed: expected a CT image"),
         ({"moving": Volume(noise_ct().data + 1000.0, np.eye(4))}, "moving: expected Hounsfield"),
         ({"fixed_mask": cube(0)}, "fixed_mask: expected lungs, got no voxel above 0"),
-        ({"moving_mask": cube(1, (20, 22, 25))}, "moving and moving_mask: expected one grid"),
+        ({"moving_mask": beside(cube())}, "moving_mask: expected labels that overlap with the"),
         ({"fixed_mask": None}, "fixed: "),  # noise has no lungs
     ],
 )

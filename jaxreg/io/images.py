@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxreg.geometry.grid import Grid
-from jaxreg.geometry.volume import DisplacementField, Volume, resample
+from jaxreg.geometry.labels import OTHER_GRID, labels_on_image
+from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io import dicom, dicom_series, itk, nifti
 from jaxreg.io.notes import note
 from jaxreg.io.values import as_image, as_labels
@@ -49,21 +50,12 @@ def read_labels(
         ValueError: values that are not whole; or the file does not overlap with `grid`.
     """
     labels = as_labels(path, *_read_values(path, series))
-    if grid is None or grid.matches(labels.grid):
+    if grid is None:
         return labels
-    if not grid.overlaps(labels.grid):
-        raise ValueError(
-            f"{path}: expected labels that overlap with the image, got {labels.grid} beside "
-            f"{grid}. Check that the file belongs to this image."
-        )
-    if not grid.has_lattice_of(labels.grid):
-        note(
-            path,
-            "other-grid",
-            f"these labels are on another grid than their image ({labels.grid}, not {grid}); each "
-            "voxel takes the nearest label.",
-        )
-    return resample(labels, grid.affine, grid.shape, order=0, fill=0.0)
+    labels, doubt = labels_on_image(labels, grid, str(path))
+    if doubt is not None:
+        note(path, OTHER_GRID, doubt)
+    return labels
 
 
 def read_grid(path: str | os.PathLike) -> Grid:

@@ -16,6 +16,7 @@ from jaxreg.pipeline.follow_lungs import around, without_lesions
 from jaxreg.pipeline.follow_match import Match, Scan, look_for, marked_outline
 from jaxreg.pipeline.follow_result import Followed, FollowUp, measures_of
 from jaxreg.pipeline.judge import registration_of_field
+from jaxreg.pipeline.masks import MASKS, masks_on_images
 from jaxreg.pipeline.registration import register_volumes, versions
 from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding
@@ -50,7 +51,8 @@ def follow(
         moving: CT in HU, the earlier one.
         lesions: marked in the fixed image.
         moving_lesions: marked in the moving image; those without a partner are told.
-        fixed_mask: lungs, nonzero inside, on the grid of `fixed`; found if None.
+        fixed_mask: lungs, nonzero inside; found if None. On another grid than `fixed`, each voxel
+            takes the nearest label, with a warning "other-grid".
         moving_mask: the same for `moving`.
         field: brings both together; they are registered if None.
         days: from the moving image to the fixed one, for doubling times; below 0 where the fixed
@@ -67,8 +69,10 @@ def follow(
         ValueError: as `jaxreg.register_volumes`.
     """
     progress("lungs")
+    given, doubts = masks_on_images((fixed, moving), (fixed_mask, moving_mask), MASKS)
+    notes = (*notes, *doubts)
     lungs = lungs_of_pair(
-        fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, config=config.lungs
+        fixed, moving, fixed_mask=given[0], moving_mask=given[1], config=config.lungs
     )
     progress("lesions")
     scans = _scan("fixed", fixed, lungs[0], lesions), _scan("moving", moving, lungs[1])

@@ -15,6 +15,7 @@ from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.ops.types import Displacement
 from jaxreg.pipeline.align import AlignedPair, align
 from jaxreg.pipeline.assess import MEASURED, assess
+from jaxreg.pipeline.masks import MASKS, masks_on_images
 from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding, doubt_of_correlation
 
@@ -107,7 +108,8 @@ def registration_of_field(
         field: T(x) = x + d(x), fixed to moving, on any grid; its edge values hold outside.
         fixed: CT in HU.
         moving: CT in HU.
-        fixed_mask: lungs, nonzero inside, on the grid of `fixed`; found if None.
+        fixed_mask: lungs, nonzero inside; found if None. On another grid than `fixed`, each voxel
+            takes the nearest label, with a warning "other-grid".
         moving_mask: the same for `moving`.
         config: settings; the field's own affine part takes the place of the prealignment.
         progress: called with the name of each stage when it begins.
@@ -119,6 +121,9 @@ def registration_of_field(
     Raises:
         ValueError: as `jaxreg.register_volumes`.
     """
+    (fixed_mask, moving_mask), doubts = masks_on_images(
+        (fixed, moving), (fixed_mask, moving_mask), MASKS
+    )
     matrix = affine_part(field)
     prealignment = dataclasses.replace(config.prealignment, enabled=False)
     config = dataclasses.replace(config, prealignment=prealignment)
@@ -141,4 +146,6 @@ def registration_of_field(
     certificate = {"uncertified": verified.uncertified, "smallest": verified.smallest}
     summary = {"method": "field", "certificate": certificate, "seconds": {}}
     unjudged = Registration(fixed, moving, on_fixed, pair.masks[0], matrix, summary)
-    return judged(unjudged, pair, u, labels=fixed_mask, config=config, progress=progress)
+    return judged(
+        unjudged, pair, u, labels=fixed_mask, config=config, notes=doubts, progress=progress
+    )

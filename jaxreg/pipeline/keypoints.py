@@ -1,5 +1,6 @@
 """Keypoints of two images in the world."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -8,9 +9,11 @@ from jaxreg.config import RegistrationConfig
 from jaxreg.engine.keypoints import find_keypoints
 from jaxreg.geometry.grid import transform
 from jaxreg.geometry.volume import Volume
+from jaxreg.io.notes import FileWarning
 from jaxreg.io.points import Landmarks
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.pipeline.align import AlignedPair, align
+from jaxreg.pipeline.masks import MASKS, masks_on_images
 
 
 @in_32_bits
@@ -30,7 +33,8 @@ def match_volumes(
     Args:
         fixed: CT in HU.
         moving: CT in HU, on any grid.
-        fixed_mask: lungs, nonzero inside, on the grid of `fixed`; found automatically if None.
+        fixed_mask: lungs, nonzero inside; found automatically if None. On another grid than
+            `fixed`, each voxel takes the nearest label, with a FileWarning "other-grid".
         moving_mask: the same for `moving`.
         config: settings.
         progress: called with the name of each stage when it begins.
@@ -41,6 +45,11 @@ def match_volumes(
     Raises:
         ValueError: as `align`; or no corresponding point is found.
     """
+    (fixed_mask, moving_mask), doubts = masks_on_images(
+        (fixed, moving), (fixed_mask, moving_mask), MASKS
+    )
+    for doubt in doubts:
+        warnings.warn(FileWarning(doubt.code, doubt.text), stacklevel=2)
     pair = align(
         fixed,
         moving,

@@ -25,6 +25,7 @@ from jaxreg.ops.types import AnyArray, Displacement, Mask, Spacing
 from jaxreg.pipeline.align import AlignedPair, align
 from jaxreg.pipeline.certify import certified_on_grid
 from jaxreg.pipeline.judge import judged
+from jaxreg.pipeline.masks import MASKS, masks_on_images
 from jaxreg.pipeline.result import Registration
 from jaxreg.pipeline.stages import cascade_stage, network_displacement, optimiser_stage
 from jaxreg.trust.findings import Finding
@@ -112,7 +113,8 @@ def register_volumes(
     Args:
         fixed: CT in HU.
         moving: CT in HU.
-        fixed_mask: lungs, nonzero inside, on the grid of `fixed`; found automatically if None.
+        fixed_mask: lungs, nonzero inside; found automatically if None. On another grid than
+            `fixed`, each voxel takes the nearest label, with a warning "other-grid".
         moving_mask: the same for `moving`.
         method: which stages take part, whatever `config` says: "initial" (none), "affine",
             "cascade" (networks alone), "classical" (optimiser alone) or "full" (networks, then
@@ -128,8 +130,8 @@ def register_volumes(
         corners (`config.field_spacing_mm`). Its summary holds all settings.
 
     Raises:
-        ValueError: an image is no CT in HU, a mask is empty or on another grid, no lungs are found,
-            or a setting is not allowed.
+        ValueError: an image is no CT in HU, a mask is empty or beside its image, no lungs are
+            found, or a setting is not allowed.
     """
     if config is None:
         config = RegistrationConfig()
@@ -138,6 +140,9 @@ def register_volumes(
         config = with_method(config, method)
     networks = _networks(config, params)
     clock = _Clock(progress)
+    (fixed_mask, moving_mask), doubts = masks_on_images(
+        (fixed, moving), (fixed_mask, moving_mask), MASKS
+    )
     pair = align(
         fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, config=config, progress=clock
     )
@@ -157,7 +162,7 @@ def register_volumes(
         fixed, moving, field, pair.masks[0], pair.matrix, summary, inverse_consistency=error
     )
     registration = judged(
-        unjudged, pair, u, labels=fixed_mask, config=config, notes=notes, progress=clock
+        unjudged, pair, u, labels=fixed_mask, config=config, notes=(*notes, *doubts), progress=clock
     )
     clock("")
     registration.summary["seconds"] = clock.seconds

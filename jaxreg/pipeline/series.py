@@ -27,6 +27,7 @@ from jaxreg.lungs.pair import lungs_of_image
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.temporal import smoothing_matrix
 from jaxreg.pipeline.align import AlignedPair, working_factors, working_image
+from jaxreg.pipeline.masks import masks_on_images
 from jaxreg.pipeline.series_result import SeriesRegistration
 from jaxreg.pipeline.stages import optimiser_stage
 from jaxreg.trust.findings import Finding
@@ -52,7 +53,8 @@ def register_series(
         reference: index of the phase that is the fixed image, or "mean": the position of each
             point averaged over all phases, and an image of it (Wolthaus et al. 2008, Med Phys
             35(9): mid-position).
-        masks: lungs of each phase, nonzero inside, on its grid; found if None.
+        masks: lungs of each phase, nonzero inside; found if None. On another grid than the phase,
+            each voxel takes the nearest label, with a warning "other-grid".
         names: of the phases, for the summary; their numbers if None.
         config: settings; the prealignment takes no part.
         notes: what is doubtful about the files; they come first among the warnings.
@@ -71,7 +73,10 @@ def register_series(
     prealignment = dataclasses.replace(config.prealignment, enabled=False)
     config = dataclasses.replace(config, prealignment=prealignment)
     progress("masks")
-    images, lungs = _lungs_of_phases(phases, masks, config)
+    given, doubts = masks_on_images(
+        phases, masks or [None] * len(phases), [f"masks[{k}]" for k in range(len(phases))]
+    )
+    images, lungs = _lungs_of_phases(phases, given, config)
     first = _nearest_to_mean_volume(lungs) if reference == "mean" else reference
     grid = grid_around_boxes([lung_box(mask) for mask in lungs], config=config.grid)
     pairs = _aligned(images, lungs, first, grid)
@@ -89,7 +94,7 @@ def register_series(
         tuple(pairs),
         displacements,
         config,
-        tuple(notes),
+        (*notes, *doubts),
     )
     if reference == "mean":
         progress("mean position")
@@ -120,8 +125,7 @@ def _lungs_of_phases(phases, masks, config) -> tuple[list[Volume], list[Volume]]
 
     def of_one(index):
         name = f"phase {index}"
-        mask = None if masks is None else masks[index]
-        image, mask = working_image(phases[index], mask, name, config.grid)
+        image, mask = working_image(phases[index], masks[index], name, config.grid)
         return image, lungs_of_image(image, mask, name, config=config.lungs)
 
     with ThreadPoolExecutor(2) as pool:  # more would need the memory of as many

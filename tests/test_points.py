@@ -1,11 +1,13 @@
 """Landmark files."""
 
+import csv
 import json
 
 import numpy as np
 import pytest
 
-from jaxreg.io.points import Landmarks, read_landmarks, write_landmarks
+from jaxreg.io.notes import FileWarning
+from jaxreg.io.points import Landmarks, read_landmarks, write_landmarks, write_trajectories
 
 HEADER = "kind,fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z"
 
@@ -95,6 +97,31 @@ def test_write_and_read_back(tmp_path, space):
     np.testing.assert_allclose(read.fixed, fixed, atol=1e-9)
     np.testing.assert_allclose(read.moving, moving, atol=1e-9)
     assert read.kind.tolist() == ["keypoint"] * 9
+
+
+@pytest.mark.filterwarnings("error")
+def test_kinds_that_begin_as_a_comment_survive(tmp_path):
+    kinds = ["#1", "# space: LPS", "a#b", '#"x", y', ""]
+    points = np.arange(15.0).reshape(5, 3)
+    write_landmarks(tmp_path / "a.csv", Landmarks(points, points + 1, np.array(kinds)))
+    read = read_landmarks(tmp_path / "a.csv")
+    assert read.kind.tolist() == kinds
+    np.testing.assert_array_equal(read.fixed, points)
+    np.testing.assert_array_equal(read.moving, points + 1)
+
+
+def test_a_comment_begins_with_the_first_character_of_a_line(tmp_path):
+    lines = ["# space: RAS", HEADER, "#1,1,2,3,4,5,6", " #2,1,2,3,4,5,6", "# seven,1,2,3,4,5,x"]
+    with pytest.warns(FileWarning, match="1 lines that begin with # .* such as '#1,1,2") as told:
+        read = read_landmarks(write(tmp_path, *lines))
+    assert [warning.message.code for warning in told] == ["points-in-comments"]
+    assert read.kind.tolist() == ["#2"]
+
+
+def test_labels_of_trajectories_begin_as_they_like(tmp_path):
+    write_trajectories(tmp_path / "a.csv", ["0", "1"], [np.zeros((1, 3))] * 2, labels=["#1"])
+    lines = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()
+    assert [row[0] for row in csv.reader(x for x in lines if x[0] != "#")] == ["label", "#1", "#1"]
 
 
 def test_writing_is_refused_with_the_reason(tmp_path):

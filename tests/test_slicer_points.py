@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from jaxreg.io.notes import FileWarning
 from jaxreg.io.point_lists import read_points, write_points
 
 RAS = np.array([[10.5, -20.25, 30.0], [-1.0, 2.0, 3.5]])
@@ -126,3 +127,23 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, text):
     with pytest.raises(ValueError) as error:
         read_points(path)
     assert str(error.value).startswith(f"{path}: ") and text in str(error.value)
+
+
+@pytest.mark.parametrize("end", ["csv", "fcsv", "mrk.json"])
+@pytest.mark.filterwarnings("error")
+def test_names_that_begin_as_a_comment_survive(tmp_path, end):
+    text = '# space: RAS\nid,label,x,y,z\n"#1","#a",1,2,3\n2,b,4,5,6\n'
+    (tmp_path / "p.csv").write_text(text, encoding="utf-8")
+    points = read_points(tmp_path / "p.csv")
+    assert points.ids == ("#1", "2")
+    write_points(tmp_path / f"q.{end}", points, points.points)
+    again = read_points(tmp_path / f"q.{end}")
+    assert again.labels == ("#a", "b")
+    np.testing.assert_allclose(again.points, [[1, 2, 3], [4, 5, 6]])
+
+
+def test_a_row_that_is_a_comment_by_its_name_is_told(tmp_path):
+    text = "# space: RAS\nlabel,x,y,z\n#1,1,2,3\n2,4,5,6\n"
+    (tmp_path / "p.csv").write_text(text, encoding="utf-8")
+    with pytest.warns(FileWarning, match="1 lines that begin with # have the values of points"):
+        assert read_points(tmp_path / "p.csv").labels == ("2",)

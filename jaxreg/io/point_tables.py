@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxreg.io.comments import is_comment, note_points, write_rows
 from jaxreg.io.labelled import SIGNS, PointList, written
 from jaxreg.io.points import stated_space
 from jaxreg.io.values import located
@@ -29,8 +30,8 @@ def read(path: str | os.PathLike) -> PointList:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected CSV text, got binary data. Check the name.") from error
-    comments = [line for line in lines if line.startswith("#")]
-    rows = list(csv.reader(x for x in lines if x.strip() and not x.startswith("#")))
+    comments = [line for line in lines if is_comment(line)]
+    rows = list(csv.reader(x for x in lines if x.strip() and not is_comment(x)))
     names = [name.strip().lower() for name in rows[0]] if rows else []
     if not {"x", "y", "z"} <= set(names):
         raise ValueError(
@@ -39,6 +40,7 @@ def read(path: str | os.PathLike) -> PointList:
         )
     space = stated_space(path, comments)
     columns = [names.index(axis) for axis in "xyz"]
+    note_points(path, comments, len(names), columns)
     for row in rows[1:]:
         if len(row) != len(names) or not all(_is_number(row[column]) for column in columns):
             raise ValueError(
@@ -67,22 +69,21 @@ def text(points: PointList, moved: np.ndarray) -> str:
         Lines of text, in the space of the list.
     """
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     numbers = written(moved, points.space)
     if points.source[0] == _FORMAT:
         comments, rows, columns = points.source[1]
         stream.write("".join(f"{comment}\n" for comment in comments))
-        writer.writerow(rows[0])
+        write_rows(stream, rows[:1])
         for row, xyz in zip(rows[1:], numbers, strict=True):
             replaced = list(row)
             for column, number in zip(columns, xyz, strict=True):
                 replaced[column] = f"{number:.4f}"
-            writer.writerow(replaced)
+            write_rows(stream, [replaced])
         return stream.getvalue()
     stream.write(f"# space: {points.space}\n")
-    writer.writerow(("id", "label", "x", "y", "z"))
+    write_rows(stream, [("id", "label", "x", "y", "z")])
     for name, label, xyz in zip(points.ids, points.labels, numbers, strict=True):
-        writer.writerow((name, label, *(f"{number:.4f}" for number in xyz)))
+        write_rows(stream, [(name, label, *(f"{number:.4f}" for number in xyz))])
     return stream.getvalue()
 
 

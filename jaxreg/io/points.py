@@ -5,7 +5,8 @@
     vessel,-5.682,163.308,-353.713,-5.442,159.341,-361.500
 
 The comment line says whether the file is RAS (as NIfTI) or LPS (as ITK, DICOM and Slicer); the
-column `kind` may be left out. In memory points are RAS millimetres, float64.
+column `kind` may be left out. A line is a comment if its first character is "#", so a kind that
+begins so stands in quotes. In memory points are RAS millimetres, float64.
 """
 
 import csv
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxreg.io.atomic import replacing
+from jaxreg.io.comments import is_comment, note_points, write_rows
 from jaxreg.io.labelled import SIGNS
 
 _COLUMNS = tuple(f"{image}_{axis}" for image in ("fixed", "moving") for axis in "xyz")
@@ -77,15 +79,16 @@ def read_landmarks(path: str | os.PathLike, *, space: str | None = None) -> Land
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected CSV text, got binary data. Check the name.") from error
-    comments = [line for line in lines if line.startswith("#")]
+    comments = [line for line in lines if is_comment(line)]
     signs = SIGNS[stated_space(path, comments, given=space)]
-    numbered = [(i, x) for i, x in enumerate(lines, 1) if x.strip() and not x.startswith("#")]
+    numbered = [(i, x) for i, x in enumerate(lines, 1) if x.strip() and not is_comment(x)]
     header = [name.strip().lower() for name in numbered[0][1].split(",")] if numbered else []
     if sorted(set(header) - {"kind"}) != sorted(_COLUMNS) or len(set(header)) != len(header):
         raise ValueError(
             f"{path}: expected the columns {','.join(_COLUMNS)} and perhaps kind, got "
             f"'{','.join(header)[:200]}'. Name the columns in the first line."
         )
+    note_points(path, comments, len(header), [header.index(name) for name in _COLUMNS])
     try:
         rows = list(csv.reader(text for _, text in numbered[1:]))
     except csv.Error as error:  # a field of more than 131072 characters, or a NUL
@@ -126,12 +129,11 @@ def write_landmarks(path: str | os.PathLike, landmarks: Landmarks, *, space: str
     """
     text = io.StringIO()
     text.write(f"# space: {_known_space('space', space)}\n")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("kind", *_COLUMNS))
     points = np.concatenate([landmarks.fixed, landmarks.moving], axis=1)
     points = points * np.tile(SIGNS[space.upper()], 2)
-    for kind, row in zip(landmarks.kind, points, strict=True):
-        writer.writerow((kind, *(f"{x:.3f}" for x in row)))
+    rows = zip(landmarks.kind, points, strict=True)
+    write_rows(text, [("kind", *_COLUMNS)])
+    write_rows(text, ((kind, *(f"{x:.3f}" for x in row)) for kind, row in rows))
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
@@ -154,11 +156,10 @@ def write_trajectories(
     labels = [str(number) for number in range(len(positions[0]))] if labels is None else labels
     text = io.StringIO()
     text.write("# space: RAS\n")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("label", "phase", "x", "y", "z"))
+    write_rows(text, [("label", "phase", "x", "y", "z")])
     for number, label in enumerate(labels):
         for phase, points in zip(phases, positions, strict=True):
-            writer.writerow((label, phase, *(f"{x:.3f}" for x in points[number])))
+            write_rows(text, [(label, phase, *(f"{x:.3f}" for x in points[number]))])
     with replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
@@ -169,10 +170,10 @@ def space_of_pairs(path: str | os.PathLike) -> str | None:
     if path.suffix.lower() != ".csv" or not path.is_file():
         return None
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    header = next((line for line in lines if line.strip() and not line.startswith("#")), "")
+    header = next((line for line in lines if line.strip() and not is_comment(line)), "")
     if _COLUMNS[0] not in header.lower():
         return None
-    return stated_space(path, [line for line in lines if line.startswith("#")])
+    return stated_space(path, [line for line in lines if is_comment(line)])
 
 
 def stated_space(path: str | os.PathLike, comments: list[str], *, given: str | None = None) -> str:

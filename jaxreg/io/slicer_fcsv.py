@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxreg.io.comments import is_comment, write_rows
 from jaxreg.io.labelled import SIGNS, PointList, written
 from jaxreg.io.values import located
 
@@ -34,7 +35,7 @@ def read(path: str | os.PathLike) -> PointList:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected text, got binary data. Check the name.") from error
-    header = [line for line in lines if line.startswith("#")]
+    header = [line for line in lines if is_comment(line)]
     fields = [line.lstrip("# ").partition("=") for line in header]
     said = {name.strip().lower(): value.strip() for name, equals, value in fields if equals}
     space = _SPACES.get(said.get("coordinatesystem", "").upper())
@@ -49,7 +50,7 @@ def read(path: str | os.PathLike) -> PointList:
             f"{path}: expected the columns {_COLUMNS}, got '{said['columns'][:80]}'. Slicer knows "
             "no other order: save the points with Slicer."
         )
-    rows = list(csv.reader(line for line in lines if line.strip() and not line.startswith("#")))
+    rows = list(csv.reader(line for line in lines if line.strip() and not is_comment(line)))
     try:
         points = np.array([[float(word) for word in row[1:4]] for row in rows]).reshape(-1, 3)
     except ValueError as error:
@@ -86,7 +87,6 @@ def text(points: PointList, moved: np.ndarray) -> str:
         rows = [[i or str(n), *"xyz000111", "0", label, "", ""] for n, (i, label) in named]
     stream = io.StringIO()
     stream.write("".join(f"{line}\n" for line in header))
-    writer = csv.writer(stream, lineterminator="\n")
     for row, xyz in zip(rows, written(moved, points.space), strict=True):
-        writer.writerow([row[0], *(f"{number:.4f}" for number in xyz), *row[4:]])
+        write_rows(stream, [[row[0], *(f"{number:.4f}" for number in xyz), *row[4:]]])
     return stream.getvalue()

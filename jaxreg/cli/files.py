@@ -72,6 +72,7 @@ class PairFiles(NamedTuple):
         fixed_mask: label file, brought to the grid of the fixed image; None without one.
         moving_mask: label file, brought to the grid of the moving image; None without one.
         series: DICOM series of both folders, or of each, with a comma between; None if not needed.
+        orientation: of files that do not say it, three letters; None if all do.
     """
 
     fixed: Path
@@ -79,6 +80,7 @@ class PairFiles(NamedTuple):
     fixed_mask: Path | None = None
     moving_mask: Path | None = None
     series: str | None = None
+    orientation: str | None = None
 
     def images(self) -> list[tuple[Path, str | None]]:
         """The fixed and the moving image, each with its DICOM series."""
@@ -114,14 +116,16 @@ def read_pair(files: PairFiles, *, in_half: bool = False) -> InputPair:
     from jaxreg.geometry.volume import compact
     from jaxreg.io.images import read_image, read_labels
 
+    stated = files.orientation
+
     def image(path: Path, series: str | None) -> "Volume":
-        found = read_image(path, series=series)
+        found = read_image(path, series=series, orientation=stated)
         return compact(found) if in_half else found
 
     images = [image(path, series) for path, series in files.images()]
     named = files.fixed_mask, files.moving_mask
     masks = [
-        read_labels(path, grid=image.grid) if path else None
+        read_labels(path, grid=image.grid, orientation=stated) if path else None
         for path, image in zip(named, images, strict=True)
     ]
     return InputPair(*images, *masks)

@@ -84,11 +84,19 @@ def _gathered(
 
 
 def pair(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds FIXED, MOVING, --fixed-mask, --moving-mask and --series, as `files: PairFiles`."""
+    """Adds FIXED, MOVING and the options of `PairFiles`, as `files: PairFiles`."""
     command = _gathered(command, "files", PairFiles, PairFiles._fields)
     for name in ("moving", "fixed"):
         command = click.argument(name, type=FILE)(command)
-    return pair_options(command)
+    return _orientation(pair_options(command))
+
+
+_orientation = click.option(
+    "--orientation",
+    metavar="AXES",
+    help="Where the indices of voxels grow to in NIfTI and NRRD files that do not say it: three "
+    "letters, such as LPS (left, posterior, superior).",
+)
 
 
 def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:

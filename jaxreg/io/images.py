@@ -11,6 +11,7 @@ from jaxreg.geometry.labels import OTHER_GRID, labels_on_image
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io import dicom, dicom_series, itk, nifti
 from jaxreg.io.notes import note
+from jaxreg.io.orientation import axes_of
 from jaxreg.io.values import as_image, as_labels
 
 _NIFTI = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
@@ -18,24 +19,32 @@ _TRANSFORMS = (".mat", ".txt", ".tfm", ".h5", ".xfm", ".hdf5")
 _ITK = (".mha", ".mhd", ".nrrd", ".nhdr")
 
 
-def read_image(path: str | os.PathLike, *, series: str | None = None) -> Volume:
+def read_image(
+    path: str | os.PathLike, *, series: str | None = None, orientation: str | None = None
+) -> Volume:
     """Returns the 3-D image in a file or in a DICOM folder, float32.
 
     Args:
         path: a file, a folder of DICOM files, or one file of a DICOM series.
         series: end or whole of the SeriesInstanceUID, or the SeriesNumber, where a folder has more
             than one that is a volume.
+        orientation: of NIfTI and NRRD files that do not say it: three letters for where the indices
+            grow to, such as "LPS" (left, posterior, superior). A FileWarning says where it is used.
 
     Raises:
         FileNotFoundError: no such file or folder.
         ImportError: pydicom is not installed, or no decoder for compressed pixels.
         ValueError: the file is damaged, in no known format, or no 3-D image.
     """
-    return as_image(path, *_read_values(path, series))
+    return as_image(path, *_read_values(path, series, orientation))
 
 
 def read_labels(
-    path: str | os.PathLike, *, grid: Grid | None = None, series: str | None = None
+    path: str | os.PathLike,
+    *,
+    grid: Grid | None = None,
+    series: str | None = None,
+    orientation: str | None = None,
 ) -> Volume:
     """Returns the label map or mask in a file, int32; values that are not whole are refused.
 
@@ -45,11 +54,12 @@ def read_labels(
             lattice are brought there; labels on another lattice too, by the nearest neighbour and
             with a FileWarning "other-grid". None means as they are in the file.
         series: as in `read_image`.
+        orientation: as in `read_image`.
 
     Raises:
         ValueError: values that are not whole; or the file does not overlap with `grid`.
     """
-    labels = as_labels(path, *_read_values(path, series))
+    labels = as_labels(path, *_read_values(path, series, orientation))
     if grid is None:
         return labels
     labels, doubt = labels_on_image(labels, grid, str(path))
@@ -131,12 +141,16 @@ def find_displacement(folder: str | os.PathLike, name: str) -> Path:
     return found[0]
 
 
-def _read_values(path: str | os.PathLike, series: str | None) -> tuple[np.ndarray, Grid]:
+def _read_values(
+    path: str | os.PathLike, series: str | None, orientation: str | None
+) -> tuple[np.ndarray, Grid]:
     """Values as stored, or scaled, and their grid."""
+    if orientation is not None:
+        axes_of(orientation)  # a wrong one is refused where it is not needed too
     reader = _reader(path)
     if reader is dicom:
         return dicom.read_values(path, series=series)
-    return reader.read_values(path)
+    return (itk if reader is itk else nifti).read_values(path, orientation=orientation)
 
 
 def _reader(path: str | os.PathLike):

@@ -20,15 +20,21 @@ from jaxreg.io.values import located
 from jaxreg.io.vectors import lps_field
 
 
-def read_values(path: str | os.PathLike) -> tuple[np.ndarray, Grid]:
+def read_values(
+    path: str | os.PathLike, *, orientation: str | None = None
+) -> tuple[np.ndarray, Grid]:
     """Returns the values as stored, (X, Y, Z), and the grid.
+
+    Args:
+        path: of the file.
+        orientation: of a NRRD file that does not say it, such as "LPS" (`jaxreg.io.orientation`).
 
     Raises:
         FileNotFoundError: no such file, or that with the values.
         ValueError: damaged, no 3-D image, or without a geometry; the text begins with the path.
     """
     with _readable(path):
-        header = _header(path)
+        header = _header(path, orientation)
         _require_image(header, path)
         return read_numbers(header).reshape(header.shape, order="F"), _grid(header, path)
 
@@ -69,9 +75,10 @@ def read_displacement(path: str | os.PathLike) -> DisplacementField:
         return lps_field(path, vectors, header.affine)
 
 
-def _header(path: str | os.PathLike) -> Header:
-    parser = nrrd if str(path).lower().endswith((".nrrd", ".nhdr")) else metaimage
-    return parser.parse(path)
+def _header(path: str | os.PathLike, orientation: str | None = None) -> Header:
+    if str(path).lower().endswith((".nrrd", ".nhdr")):
+        return nrrd.parse(path, orientation=orientation)
+    return metaimage.parse(path)
 
 
 @contextlib.contextmanager

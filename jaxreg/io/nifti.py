@@ -31,14 +31,20 @@ def read_volume(path: str | os.PathLike) -> Volume:
     return as_image(path, *read_values(path))
 
 
-def read_values(path: str | os.PathLike) -> tuple[np.ndarray, Grid]:
+def read_values(
+    path: str | os.PathLike, *, orientation: str | None = None
+) -> tuple[np.ndarray, Grid]:
     """Returns the values (X, Y, Z) of a 3-D image and its grid; integers unless it has a slope.
+
+    Args:
+        path: of the file.
+        orientation: of a file that does not say it, such as "LPS" (`jaxreg.io.orientation`).
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: damaged, no 3-D image, or without an orientation; the text begins with the path.
     """
-    header = _header(path)
+    header = _header(path, orientation)
     grid = _grid(header, path)
     return _values(header, path).reshape(grid.shape, order="F"), grid
 
@@ -185,11 +191,11 @@ def _component(vectors: np.ndarray, component: int, planes: slice) -> np.ndarray
     return vectors[:, :, planes, component]
 
 
-def _header(path: str | os.PathLike) -> Header:
+def _header(path: str | os.PathLike, orientation: str | None = None) -> Header:
     """What the header of a file says; of a pair .hdr and .img, given by either name."""
     with _open(_beside(path, "hdr")) as stream:
         block = stream.read(max(SIZES))
-        return parse(block, path)
+        return parse(block, path, orientation=orientation)
 
 
 def _values(header: Header, path: str | os.PathLike) -> np.ndarray:

@@ -21,7 +21,9 @@ from nibabel.quaternions import quat2mat
 
 from jaxreg.geometry.grid import Grid, checked_affine
 from jaxreg.io.notes import note
+from jaxreg.io.orientation import stated_affine
 from jaxreg.io.stream import Damaged
+from jaxreg.io.values import located
 
 SIZES = (348, 540)  # bytes of NIfTI-1 and NIfTI-2, also the first number in the file
 _CLASSES = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
@@ -63,12 +65,13 @@ class Header:
         return math.prod(self.shape)
 
 
-def parse(block: bytes, path: str | os.PathLike) -> Header:
+def parse(block: bytes, path: str | os.PathLike, *, orientation: str | None = None) -> Header:
     """Returns what the first bytes of a file say.
 
     Args:
         block: at least 348 bytes, or 540 of a NIfTI-2 file.
         path: for messages.
+        orientation: of a file that does not say it, such as "LPS" (`jaxreg.io.orientation`).
 
     Raises:
         Damaged: no NIfTI header, or numbers in it that no image has.
@@ -81,7 +84,7 @@ def parse(block: bytes, path: str | os.PathLike) -> Header:
         raise Damaged(f"no NIfTI mark in the header ({magic!r}; an Analyze file?)")
     shape = _shape(header["dim"])
     dtype = _dtype(int(header["datatype"]), order, path)
-    affine = _affine_mm(header, shape, path)
+    affine = _affine_mm(header, shape, path, orientation)
     single = magic == _MAGIC[size][0]
     offset = _offset(float(header["vox_offset"]), size, single)
     name = bytes(header["intent_name"]).partition(b"\0")[0].decode("ascii", "replace").strip()
@@ -140,7 +143,9 @@ def _scaling(header) -> tuple[float, float] | None:
     return None if (slope, intercept) == (1, 0) else (slope, intercept)
 
 
-def _affine_mm(header, shape: tuple[int, ...], path: str | os.PathLike) -> np.ndarray:
+def _affine_mm(
+    header, shape: tuple[int, ...], path: str | os.PathLike, orientation: str | None
+) -> np.ndarray:
     """Voxel to world RAS in millimetres, by the rule in the module docstring."""
     units = int(header["xyzt_units"]) & 7  # the other bits are units of time
     if units not in _MM:
@@ -153,10 +158,7 @@ def _affine_mm(header, shape: tuple[int, ...], path: str | os.PathLike) -> np.nd
     given = [name for name, code in codes.items() if code != 0]
     usable = [name for name in given if forms[name] is not None]
     if not given:
-        raise ValueError(
-            f"{path}: expected an orientation, got sform_code and qform_code 0, so that left and "
-            "right are unknown. Convert the scan again, or set one (nibabel: set_sform(affine, 1))."
-        )
+        return _stated(header, path, orientation, _MM[units])
     if not usable:
         raise ValueError(
             f"{path}: affine: expected a finite invertible matrix, got {' and '.join(given)} that "
@@ -169,6 +171,19 @@ def _affine_mm(header, shape: tuple[int, ...], path: str | os.PathLike) -> np.nd
         _compare(forms, codes, shape, path)
     scale = np.diag([*[_MM[units]] * 3, 1.0])
     return scale @ forms[usable[0]]
+
+
+def _stated(header, path: str | os.PathLike, orientation: str | None, unit_mm: float) -> np.ndarray:
+    """The geometry of a file without one, by what a person states."""
+    if orientation is None:
+        raise ValueError(
+            f"{path}: expected an orientation, got sform_code and qform_code 0, so that left and "
+            "right are unknown. Convert the scan again, set one (nibabel: set_sform(affine, 1)), "
+            "or state it: --orientation LPS of register, orientation= in Python."
+        )
+    with located(path):
+        spacing_mm = np.array(header["pixdim"][1:4], np.float64) * unit_mm
+        return checked_affine(stated_affine(path, orientation, spacing_mm))
 
 
 def _compare(forms, codes, shape, path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxreg.io.orientation import stated_affine
 from jaxreg.io.stream import Damaged
 from jaxreg.io.text_header import Header, listed_files, numbers, read_start, sizes
 
@@ -33,8 +34,12 @@ _RAS_SIGNS = {
 _VECTOR = re.compile(r"\(([^()]*)\)|none")
 
 
-def parse(path: str | os.PathLike) -> Header:
+def parse(path: str | os.PathLike, *, orientation: str | None = None) -> Header:
     """Returns what the header of a file says.
+
+    Args:
+        path: of the file.
+        orientation: of a file that does not say it, such as "LPS" (`jaxreg.io.orientation`).
 
     Raises:
         Damaged: no NRRD header, or numbers in it that no image has.
@@ -46,7 +51,10 @@ def parse(path: str | os.PathLike) -> Header:
     if not 1 <= axes <= 16:
         raise Damaged(f"{axes} as dimension")
     shape = sizes(fields.get("sizes", ""), "sizes", axes)
-    affine, spatial = _affine(fields, axes, path)
+    if orientation is not None and "space" not in fields:
+        affine, spatial = _stated(fields, axes, path, orientation)
+    else:
+        affine, spatial = _affine(fields, axes, path)
     inside = [shape[axis] for axis in spatial]
     others = [axis for axis in range(axes) if axis not in spatial]
     if len(inside) != 3 or min(inside) < 2 or len(others) > 1 or others not in ([], [0], [3]):
@@ -115,15 +123,39 @@ def _affine(
         raise ValueError(
             f"{path}: expected an orientation, 'space' (such as left-posterior-superior) with "
             f"'space directions', got {got if signs is None else 'no space directions'}, so that "
-            "left and right are unknown. Write it with Slicer or SimpleITK."
+            "left and right are unknown. Write it with Slicer or SimpleITK, or state it where "
+            "there is no 'space': --orientation LPS of register, orientation= in Python."
         )
-    entries = list(_VECTOR.finditer(fields["space directions"]))
-    spatial = [axis for axis, entry in enumerate(entries) if entry[1] is not None]
-    if len(entries) != axes:
-        raise Damaged(f"{len(entries)} space directions of {axes} axes")
+    vectors = _directions(fields, axes)
+    spatial = list(vectors)
     affine = np.eye(4)
-    for column, axis in enumerate(spatial[:3]):
-        affine[:3, column] = numbers(entries[axis][1] or "", float, "space directions", 3)
+    affine[:3, : len(spatial[:3])] = np.transpose([vectors[axis] for axis in spatial[:3]])
     origin = fields.get("space origin", "(0,0,0)").strip("() ")
     affine[:3, 3] = numbers(origin, float, "space origin", 3)
     return np.diag([*signs, 1.0]) @ affine, spatial
+
+
+def _directions(fields: dict[str, str], axes: int) -> dict[int, list[float]]:
+    """Step in space from voxel to voxel along each axis that is in space."""
+    entries = list(_VECTOR.finditer(fields["space directions"]))
+    if len(entries) != axes:
+        raise Damaged(f"{len(entries)} space directions of {axes} axes")
+    return {
+        axis: numbers(entry[1], float, "space directions", 3)
+        for axis, entry in enumerate(entries)
+        if entry[1] is not None
+    }
+
+
+def _stated(
+    fields: dict[str, str], axes: int, path: str | os.PathLike, orientation: str
+) -> tuple[np.ndarray, list[int]]:
+    """Voxel to world RAS mm by what a person states, and which axes are in space."""
+    if "space directions" in fields:
+        vectors = _directions(fields, axes)
+        spacing_mm = {axis: float(np.linalg.norm(vector)) for axis, vector in vectors.items()}
+    else:
+        spacing_mm = dict(enumerate(numbers(fields.get("spacings", ""), float, "spacings", axes)))
+    if len(spacing_mm) != 3:
+        raise Damaged(f"{len(spacing_mm)} axes in space")
+    return stated_affine(path, orientation, np.array(list(spacing_mm.values()))), list(spacing_mm)

@@ -10,6 +10,7 @@ exception other than ValueError and OSError is a finding, and the exit status is
 
 import argparse
 import collections
+import contextlib
 import gzip
 import json
 import multiprocessing
@@ -125,6 +126,53 @@ space origin: (0,0,0)
 """
 
 
+def dicom(rng: random.Random, folder: Path) -> tuple[Callable, Path]:
+    """A DICOM series with elements removed or replaced, or with flipped bits."""
+    from jaxreg.io import dicom_phases, images
+
+    for number in range(3):
+        dataset = dicom_slice(number)
+        for _ in range(rng.choice([0, 1, 1, 2])):
+            element = rng.choice(list(dataset))
+            if rng.random() < 0.25:
+                del dataset[element.tag]
+            elif element.VR == "US":
+                element.value = rng.choice([0, 1, 3, 65535])
+            elif element.VR == "OW":
+                element.value = bytes(rng.choice([0, 7]))
+            else:  # past pydicom's checks of what is written
+                element._value = rng.choice([*WORDS, "1\\2", "1\\0\\0\\0\\1", "1.5"])
+        path = folder / f"{number}.dcm"
+        with contextlib.suppress(Exception):  # what pydicom itself does not write
+            dataset.save_as(path, enforce_file_format=True)
+        if path.exists() and rng.random() < 0.3:
+            path.write_bytes(flipped(rng, path.read_bytes()))
+    readers = images.read_image, images.read_grid, images.read_date, dicom_phases.read_phases
+    return rng.choice(readers), folder
+
+
+def dicom_slice(number: int):
+    """One of three slices, 5 x 4 voxels."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, f"1.2.{number}"
+    dataset.Modality, dataset.SeriesInstanceUID, dataset.SeriesNumber = "CT", "1.2.3", 3
+    dataset.SeriesDescription, dataset.StudyDate = f"T={number}0%", "20260102"
+    dataset.TemporalPositionIndex, dataset.NumberOfFrames = number, 1
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.Rows, dataset.Columns, dataset.BitsAllocated, dataset.BitsStored = 4, 5, 16, 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 1
+    dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
+    dataset.ImagePositionPatient, dataset.PixelSpacing = [1, 2, 3 * number], [1, 2]
+    dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    dataset.PixelData = bytes(range(40))
+    return dataset
+
+
 def json_text(rng: random.Random, folder: Path) -> tuple[Callable, Path]:
     """A manifest or a dataset of Learn2Reg with values or characters replaced."""
     from jaxreg.datasets import learn2reg, manifest
@@ -234,8 +282,9 @@ def checkpoints(rng: random.Random, folder: Path) -> tuple[Callable, Path]:
 
 
 KINDS = {
-    "nifti": (nifti, 4000),
-    "itk": (itk, 3000),
+    "nifti": (nifti, 3500),
+    "itk": (itk, 2500),
+    "dicom": (dicom, 1000),
     "json": (json_text, 1300),
     "csv": (csv_text, 1300),
     "npz": (npz, 300),
@@ -259,8 +308,8 @@ def outcome(kind: str, number: int, seed: int) -> str | None:
     """Reads one input; returns what is wrong with the way it ended, or None."""
     rng = random.Random(f"{seed} {kind} {number}")
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        read, path = KINDS[kind][0](rng, Path(folder))
         warnings.simplefilter("ignore")
+        read, path = KINDS[kind][0](rng, Path(folder))
         signal.alarm(SECONDS)
         try:
             read(path)

@@ -202,6 +202,29 @@ def test_slices_without_geometry_are_refused(tmp_path, change, text):
         images.read_image(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("RescaleSlope", "x", "expected a complete DICOM file, got 'could not convert"),
+        ("RescaleSlope", "1\\2", "expected a complete DICOM file, got 'float"),
+        ("RescaleSlope", "nan", "expected RescaleSlope to be a number that gives HU, got nan"),
+        ("RescaleSlope", "0", "expected RescaleSlope to be a number that gives HU, got 0"),
+        ("RescaleIntercept", "inf", "expected RescaleIntercept to be .* gives HU, got inf"),
+        ("ImagePositionPatient", "1\\2", "expected 3 finite numbers of position"),
+        ("SeriesNumber", "inf", "expected a complete DICOM file, got 'cannot convert"),
+    ],
+)
+def test_values_that_are_none_are_refused_in_words(tmp_path, name, value, text):
+    folder = write_series(tmp_path / "scan", EVEN)
+    path = folder / "1.2.3.4-003.dcm"
+    dataset = pydicom.dcmread(path)
+    dataset[name]._value = value  # past the checks of what is written
+    dataset.save_as(path)
+    for read in (images.read_image, images.read_grid, images.read_date):
+        with pytest.raises(ValueError, match=rf"1\.2\.3\.4-003\.dcm: {text}"):
+            read(folder)
+
+
 def test_missing_slices_are_told(tmp_path):
     folder = write_series(tmp_path / "scan", EVEN)
     (folder / "1.2.3.4-003.dcm").unlink()

@@ -1,6 +1,7 @@
 """4DCTs as scanners write them: the phases in the order of time, each voxel in its phase."""
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_data import SHAPE, stored_values, write_series
 from pydicom.dataset import Dataset
@@ -107,3 +108,25 @@ def test_a_phase_twice_is_refused(tmp_path):
 def test_a_folder_without_dicom_is_refused(tmp_path):
     with pytest.raises(ValueError, match="got no DICOM images"):
         read_series([tmp_path])
+
+
+def test_a_phase_without_a_geometry_is_refused(tmp_path):
+    folder = write_phases(tmp_path, [{"SeriesDescription": f"T={p}%"} for p in (0, 50)])
+    for path in sorted(folder.iterdir())[: SHAPE[2]]:
+        dataset = pydicom.dcmread(path)
+        del dataset.ImagePositionPatient
+        dataset.save_as(path)
+    with pytest.raises(ValueError, match="expected a 3-D scan, got 0 slice of 0 rows and 0 colu"):
+        read_series([folder])
+
+
+@pytest.mark.parametrize("value", ["x", "1\\2", "", "nan"])
+def test_a_position_in_time_that_is_no_number_tells_no_phase(tmp_path, value):
+    folder = write_phases(tmp_path, [{"TemporalPositionIndex": p} for p in (1, 2)])
+    for path in sorted(folder.iterdir())[: SHAPE[2]]:
+        dataset = pydicom.dcmread(path)
+        dataset.add_new("TemporalPositionIndex", "DS", "1")
+        dataset["TemporalPositionIndex"]._value = value
+        dataset.save_as(path)
+    with pytest.raises(ValueError, match="expected a (4DCT with phases told|complete DICOM file)"):
+        read_series([folder])

@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from jaxreg.geometry.grid import Grid
-from jaxreg.io.dicom_slices import Slice, by_position, grid_of, largest_stack, slices_of
+from jaxreg.io.dicom_slices import (
+    Slice,
+    by_position,
+    damaged,
+    grid_of,
+    largest_stack,
+    slices_of,
+)
 from jaxreg.io.notes import note
 
 _TAGS = (
@@ -148,7 +155,7 @@ def _chosen(path: Path, series: str | None, found: dict[str, Any], stacks: dict[
         return str(found[uid][0][1].get("SeriesNumber", ""))
 
     listed = "; ".join(
-        f"number {number(uid) or '?'} '{found[uid][0][1].get('SeriesDescription', '')}', "
+        f"number {number(uid) or '?'} {str(found[uid][0][1].get('SeriesDescription', ''))!r}, "
         f"{len(stack)} slices, {uid}"
         for uid, stack in stacks.items()
     )
@@ -250,17 +257,20 @@ def _dataset(path: Path, *, pixels: bool) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return pydicom.dcmread(
+            dataset = pydicom.dcmread(
                 path, force=True, stop_before_pixels=not pixels, specific_tags=tags
             )
+            for tag in [] if pixels else list(dataset.keys()):
+                dataset[tag]  # converts the value, which fails where it is damaged
         except Exception as error:  # pydicom names no class for damaged bytes
-            raise ValueError(_damaged(path, error)) from error
+            raise ValueError(damaged(path, error)) from error
+    return dataset
 
 
 def _pixels(path: Path) -> np.ndarray:
     """Stored numbers, (rows, columns) or (frames, rows, columns)."""
     dataset = _dataset(path, pixels=True)
-    if int(dataset.get("SamplesPerPixel", 1)) != 1:
+    if dataset.get("SamplesPerPixel", 1) != 1:
         raise ValueError(
             f"{path}: expected one number per pixel, got a colour image. Give the CT itself."
         )
@@ -270,13 +280,13 @@ def _pixels(path: Path) -> np.ndarray:
             return dataset.pixel_array
         except (ImportError, NotImplementedError, RuntimeError) as error:
             if "missing dependencies" not in str(error):
-                raise ValueError(_damaged(path, error)) from error
+                raise ValueError(damaged(path, error)) from error
             raise ImportError(
                 f"{path}: expected a decoder for {dataset.file_meta.TransferSyntaxUID.name}, got "
                 "none. Install it with: pip install 'jaxreg[dicom]'"
             ) from error
         except Exception as error:  # pydicom names no class for damaged bytes
-            raise ValueError(_damaged(path, error)) from error
+            raise ValueError(damaged(path, error)) from error
 
 
 def _in_hu(pixels: np.ndarray, item: Slice) -> np.ndarray:
@@ -299,8 +309,3 @@ def _pydicom(path: Path) -> Any:
             "pip install 'jaxreg[dicom]'"
         ) from error
     return pydicom
-
-
-def _damaged(path: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return f"{path}: expected a complete DICOM file, got '{reason}'. Export or copy it again."

@@ -6,6 +6,7 @@ SeriesDescription or ImageComments ("T=50%", "Gated 20%", "50% Ex"), or in Tempo
 TemporalPositionIdentifier; they are looked for in this order.
 """
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -92,8 +93,8 @@ def _grouped(
 def _by_nominal(header: Any) -> Label | None:
     sequence = header.get("RespiratorySynchronizationSequence")
     inner = sequence[0] if sequence else header
-    value = inner.get("NominalPercentageOfRespiratoryPhase")
-    return None if value is None else Label(0, float(value), f"{float(value):g}%")
+    value = _number(inner, "NominalPercentageOfRespiratoryPhase")
+    return None if value is None else Label(0, value, f"{value:g}%")
 
 
 def _by_text(header: Any) -> Label | None:
@@ -111,10 +112,19 @@ def _by_text(header: Any) -> Label | None:
 
 def _by_position(header: Any) -> Label | None:
     for attribute in ("TemporalPositionIndex", "TemporalPositionIdentifier"):
-        value = header.get(attribute)
-        if value not in (None, ""):
-            return Label(0, float(value), str(value))
+        value = _number(header, attribute)
+        if value is not None:
+            return Label(0, value, f"{value:g}")
     return None
+
+
+def _number(header: Any, attribute: str) -> float | None:
+    """The value of an attribute, None where it is absent, empty or damaged."""
+    try:
+        value = float(header.get(attribute))
+    except Exception:  # pydicom converts values as they are asked for
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _series(header: Any) -> str:
@@ -123,5 +133,5 @@ def _series(header: Any) -> str:
 
 def _described(headers: Sequence[tuple[Path, Any]]) -> str:
     names = {_series(h): str(h.get("SeriesDescription", "")) for _, h in headers}
-    listed = ", ".join(f"'{name}'" for name in list(names.values())[:20])
+    listed = ", ".join(repr(name) for name in list(names.values())[:20])
     return f"{len(names)} series ({listed})" if names else "no DICOM images"

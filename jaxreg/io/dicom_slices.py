@@ -60,8 +60,8 @@ class Slice:
         )
 
 
-def slices_of(dataset: Any, path: Path) -> Iterator[Slice]:
-    """Yields the slices in a file; none where it has no pixels in the patient's space.
+def slices_of(dataset: Any, path: Path) -> list[Slice]:
+    """Returns the slices in a file; none where it has no pixels in the patient's space.
 
     Args:
         dataset: of pydicom, pixels not needed.
@@ -70,6 +70,26 @@ def slices_of(dataset: Any, path: Path) -> Iterator[Slice]:
     Raises:
         ValueError: slices without PixelSpacing, or numbers that are none.
     """
+    try:
+        return list(_slices(dataset, path))
+    except Exception as error:  # pydicom converts values as they are asked for
+        if str(error).startswith(f"{path}: expected"):
+            raise
+        raise ValueError(damaged(path, error)) from error
+
+
+def damaged(path: Path, error: Exception) -> str:
+    """Returns the message about a file whose bytes or values pydicom refuses.
+
+    Args:
+        path: of the file.
+        error: of pydicom.
+    """
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return f"{path}: expected a complete DICOM file, got '{reason}'. Export or copy it again."
+
+
+def _slices(dataset: Any, path: Path) -> Iterator[Slice]:
     if "Rows" not in dataset or "Columns" not in dataset:
         return
     many = "PerFrameFunctionalGroupsSequence" in dataset
@@ -86,10 +106,10 @@ def slices_of(dataset: Any, path: Path) -> Iterator[Slice]:
         if plane[0] is None or plane[1] is None:
             continue
         position, directions = _numbers(plane[0], 3, path), _numbers(plane[1], 6, path)
-        scale = [
+        slope, intercept = (
             _attribute(dataset, frame, "PixelValueTransformationSequence", name)
             for name in ("RescaleSlope", "RescaleIntercept")
-        ]
+        )
         yield Slice(
             path=path,
             frame=frame,
@@ -98,8 +118,8 @@ def slices_of(dataset: Any, path: Path) -> Iterator[Slice]:
             position=position,
             directions=_unit_directions(directions, path),
             spacing=_spacing(plane[2], path),
-            slope=1.0 if scale[0] is None else float(scale[0]),
-            intercept=0.0 if scale[1] is None else float(scale[1]),
+            slope=1.0 if slope is None else _finite(slope, "RescaleSlope", path),
+            intercept=0.0 if intercept is None else _finite(intercept, "RescaleIntercept", path),
         )
 
 
@@ -138,10 +158,11 @@ def grid_of(stack: Sequence[Slice], path: str | os.PathLike) -> Grid:
         ValueError: the slices are not evenly spaced on a line, or there are too few.
     """
     positions = np.array([item.position for item in stack])
-    if len(stack) < 2 or min(stack[0].size) < 2:
+    rows, columns = stack[0].size if stack else (0, 0)
+    if len(stack) < 2 or min(rows, columns) < 2:
         raise ValueError(
-            f"{path}: expected a 3-D scan, got {len(stack)} slice of {stack[0].size[0]} rows and "
-            f"{stack[0].size[1]} columns. Give the folder with all slices."
+            f"{path}: expected a 3-D scan, got {len(stack)} slice of {rows} rows and {columns} "
+            "columns. Give the folder with all slices."
         )
     step = (positions[-1] - positions[0]) / (len(stack) - 1)
     even = positions[0] + np.arange(len(stack))[:, None] * step
@@ -159,7 +180,6 @@ def grid_of(stack: Sequence[Slice], path: str | os.PathLike) -> Grid:
     affine[:3, 1] = stack[0].directions[1] * stack[0].spacing[1]
     affine[:3, 2] = step
     affine[:3, 3] = positions[0]
-    rows, columns = stack[0].size
     return Grid((columns, rows, len(stack)), _RAS_FROM_LPS @ affine)
 
 
@@ -174,6 +194,16 @@ def _attribute(dataset: Any, frame: int | None, group: str, name: str) -> Any:
         if items.get(group):
             return items.get(group)[0].get(name)
     return None
+
+
+def _finite(value: Any, name: str, path: Path) -> float:
+    number = float(value)
+    if not np.isfinite(number) or (number == 0 and name == "RescaleSlope"):
+        raise ValueError(
+            f"{path}: expected {name} to be a number that gives HU, got {number:g}. Export the "
+            "scan again."
+        )
+    return number
 
 
 def _numbers(values: Any, count: int, path: Path) -> np.ndarray:

@@ -103,6 +103,19 @@ def test_each_slice_has_its_own_rescale(tmp_path):
     assert_voxels(volume, EVEN, hu=stored * np.array(slopes) - 1000 - np.arange(5))
 
 
+def test_a_slice_without_the_rescale_of_the_others_is_refused(tmp_path):
+    folder = write_series(tmp_path / "scan", EVEN)
+    for path in sorted(folder.iterdir())[2:4]:
+        dataset = pydicom.dcmread(path)
+        del dataset.RescaleSlope, dataset.RescaleIntercept
+        dataset.save_as(path)
+    text = (
+        "RescaleSlope and RescaleIntercept in all slices, got none in 2 of 5, such as 1.2.3.4-003"
+    )
+    with pytest.raises(ValueError, match=f"scan: expected {text}"):
+        images.read_image(folder)
+
+
 @pytest.mark.parametrize("slopes", [None, [1.0, 0.5, 2.0, 1.25, 0.75]])
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [3, 0, 4, 1, 2]])
 def test_enhanced_multi_frame(tmp_path, slopes, order):

@@ -74,9 +74,15 @@ def values_of(stack: Sequence[Slice], path: str | os.PathLike) -> tuple[np.ndarr
 
     Raises:
         ImportError: no decoder for compressed pixels.
-        ValueError: the slices have gaps, or pixels are damaged.
+        ValueError: the slices have gaps, pixels are damaged, or some have no rescale to HU.
     """
     grid = grid_of(stack, path)
+    bare = [item for item in stack if not item.rescaled]
+    if 0 < len(bare) < len(stack):
+        raise ValueError(
+            f"{path}: expected RescaleSlope and RescaleIntercept in all slices, got none in "
+            f"{len(bare)} of {len(stack)}, such as {bare[0].path.name}. Export the scan again."
+        )
     values = np.empty(grid.shape, np.float32)
     decoded: tuple[Path, np.ndarray] | None = None
     for z, item in enumerate(stack):

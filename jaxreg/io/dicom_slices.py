@@ -34,6 +34,7 @@ class Slice:
         directions: along which the column index and the row index grow, (2, 3).
         spacing: from column to column and from row to row.
         slope, intercept: HU = stored value * slope + intercept.
+        rescaled: whether the header has one of them; else they are 1 and 0.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Slice:
     spacing: np.ndarray
     slope: float
     intercept: float
+    rescaled: bool = True
 
     @property
     def normal(self) -> np.ndarray:
@@ -120,6 +122,7 @@ def _slices(dataset: Any, path: Path) -> Iterator[Slice]:
             spacing=_spacing(plane[2], path),
             slope=1.0 if slope is None else _finite(slope, "RescaleSlope", path),
             intercept=0.0 if intercept is None else _finite(intercept, "RescaleIntercept", path),
+            rescaled=slope is not None or intercept is not None,
         )
 
 

@@ -6,6 +6,7 @@ import SimpleITK as sitk
 
 from jaxreg.io import images as reading
 from jaxreg.io import itk
+from jaxreg.io.notes import FileWarning
 
 SHAPE = (7, 6, 5)
 SPACING = (0.9, 1.1, 2.5)
@@ -173,6 +174,11 @@ COUNT = bytes(range(210))  # one for each voxel, x fastest
         ("a.nrrd", {"encoding": "rot13"}, "got type 'uint8' and encoding 'rot13'"),
         ("a.nrrd", {"space directions": "(1,0,0) (0,1,0)"}, "got 2 space directions of 3 axes"),
         ("a.nrrd", {"space origin": "(a,b,c)"}, "got 'a,b,c' as space origin"),
+        ("a.nrrd", {"Space": "left-posterior-superior"}, "got the field 'space' twice"),
+        ("a.nrrd", {"space units": '"mm" "mm" "cm"'}, "got 'cm, mm' as space units"),
+        ("a.mha", {"DistanceUnits": "parsec"}, "got 'parsec' as DistanceUnits"),
+        ("a.mha", {"Origin": "7 7 7"}, "got Offset and Origin that differ"),
+        ("a.mha", {"Rotation": "0 1 0 -1 0 0 0 0 1"}, "got TransformMatrix and Rotation that diff"),
     ],
 )
 def test_absurd_headers_are_refused(tmp_path, name, changes, text):
@@ -195,6 +201,39 @@ def test_images_without_geometry_are_refused(tmp_path, name, changes, text):
     for read in (reading.read_image, reading.read_grid):
         with pytest.raises(ValueError, match=f"{name}: {text}"):
             read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "factor"),
+    [
+        ("a.mha", {"DistanceUnits": "cm"}, 10.0),
+        ("a.mha", {"DistanceUnits": "um"}, 1e-3),
+        ("a.mha", {"DistanceUnits": "?", "Origin": "1  2 3"}, 1.0),
+        ("a.nrrd", {"space units": '"mm" "mm" "mm"'}, 1.0),
+        ("a.nrrd", {"space units": '"m" "m" "m"'}, 1000.0),
+        ("a.nrrd", {"space units": '"microns" "microns" "microns"'}, 1e-3),
+        ("a.nrrd", {"space units": '"" "" ""'}, 1.0),
+    ],
+)
+def test_lengths_are_millimetres_whatever_the_unit(tmp_path, name, changes, factor):
+    plain = reading.read_grid(write_text(tmp_path / name, {}, COUNT))
+    grid = reading.read_grid(write_text(tmp_path / name, changes, COUNT))
+    np.testing.assert_allclose(grid.affine[:3], plain.affine[:3] * factor, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
+def test_values_that_the_header_does_not_count_are_told(tmp_path, name):
+    path = write_text(tmp_path / name, {}, COUNT + COUNT[:42])
+    text = f"{name}: the file holds 42 bytes more than the header says"
+    with pytest.warns(FileWarning, match=text) as told:
+        volume = reading.read_image(path)
+    assert [warning.message.code for warning in told] == ["surplus-values"]
+    np.testing.assert_array_equal(volume.data.ravel(order="F"), list(COUNT))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_few_bytes_at_the_end_do_not_matter(tmp_path):
+    reading.read_image(write_text(tmp_path / "a.mha", {}, COUNT + b"\r\n"))
 
 
 def test_left_anterior_superior_is_not_turned(tmp_path):

@@ -168,6 +168,17 @@ def test_units_of_time_and_an_axis_of_length_0_do_not_matter(tmp_path, data):
     np.testing.assert_array_equal(nifti.read_volume(path).data, data)
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_values_that_the_header_does_not_count_are_told(tmp_path, data, name):
+    path = save(tmp_path / "b.nii", np.concatenate([data, data], axis=2), affine("LPS"))
+    content = patched(path, DIM, [3, *SHAPE], "<i2").read_bytes()
+    packed = gzip.compress(content, mtime=0) if name.endswith("gz") else content
+    (tmp_path / name).write_bytes(packed)
+    with pytest.warns(FileWarning, match=rf"{name}: the file holds {4 * data.size} bytes more"):
+        volume = nifti.read_volume(tmp_path / name)
+    np.testing.assert_array_equal(volume.data, data)
+
+
 def test_one_time_point_is_a_3d_image(tmp_path, data):
     path = save(tmp_path / "a.nii.gz", data[..., None], affine("LPS"))
     np.testing.assert_array_equal(nifti.read_volume(path).data, data)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxreg.io.stream import Damaged
-from jaxreg.io.text_header import Header, listed_files, numbers, read_start, sizes
+from jaxreg.io.text_header import Header, listed_files, numbers, read_start, sizes, unit_mm
 
 _TYPES = {
     "MET_CHAR": "i1",
@@ -98,13 +98,18 @@ def _affine(fields: dict[str, str], path: str | os.PathLike) -> np.ndarray:
             f"{path}: expected ElementSpacing, the size of a voxel, got none. Add the line "
             "'ElementSpacing = X Y Z' in millimetres before ElementDataFile."
         )
-    spacing = numbers(text, float, "ElementSpacing", 3)
+    unit = unit_mm([fields.get("DistanceUnits", "")], "DistanceUnits")
+    spacing = np.array(numbers(text, float, "ElementSpacing", 3)) * unit
     matrix = _first(fields, _MATRIX, "1 0 0 0 1 0 0 0 1")
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(numbers(matrix, float, "TransformMatrix", 9), (3, 3)).T * spacing
-    affine[:3, 3] = numbers(_first(fields, _ORIGIN, "0 0 0"), float, "Offset", 3)
+    affine[:3, 3] = np.array(numbers(_first(fields, _ORIGIN, "0 0 0"), float, "Offset", 3)) * unit
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
 def _first(fields: dict[str, str], keys: tuple[str, ...], default: str) -> str:
-    return next((fields[key] for key in keys if key in fields), default)
+    """The value of the one field that is there, by any of its names."""
+    given = {key: fields[key] for key in keys if key in fields}
+    if len({tuple(value.split()) for value in given.values()}) > 1:
+        raise Damaged(f"{' and '.join(given)} that differ")
+    return next(iter(given.values()), default)

@@ -7,6 +7,7 @@ verified.
 
 import contextlib
 import functools
+import math
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io.nifti_header import SIZES, Header, parse
 from jaxreg.io.nifti_writer import write
 from jaxreg.io.notes import note
-from jaxreg.io.stream import Damaged, Stream
+from jaxreg.io.stream import Damaged, Stream, note_surplus
 from jaxreg.io.values import as_image
 from jaxreg.io.vectors import DISPVECT, LPS, VECTOR, nifti_field
 
@@ -203,7 +204,8 @@ def _values(header: Header, path: str | os.PathLike) -> np.ndarray:
     with _open(Path(path) if header.single else _beside(path, "img")) as stream:
         stream.skip(header.offset)
         stored = stream.array(header.count, header.dtype)
-        stream.finish()
+        left = stream.finish()
+    note_surplus(path, left, math.prod(header.shape[:2]) * header.dtype.itemsize)
     stored = stored.astype(header.dtype.newbyteorder("="), copy=False)
     if header.scaling is None:
         return stored

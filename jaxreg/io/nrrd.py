@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxreg.io.orientation import stated_affine
 from jaxreg.io.stream import Damaged
-from jaxreg.io.text_header import Header, listed_files, numbers, read_start, sizes
+from jaxreg.io.text_header import Header, listed_files, numbers, read_start, sizes, unit_mm
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -31,6 +31,7 @@ _RAS_SIGNS = {
     "left-posterior-superior": (-1, -1, 1),
     "lps": (-1, -1, 1),
 }
+_QUOTED = re.compile(r'"([^"]*)"')
 _VECTOR = re.compile(r"\(([^()]*)\)|none")
 
 
@@ -92,6 +93,8 @@ def _fields(block: bytes) -> tuple[dict[str, str], int, list[str]]:
         if line.startswith("#") or not colon or value.startswith("="):
             continue
         key = {"centerings": "centers", "datafile": "data file"}.get(key.lower(), key.lower())
+        if key in fields:
+            raise Damaged(f"the field '{key[:40]}' twice")
         fields[key] = value.strip()
         if key == "data file" and value.split()[:1] == ["LIST"]:
             return fields, end, text[number + 1 :]  # names fill the rest of the header
@@ -128,11 +131,12 @@ def _affine(
         )
     vectors = _directions(fields, axes)
     spatial = list(vectors)
+    unit = unit_mm(_QUOTED.findall(fields.get("space units", "")), "space units")
     affine = np.eye(4)
     affine[:3, : len(spatial[:3])] = np.transpose([vectors[axis] for axis in spatial[:3]])
     origin = fields.get("space origin", "(0,0,0)").strip("() ")
     affine[:3, 3] = numbers(origin, float, "space origin", 3)
-    return np.diag([*signs, 1.0]) @ affine, spatial
+    return np.diag([*(unit * sign for sign in signs), 1.0]) @ affine, spatial
 
 
 def _directions(fields: dict[str, str], axes: int) -> dict[int, list[float]]:

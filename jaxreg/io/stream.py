@@ -9,6 +9,8 @@ from typing import BinaryIO
 import numpy as np
 from isal import igzip, isal_zlib
 
+from jaxreg.io.notes import note
+
 _GZIP = b"\x1f\x8b"
 _MAX_RATIO = 1032  # deflate makes no more of a byte
 _CHUNK = 1 << 20
@@ -111,10 +113,19 @@ class Stream:
         """Returns all that is left, at most `limit` characters, of a text file."""
         return self.read(limit).decode("latin-1")
 
-    def finish(self) -> None:
-        """Reads to the end, past which a compressed file has its checksum."""
-        while self.compressed and self.read(_CHUNK):
-            pass
+    def finish(self) -> int:
+        """Goes to the end, past which a compressed file has its checksum.
+
+        Returns:
+            How many bytes were left.
+        """
+        if not self.compressed:
+            position = self._raw.tell()
+            return self._raw.seek(0, os.SEEK_END) - position
+        left = 0
+        while part := len(self.read(_CHUNK)):
+            left += part
+        return left
 
 
 class _Zlib(io.RawIOBase):
@@ -150,3 +161,20 @@ def _reason(error: Exception) -> str:
     if isinstance(error, _BROKEN):
         return f"damaged compression ({text})"
     return text or type(error).__name__
+
+
+def note_surplus(path: str | os.PathLike, left: int, plane: int) -> None:
+    """Warns of a file with values that its header does not count: sizes or type may be wrong.
+
+    Args:
+        path: of the file.
+        left: bytes that were not read.
+        plane: bytes of one plane of voxels; fewer are no values.
+    """
+    if left >= plane:
+        note(
+            path,
+            "surplus-values",
+            f"the file holds {left} bytes more than the header says; they are left out. The size "
+            "or the type in the header may be wrong: look at the image.",
+        )

@@ -8,16 +8,18 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from jaxreg.io.stream import Damaged, Stream
+from jaxreg.io.stream import Damaged, Stream, note_surplus
 
 LIMIT = 1 << 16  # bytes; no header is longer
 _MAX_FILES = 100_000
+_MM = {"mm": 1.0, "cm": 10.0, "m": 1e3, "um": 1e-3, "millimeter": 1.0, "micron": 1e-3}
+_NO_UNIT = ("", "?", "none", "unknown")
 T = TypeVar("T", int, float)
 
 
@@ -75,7 +77,9 @@ def _read_file(header: Header, file: Path, count: int) -> np.ndarray:
             raise Damaged(f"{file.stat().st_size} bytes of values in {file.name}")
     with Stream(file, start=start, codec=header.codec) as stream:
         values = stream.array(count, header.dtype)
-        stream.finish()
+        left = stream.finish()
+    plane = header.components * math.prod(header.shape[:2]) * header.dtype.itemsize
+    note_surplus(file, left, plane)
     return values
 
 
@@ -118,6 +122,26 @@ def numbers(text: str, kind: Callable[[str], T], name: str, count: int) -> list[
     if len(values) != count:
         raise Damaged(f"{len(values)} numbers as {name}, not {count}")
     return values
+
+
+def unit_mm(units: Sequence[str], name: str) -> float:
+    """Returns the length of the unit of a header in mm; 1 where it has none.
+
+    Args:
+        units: of each axis.
+        name: of the field, for the message.
+
+    Raises:
+        Damaged: an unknown unit, or several.
+    """
+    given = {unit.strip().lower() for unit in units} - set(_NO_UNIT)
+    if not given:
+        return 1.0
+    lengths = {_MM.get(unit.removesuffix("s")) for unit in given}
+    length = lengths.pop()
+    if lengths or length is None:
+        raise Damaged(f"'{_short(', '.join(sorted(given)))}' as {name}")
+    return length
 
 
 def sizes(text: str, name: str, count: int) -> list[int]:

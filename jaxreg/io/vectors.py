@@ -55,9 +55,11 @@ def nifti_field(path: str | os.PathLike, vectors: np.ndarray, header: Header) ->
         return lps_field(path, vectors, header.affine)
     if not positions:
         return _field(path, vectors.astype(np.float32), header.affine)
-    displacements = vectors - _positions(vectors.shape[:3], header.affine)
+    displacements = np.empty(vectors.shape, np.float32)
+    for c in range(3):
+        displacements[..., c] = vectors[..., c] - _position(vectors.shape[:3], header.affine, c)
     with located(path):
-        return DisplacementField(displacements.astype(np.float32), header.affine)
+        return DisplacementField(displacements, header.affine)
 
 
 def lps_field(
@@ -109,16 +111,11 @@ def _note_name(path: str | os.PathLike, name: str) -> None:
         )
 
 
-def _positions(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
-    """World positions of the voxels, (X, Y, Z, 3), RAS mm, float64."""
+def _position(shape: tuple[int, ...], affine: np.ndarray, component: int) -> np.ndarray:
+    """One component of the world positions of the voxels, (X, Y, Z), RAS mm, float64."""
     x, y, z = np.ogrid[tuple(slice(n) for n in shape)]
-    columns = affine[:3, :3].T
-    return (
-        x[..., None] * columns[0]
-        + y[..., None] * columns[1]
-        + z[..., None] * columns[2]
-        + (affine[:3, 3])
-    )
+    row = affine[component]
+    return x * row[0] + y * row[1] + z * row[2] + row[3]
 
 
 def _are_positions(field: DisplacementField) -> bool:
@@ -126,7 +123,8 @@ def _are_positions(field: DisplacementField) -> bool:
     steps = [max(n // _SAMPLES, 1) for n in field.shape]
     some = tuple(slice(None, None, step) for step in steps)
     vectors = field.data[some].astype(np.float64)
-    places = _positions(vectors.shape[:3], field.affine @ np.diag([*steps, 1.0]))
+    affine = field.affine @ np.diag([*steps, 1.0])
+    places = np.stack([_position(vectors.shape[:3], affine, c) for c in range(3)], axis=-1)
     vectors, places = (a - a.mean(axis=(0, 1, 2)) for a in (vectors, places))
     limit = _ALIKE * np.linalg.norm(places)
     return any(bool(np.linalg.norm(vectors - places * s) < limit) for s in (1.0, LPS))

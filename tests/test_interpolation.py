@@ -48,6 +48,15 @@ class Variants(parameterized.TestCase):
         np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
 
     @chex.variants(with_jit=True, without_jit=True)
+    def test_an_image_of_integers_gives_the_same_values(self):
+        image = RANDOM.integers(-1024, 3000, SHAPE).astype(np.int16)
+        values = self.variant(sample)(image, POINTS)
+        np.testing.assert_array_equal(
+            values, self.variant(sample)(image.astype(np.float32), POINTS)
+        )
+        assert values.dtype == jnp.float32
+
+    @chex.variants(with_jit=True, without_jit=True)
     def test_sample_nearest_equals_scipy(self):
         labels = RANDOM.integers(0, 5, SHAPE).astype(np.int16)
         values = self.variant(sample_nearest)(labels, POINTS)

@@ -10,7 +10,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Real, Shaped
 
 from jaxreg.ops.types import AnyArray, Coordinates, Shape
 
@@ -119,7 +119,7 @@ def _sample_jvp(primals, tangents):
 
 
 def sample(
-    image: Float[AnyArray, "X Y Z *C"], coordinates: Coordinates
+    image: Real[AnyArray, "X Y Z *C"], coordinates: Coordinates
 ) -> Float[AnyArray, "*points_C"]:
     """Trilinear interpolation of an image at any points.
 
@@ -128,11 +128,11 @@ def sample(
     reverse mode scatters only when the derivative with respect to the image is asked for.
 
     Args:
-        image: (X, Y, Z) or (X, Y, Z, C).
+        image: (X, Y, Z) or (X, Y, Z, C); of integers, it is not copied as a whole.
         coordinates: points in voxels, (..., 3).
 
     Returns:
-        Values, (...) or (..., C).
+        Values, (...) or (..., C), of a floating type.
     """
     return _sample(jnp.asarray(image), jnp.asarray(coordinates))
 

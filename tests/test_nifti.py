@@ -570,6 +570,26 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, data, monkeypatch, nam
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("planes", [1, 3, 4, 100])
+def test_an_image_made_as_it_is_written_is_the_same_file(tmp_path, monkeypatch, planes):
+    """With a last slab that overlaps with the one before, and one slab alone."""
+    monkeypatch.setattr(nifti_writer, "_SLAB", planes)
+    monkeypatch.setattr(nifti_writer, "_VOXELS", 0)
+    values = np.random.default_rng(0).normal(size=(9, 8, 7)).astype(np.float32)
+    volume = Volume(values, affine("LPS"))
+    sizes = []
+
+    def part(box):
+        sizes.append(volume.part(box).shape)
+        return volume.part(box)
+
+    nifti.write_parts(tmp_path / "a.nii.gz", part, volume.grid, description="HU")
+    nifti.write_volume(tmp_path / "b.nii.gz", volume, description="HU")
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    assert set(sizes) == {(9, 8, min(7, planes))}  # one shape: one compiled program
+    np.testing.assert_array_equal(nifti.read_volume(tmp_path / "a.nii.gz").data, values)
+
+
 def test_numbers_are_compressed_to_what_nibabel_would_write(tmp_path):
     values = np.random.default_rng(0).normal(size=(9, 8, 7)).astype(np.float32)
     nifti.write_volume(tmp_path / "a.nii.gz", Volume(values, affine("LPS")))

@@ -102,3 +102,10 @@ def test_lobes_keep_their_numbers_when_they_are_reduced():
     for labels, image in zip(labels_of_pair(*given, aligned.masks), aligned.images, strict=True):
         assert labels.shape == image.shape != pair.fixed.shape
         assert set(np.unique(labels.data)) == set(range(6))
+
+
+def test_an_image_of_integers_that_is_not_reduced_becomes_floating():
+    image = Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))
+    found = reduced(image, (1, 1, 1))
+    assert found.data.dtype == np.float32
+    np.testing.assert_array_equal(found.data, image.data)

@@ -124,6 +124,27 @@ def test_volume_change_in_slabs_is_that_of_the_whole_field(planes, monkeypatch):
     np.testing.assert_array_equal(found.affine, field.affine)
 
 
+@pytest.mark.parametrize(
+    "box",
+    [
+        (slice(None), slice(None), slice(2, 4)),
+        (slice(3, 4), slice(2, 9), slice(None)),
+        (slice(8, 9), slice(0, 1), slice(6, 7)),
+    ],
+)
+def test_a_part_of_the_volume_change_and_of_a_warped_image_is_that_of_the_whole(box):
+    field = DisplacementField.from_voxels(smooth_field(FIXED, 5, 2.0), FIXED.affine)
+    part = field_determinant(field, box=box)
+    np.testing.assert_allclose(part.data, field_determinant(field).data[box], rtol=1e-6)
+    np.testing.assert_allclose(part.affine, FIXED.part(box).affine)
+    values = np.random.default_rng(2).integers(-1000, 500, MOVING.shape).astype(np.int16)
+    moving = Volume(values, MOVING.affine)
+    whole = warp_volume(moving, field, fill=-1024)
+    assert whole.data.dtype == np.float32
+    warped = warp_volume(moving, field.part(box), fill=-1024)
+    np.testing.assert_allclose(warped.data, whole.data[box], atol=2e-2)
+
+
 def test_inverse_consistency_is_the_way_there_and_back():
     forward = DisplacementField.from_voxels(smooth_field(FIXED, 6, 2.0), FIXED.affine)
     back = DisplacementField.from_voxels(smooth_field(MOVING, 7, 2.0), MOVING.affine)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxreg.geometry.volume import DisplacementField, Volume
+from jaxreg.io.nifti import read_volume
 from jaxreg.pipeline.result import RESULT_SET, Registration
 
 SHAPE = (9, 8, 7)
@@ -130,6 +131,8 @@ def test_a_saved_result_comes_back_as_it_was(tmp_path, field_mm):
     summary["config"] = {"field_spacing_mm": field_mm}
     before = dataclasses.replace(before, summary=summary)
     before.save(tmp_path)
+    for name, image in [("warped", before.warp()), ("jacobian", before.jacobian_determinant())]:
+        np.testing.assert_array_equal(read_volume(tmp_path / f"{name}.nii.gz").data, image.data)
     after = Registration.load(tmp_path, before.fixed, before.moving)
     np.testing.assert_array_equal(after.displacement.data, before.displacement.data)
     np.testing.assert_array_equal(after.displacement.affine, before.displacement.affine)

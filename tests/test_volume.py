@@ -13,6 +13,7 @@ from jaxreg.geometry.volume import (
     Grid,
     Volume,
     check_ct,
+    compact,
     require_same_grid,
     resample,
 )
@@ -353,3 +354,27 @@ def test_a_coarser_grid_has_the_same_corners_and_voxels_no_larger_than_asked_for
     for found, own in zip(coarse.spacing_mm[:2], fine.spacing_mm[:2], strict=True):
         assert found <= max(spacing_mm, own) + 1e-9
     assert fine.coarsened(0.0) is fine
+
+
+def test_whole_numbers_take_half_of_the_memory():
+    values = np.arange(-30, 30, dtype=np.float32).reshape(3, 4, 5) * 100
+    found = compact(Volume(values, np.eye(4)))
+    assert found.data.dtype == np.int16
+    np.testing.assert_array_equal(found.data, values)
+    for other in (values + 0.5, values * 20, values.astype(np.int32)):
+        volume = Volume(other, np.eye(4))
+        assert compact(volume) is volume
+
+
+def test_a_part_lies_where_it_lay():
+    affine = np.array([[0, -2, 0, 5], [1.5, 0, 0, -7], [0, 0, 3, 2], [0, 0, 0, 1.0]])
+    box = (slice(1, 3), slice(None), slice(2, 5))
+    values = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
+    vectors = np.random.default_rng(1).normal(size=(4, 5, 6, 3)).astype(np.float32)
+    for whole in (Volume(values, affine), DisplacementField(vectors, affine)):
+        part = whole.part(box)
+        np.testing.assert_array_equal(part.data, whole.data[box])
+        np.testing.assert_allclose(
+            part.grid.world_from_voxel(np.array([1.0, 2.0, 0.0])),
+            whole.grid.world_from_voxel(np.array([2.0, 2.0, 2.0])),
+        )

@@ -83,13 +83,13 @@ def values_of(stack: Sequence[Slice], path: str | os.PathLike) -> tuple[np.ndarr
             f"{path}: expected RescaleSlope and RescaleIntercept in all slices, got none in "
             f"{len(bare)} of {len(stack)}, such as {bare[0].path.name}. Export the scan again."
         )
-    values = np.empty(grid.shape, np.float32)
+    values = np.empty(grid.shape[::-1], np.float32)
     decoded: tuple[Path, np.ndarray] | None = None
     for z, item in enumerate(stack):
         if decoded is None or decoded[0] != item.path:
             decoded = item.path, _pixels(item.path)
-        values[:, :, z] = _in_hu(decoded[1], item).T
-    return values, grid
+        values[z] = _in_hu(decoded[1], item)
+    return values.T, grid
 
 
 def read_grid(path: str | os.PathLike, *, series: str | None = None) -> Grid:

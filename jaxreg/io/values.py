@@ -9,6 +9,7 @@ import scipy.ndimage
 
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.volume import Volume
+from jaxreg.io.layout import in_array_order
 from jaxreg.io.notes import note
 
 AIR_HU = -1024.0
@@ -47,8 +48,7 @@ def as_image(path: str | os.PathLike, values: np.ndarray, grid: Grid) -> Volume:
     Raises:
         ValueError: NaN elsewhere, or infinity.
     """
-    with np.errstate(over="ignore"):  # an overflow is infinite and refused below
-        values = np.ascontiguousarray(values, np.float32)
+    values = in_array_order(values, np.float32)  # what overflows is infinite and refused below
     missing = np.isnan(values)
     if missing.any() and not missing.all():
         outside = missing & _reaches_border(missing)
@@ -93,7 +93,7 @@ def as_labels(path: str | os.PathLike, values: np.ndarray, grid: Grid) -> Volume
             "Number them anew."
         )
     with located(path):
-        return Volume(np.ascontiguousarray(values, np.int32), grid.affine)
+        return Volume(in_array_order(values, np.int32), grid.affine)
 
 
 def _reaches_border(mask: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import os
 import numpy as np
 
 from jaxreg.geometry.volume import DisplacementField
+from jaxreg.io.layout import in_array_order
 from jaxreg.io.nifti_header import Header
 from jaxreg.io.notes import note
 from jaxreg.io.values import located
@@ -54,7 +55,7 @@ def nifti_field(path: str | os.PathLike, vectors: np.ndarray, header: Header) ->
         _note_name(path, header.intent_name)
         return lps_field(path, vectors, header.affine)
     if not positions:
-        return _field(path, vectors.astype(np.float32), header.affine)
+        return _field(path, in_array_order(vectors, np.float32), header.affine)
     displacements = np.empty(vectors.shape, np.float32)
     for c in range(3):
         displacements[..., c] = vectors[..., c] - _position(vectors.shape[:3], header.affine, c)
@@ -75,7 +76,7 @@ def lps_field(
     Raises:
         ValueError: they are positions, or not finite.
     """
-    return _field(path, vectors.astype(np.float32) * LPS, affine)
+    return _field(path, in_array_order(vectors, np.float32, signs=LPS), affine)
 
 
 def _field(path, vectors: np.ndarray, affine: np.ndarray) -> DisplacementField:

@@ -71,39 +71,36 @@ def assess(
     x, y, z = found.shown.shape
     half = Grid((x, y, z), pair.grid.affine @ _HALF)
     mask = pair.masks[0] if fixed_mask is None else fixed_mask
-    images = np.stack([found.probability, found.shown]).astype(np.float32)
-    quality, shown = _in_lungs(images, half, mask)
-    valid = np.where(shown > 0.5, np.uint8(MEASURED), np.uint8(CONTINUED))
-    valid[mask.data <= 0] = 0
+    quality, valid = _in_lungs(found, half, mask)
     return Assessment(
-        quality=Volume(quality, mask.affine),
-        valid=Volume(valid, mask.affine),
+        quality=quality,
+        valid=valid,
         lungs={name: lung._asdict() for name, lung in found.lungs.items()},
         warnings=warnings,
     )
 
 
-def _in_lungs(images: np.ndarray, source: Grid, mask: Volume) -> np.ndarray:
-    """Images (C, x, y, z) of a grid on that of a mask, linear, 0 outside of it, (C, X, Y, Z)."""
-    result = np.zeros((len(images), *mask.shape), np.float32)
+def _in_lungs(found: Quality, source: Grid, mask: Volume) -> tuple[Volume, Volume]:
+    """Quality and what was measured on the grid of a mask, linear from `source`; 0 outside."""
+    images = np.stack([found.probability, found.shown]).astype(np.float32)
+    quality, valid = np.zeros(mask.shape, np.float32), np.zeros(mask.shape, np.uint8)
     box = bounding_box(mask.data > 0)
-    part, inside = result[(slice(None), *box)], mask.data[box] > 0
-    corner = np.eye(4)
-    corner[:3, 3] = [side.start for side in box]
-    lattice = np.linalg.inv(source.affine) @ mask.affine @ corner
-    x, y, z = inside.shape
-    axes = parallel_axes(lattice, (x, y, z))
-    if axes is None:
-        for image, target in zip(images, part, strict=True):
-            volume = Volume(image, source.affine)
-            target[:] = inside * resample(volume, mask.affine @ corner, (x, y, z)).data
-        return result
+    part, inside = mask.grid.part(box), mask.data[box] > 0
 
     def store(planes: slice, values: np.ndarray) -> None:
-        np.multiply(values, inside[planes], out=part[:, planes])
+        probability, shown = values
+        np.multiply(probability, inside[planes], out=quality[box][planes])
+        kind = np.where(shown > 0.5, np.uint8(MEASURED), np.uint8(CONTINUED))
+        np.multiply(kind, inside[planes], out=valid[box][planes])
 
-    interpolate(images, lattice, (x, y, z), axes, store)
-    return result
+    lattice = np.linalg.inv(source.affine) @ part.affine
+    axes = parallel_axes(lattice, part.shape)
+    if axes is None:
+        volumes = [Volume(image, source.affine) for image in images]
+        store(slice(None), np.stack([resample(v, part.affine, part.shape).data for v in volumes]))
+    else:
+        interpolate(images, lattice, part.shape, axes, store)
+    return Volume(quality, mask.affine), Volume(valid, mask.affine)
 
 
 _HALF = np.diag([2.0, 2.0, 2.0, 1.0])

@@ -47,7 +47,7 @@ RESULT_SET = (
 )
 OUTPUTS = tuple(name.split(".")[0] for name in RESULT_SET[:-1])  # that a caller may choose from
 
-_SAMPLES = 2_000_000  # voxels of which correlations are taken, evenly, at most
+_SAMPLES = 1_000_000  # voxels of which correlations are taken, evenly, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +156,12 @@ class Registration:
         lungs = self.fixed_mask.data > 0
         if self.valid is not None and (self.valid.data == MEASURED).any():
             lungs = self.valid.data == MEASURED
-        before, after = self._correlations(lungs)
         box = bounding_box(lungs)
-        determinant = self.determinant_in(box).data[lungs[box]]
+        lungs = lungs[box]
+        before, after = self._correlations(box, lungs)
+        determinant = self.determinant_in(box).data[lungs]
         error = self.inverse_consistency
-        percentiles = {} if error is None else _percentiles(error.data[lungs], (50, 95, 99))
+        percentiles = {} if error is None else _percentiles(error.data[box][lungs], (50, 95, 99))
         return {
             "correlation_before": before,
             "correlation_after": after,
@@ -169,15 +170,13 @@ class Registration:
             "inverse_consistency_mm": percentiles,
         }
 
-    def _correlations(self, lungs: np.ndarray) -> tuple[float, float]:
+    def _correlations(self, box: Box, lungs: np.ndarray) -> tuple[float, float]:
         """Pearson's coefficient of both images before and after, over at most `_SAMPLES` voxels."""
         chosen = np.flatnonzero(lungs)
         chosen = np.unravel_index(chosen[:: max(1, -(-len(chosen) // _SAMPLES))], lungs.shape)
-        places = self.fixed.world_from_voxel(np.stack(chosen, axis=1))
-        values = self.fixed.data[chosen]
-        before, after = (
-            self._hounsfield_units(points) for points in (places, places + self._field.data[chosen])
-        )
+        places = self.fixed.grid.part(box).world_from_voxel(np.stack(chosen, axis=1))
+        values, shifts = (volume.data[box][chosen] for volume in (self.fixed, self._field))
+        before, after = (self._hounsfield_units(points) for points in (places, places + shifts))
         return _correlation(values, before), _correlation(values, after)
 
     def _hounsfield_units(self, points: np.ndarray) -> np.ndarray:

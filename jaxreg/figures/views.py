@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from jaxreg.geometry.grid import Box
-from jaxreg.geometry.lung_grid import lung_box
+from jaxreg.geometry.lung_grid import voxel_box
 from jaxreg.geometry.volume import Volume
 
 WINDOW_HU = (-1000.0, 200.0)  # of lungs
@@ -100,10 +100,9 @@ def shown_box(lungs: np.ndarray, spacing_mm: np.ndarray) -> tuple[slice, slice, 
     Raises:
         ValueError: the mask is empty.
     """
-    corners_mm = lung_box(Volume(lungs, np.diag([*spacing_mm, 1.0])))
-    first, last = np.round(corners_mm / spacing_mm).astype(int)
+    first, end = np.array([(side.start, side.stop) for side in voxel_box(lungs)]).T
     margin = np.ceil(_MARGIN_MM / np.asarray(spacing_mm)).astype(int)
-    low, high = np.maximum(first - margin, 0), np.minimum(last + margin + 1, lungs.shape)
+    low, high = np.maximum(first - margin, 0), np.minimum(end + margin, lungs.shape)
     x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     return x, y, z
 

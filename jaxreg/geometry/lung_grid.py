@@ -10,10 +10,33 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxreg.config import LungGridConfig
-from jaxreg.geometry.grid import Grid, transform
+from jaxreg.geometry.grid import Box, Grid, transform
 from jaxreg.geometry.volume import Volume, resample
 
 AIR_HU = -1024.0  # least value of a CT; scanners pad the outside of their field of view below it
+
+
+def voxel_box(inside: np.ndarray) -> Box:
+    """The least box of voxels that holds a mask.
+
+    Args:
+        inside: true in the mask, (X, Y, Z).
+
+    Returns:
+        The box.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    along_x = inside.any(axis=(1, 2))
+    rest = inside[along_x.argmax() :].any(axis=0)
+    found = [np.flatnonzero(line) for line in (along_x, rest.any(axis=1), rest.any(axis=0))]
+    if len(found[0]) == 0:
+        raise ValueError(
+            "mask: expected lungs, got no voxel above 0. Check that the mask belongs to the image."
+        )
+    x, y, z = (slice(int(line[0]), int(line[-1]) + 1) for line in found)
+    return x, y, z
 
 
 def lung_box(mask: Volume, *, matrix: np.ndarray | None = None) -> np.ndarray:
@@ -30,11 +53,9 @@ def lung_box(mask: Volume, *, matrix: np.ndarray | None = None) -> np.ndarray:
         ValueError: the mask is empty.
     """
     inside = mask.data != 0
+    box = voxel_box(inside)
+    inside, mask = inside[box], mask.part(box)
     columns = np.argwhere(inside.any(axis=2))
-    if len(columns) == 0:
-        raise ValueError(
-            "mask: expected lungs, got no voxel above 0. Check that the mask belongs to the image."
-        )
     # a linear function is extreme at the ends of a column
     first = inside.argmax(axis=2)
     last = inside.shape[2] - 1 - inside[..., ::-1].argmax(axis=2)

@@ -30,7 +30,7 @@ def voxel_box(inside: np.ndarray) -> Box:
     """
     along_x = inside.any(axis=(1, 2))
     rest = inside[along_x.argmax() :].any(axis=0)
-    found = [np.flatnonzero(line) for line in (along_x, rest.any(axis=1), rest.any(axis=0))]
+    found = [np.flatnonzero(line) for line in (along_x, np.any(rest, axis=1), np.any(rest, axis=0))]
     if len(found[0]) == 0:
         raise ValueError(
             "mask: expected lungs, got no voxel above 0. Check that the mask belongs to the image."

@@ -1,9 +1,9 @@
 import numpy as np
 
+from jaxreg.geometry.lung_grid import voxel_box
 from jaxreg.geometry.reduction import block_mean
 from jaxreg.lungs.morphology import (
     ball,
-    bounding_box,
     close,
     distance_mm,
     labelled,
@@ -36,7 +36,7 @@ def test_ball_is_measured_in_millimetres():
 
 def test_box_holds_the_mask_and_nothing_else():
     mask = two_blocks()
-    box = bounding_box(mask)
+    box = voxel_box(mask)
     assert box == (slice(2, 12), slice(3, 8), slice(2, 7))
 
 

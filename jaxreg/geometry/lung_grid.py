@@ -20,7 +20,7 @@ def voxel_box(inside: np.ndarray) -> Box:
     """The least box of voxels that holds a mask.
 
     Args:
-        inside: true in the mask, (X, Y, Z).
+        inside: true or not 0 in the mask, (X, Y, Z).
 
     Returns:
         The box.

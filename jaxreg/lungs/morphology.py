@@ -6,6 +6,8 @@ Arrays are (X, Y, Z), `spacing_mm` (3,) the size of their voxels.
 import numpy as np
 from scipy import ndimage
 
+from jaxreg.geometry.lung_grid import voxel_box
+
 IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, False])
 EVERY = np.ones((3, 3, 3), bool)
 
@@ -23,11 +25,6 @@ def ball(radius_mm: float, spacing_mm: np.ndarray) -> np.ndarray:
     reach = (radius_mm / spacing_mm).astype(int)
     offsets = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), -1)
     return np.sum((offsets * spacing_mm) ** 2, axis=-1) <= radius_mm**2
-
-
-def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """The least box that holds a mask that is not empty."""
-    return ndimage.find_objects(mask.astype(np.uint8))[0]
 
 
 def largest(mask: np.ndarray) -> np.ndarray:
@@ -98,7 +95,7 @@ def close(
     """
     if not mask.any():
         return mask
-    box = bounding_box(mask)
+    box = voxel_box(mask)
     margin = (radius_mm / spacing_mm).astype(int) + 1
     padded = np.pad(mask[box], [(m, m) for m in margin])
     dilated = distance_mm(~padded, spacing_mm) <= radius_mm

@@ -11,13 +11,13 @@ import numpy as np
 from scipy import ndimage
 
 from jaxreg.config import LungConfig
+from jaxreg.geometry.lung_grid import voxel_box
 from jaxreg.geometry.reduction import block_mean
 from jaxreg.geometry.volume import Volume
 from jaxreg.lungs.morphology import (
     EVERY,
     IN_PLANE,
     ball,
-    bounding_box,
     close,
     distance_mm,
     labelled,
@@ -95,7 +95,7 @@ def _coarse_labels(
     labels = np.zeros(hu.shape, np.uint8)
     if not lungs.any():
         return labels
-    box = bounding_box(lungs)
+    box = voxel_box(lungs)
     midline = find_midline(hu, body, spacing_mm, config) - box[0].start
     sides = np.zeros_like(labels)
     sides[box] = split_sides(lungs[box], midline, spacing_mm, config)
@@ -256,7 +256,7 @@ def _redraw_border(
     config: LungConfig,
 ) -> np.ndarray:
     """Labels on the full grid: within a reduced voxel of the border the HU decide."""
-    box = bounding_box(ndimage.binary_dilation(labels > 0))
+    box = voxel_box(ndimage.binary_dilation(labels > 0))
     fine = tuple(
         slice(part.start * factor, part.stop * factor)
         for part, factor in zip(box, factors, strict=True)

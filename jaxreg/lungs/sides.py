@@ -11,11 +11,11 @@ import numpy as np
 from scipy import ndimage
 
 from jaxreg.config import LungConfig
+from jaxreg.geometry.lung_grid import voxel_box
 from jaxreg.geometry.reduction import block_mean
 from jaxreg.geometry.volume import Volume
 from jaxreg.lungs.morphology import (
     ball,
-    bounding_box,
     distance_mm,
     labelled,
     largest,
@@ -41,7 +41,7 @@ def tell_sides(image: Volume, mask: Volume, *, config: LungConfig = LungConfig()
         1 patient's right, 2 left, 0 elsewhere, uint8, on the grid of `image`.
     """
     names, spacing_mm, back = in_ras(mask)
-    box = bounding_box(names > 0)
+    box = voxel_box(names > 0)
     longest_mm = max((a.stop - a.start) * mm for a, mm in zip(box, spacing_mm, strict=True))
     step_mm = min(config.spacing_mm, longest_mm / _COARSE)
     factors = np.maximum(1, np.rint(step_mm / spacing_mm)).astype(int)
@@ -62,7 +62,7 @@ def _coarse_sides(hu, lungs, spacing_mm, factors, config) -> np.ndarray:
     reduced = block_mean(lungs.astype(np.float32), factors) > 0
     coarse = block_mean(np.clip(hu, *config.window_hu), factors)
     coarse_mm = spacing_mm * factors
-    box = bounding_box(reduced)
+    box = voxel_box(reduced)
     midline = find_midline(coarse, largest_body(coarse, coarse_mm, config), coarse_mm, config)
     sides = np.zeros(reduced.shape, np.uint8)
     sides[box] = split_sides(reduced[box], midline - box[0].start, coarse_mm, config)

@@ -10,9 +10,9 @@ import numpy as np
 from jaxreg.config import RegistrationConfig
 from jaxreg.engine.prealignment import at_limit
 from jaxreg.geometry.grid import Grid, transform
+from jaxreg.geometry.lung_grid import voxel_box
 from jaxreg.geometry.separable import interpolate, parallel_axes
 from jaxreg.geometry.volume import Volume, resample
-from jaxreg.lungs.morphology import bounding_box
 from jaxreg.lungs.view import cut_fraction
 from jaxreg.ops.deformation import target_points
 from jaxreg.ops.interpolation import sample_nearest
@@ -84,7 +84,7 @@ def _in_lungs(found: Quality, source: Grid, mask: Volume) -> tuple[Volume, Volum
     """Quality and what was measured on the grid of a mask, linear from `source`; 0 outside."""
     images = np.stack([found.probability, found.shown]).astype(np.float32)
     quality, valid = np.zeros(mask.shape, np.float32), np.zeros(mask.shape, np.uint8)
-    box = bounding_box(mask.data > 0)
+    box = voxel_box(mask.data)
     part, inside = mask.grid.part(box), mask.data[box] > 0
 
     def store(planes: slice, values: np.ndarray) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from jaxreg.geometry.grid import EVERYWHERE, Box
-from jaxreg.geometry.lung_grid import AIR_HU
+from jaxreg.geometry.lung_grid import AIR_HU, voxel_box
 from jaxreg.geometry.resampling import (
     field_determinant,
     invert_field,
@@ -31,7 +31,6 @@ from jaxreg.io.nifti import (
     write_parts,
     write_volume,
 )
-from jaxreg.lungs.morphology import bounding_box
 from jaxreg.pipeline.assess import MEASURED
 
 # Files that `Registration.save` can write; the last one says that the set is whole.
@@ -47,6 +46,7 @@ RESULT_SET = (
 )
 OUTPUTS = tuple(name.split(".")[0] for name in RESULT_SET[:-1])  # that a caller may choose from
 
+_PLANES = 64  # in which determinants are measured at a time
 _SAMPLES = 1_000_000  # voxels of which correlations are taken, evenly, if there are more
 
 
@@ -156,10 +156,10 @@ class Registration:
         lungs = self.fixed_mask.data > 0
         if self.valid is not None and (self.valid.data == MEASURED).any():
             lungs = self.valid.data == MEASURED
-        box = bounding_box(lungs)
+        box = voxel_box(lungs)
         lungs = lungs[box]
         before, after = self._correlations(box, lungs)
-        determinant = self.determinant_in(box).data[lungs]
+        determinant = self._determinants(box, lungs)
         error = self.inverse_consistency
         percentiles = {} if error is None else _percentiles(error.data[box][lungs], (50, 95, 99))
         return {
@@ -169,6 +169,15 @@ class Registration:
             "jacobian_percentiles": _percentiles(determinant, (1, 5, 50, 95, 99)),
             "inverse_consistency_mm": percentiles,
         }
+
+    def _determinants(self, box: Box, lungs: np.ndarray) -> np.ndarray:
+        """Jacobian determinants in the lungs, some planes at a time, (N,)."""
+        found, first = [], box[0].start
+        for start in range(0, len(lungs), _PLANES):
+            inside = lungs[start : start + _PLANES]
+            part = slice(first + start, first + start + len(inside))
+            found.append(self.determinant_in((part, *box[1:])).data[inside])
+        return np.concatenate(found)
 
     def _correlations(self, box: Box, lungs: np.ndarray) -> tuple[float, float]:
         """Pearson's coefficient of both images before and after, over about `_SAMPLES` voxels."""

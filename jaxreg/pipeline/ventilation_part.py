@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxreg.geometry.lung_grid import voxel_box
 from jaxreg.geometry.volume import Volume
-from jaxreg.lungs.morphology import bounding_box
 from jaxreg.lungs.sides import tell_sides
 from jaxreg.metrics.ventilation import Inhaled, Measures
 from jaxreg.metrics.ventilation_regions import (
@@ -51,7 +51,7 @@ def part_of(pair: RegisteredPair, labels: Volume | None) -> Part:
     Returns:
         The part.
     """
-    box = bounding_box(pair.valid.data > 0)
+    box = voxel_box(pair.valid.data)
     valid = pair.valid.data[box]
     return Part(
         box=box,

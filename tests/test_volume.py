@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 
+import jax
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -361,6 +362,8 @@ def test_whole_numbers_take_half_of_the_memory():
     found = compact(Volume(values, np.eye(4)))
     assert found.data.dtype == np.int16
     np.testing.assert_array_equal(found.data, values)
+    shared = jax.device_put(found.data, may_alias=True)  # not copied
+    assert shared.unsafe_buffer_pointer() == found.data.ctypes.data
     for other in (values + 0.5, values * 20, values.astype(np.int32)):
         volume = Volume(other, np.eye(4))
         assert compact(volume) is volume

@@ -137,7 +137,7 @@ def warp_volume(
 def warper(
     volume: Volume, *, fill: Number, sampling: Sampling = "linear"
 ) -> Callable[[DisplacementField], Volume]:
-    """`warp_volume` of one volume by several fields, for which it is copied to the device once.
+    """`warp_volume` of one volume by several fields, for which it is on the device once.
 
     Args:
         volume: as there.
@@ -148,7 +148,7 @@ def warper(
         Function of a field that gives the warped volume.
     """
     voxel_from_world = np.linalg.inv(volume.affine)
-    data = jnp.asarray(volume.data)
+    data = jax.device_put(volume.data, may_alias=True)  # it is not written to
     vectors = jnp.asarray(voxel_from_world[:3, :3], jnp.float32)
     value = jnp.asarray(fill, jnp.float32 if sampling == "linear" else data.dtype)
 

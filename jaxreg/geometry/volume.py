@@ -26,6 +26,7 @@ _NO_IMAGE = "Replace them (outside of a scanner's field of view: by -1024)."
 _NO_FIELD = "Register anew, or replace them by 0 where the field is not needed."
 _VOXEL_MM = (0.005, 50.0)  # of a CT, from a mouse to the thickest slices
 _FARTHEST_MM = 1e6  # from the world's origin; beyond it float32 headers lose tenths of a millimetre
+_ALIGNMENT = 64  # bytes
 _MOST_HU = 1e5  # metal on an extended scale has 30,000
 
 
@@ -239,18 +240,26 @@ def compact(volume: Volume) -> Volume:
 
     Returns:
         It as int16 if all values are whole numbers that int16 holds, as those of scanners are;
-        else the volume itself.
+        else the volume itself. JAX can read the values on a CPU where they lie.
     """
     values = volume.data
     limits = np.iinfo(np.int16)
     if values.dtype != np.float32 or values.min() < limits.min or values.max() > limits.max:
         return volume
-    stored = np.empty(values.shape, np.int16)
+    stored = _aligned(values.shape, np.int16)
     for plane, whole in zip(values, stored, strict=True):
         whole[:] = plane
         if not np.array_equal(whole, plane):
             return volume
     return Volume(stored, volume.affine)
+
+
+def _aligned(shape: Sequence[int], dtype: type) -> np.ndarray:
+    """An array of any values that begins where JAX wants arrays to begin."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def require_same_grid(

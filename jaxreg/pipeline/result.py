@@ -153,11 +153,9 @@ class Registration:
             fraction of voxels; percentiles by rank, "jacobian_percentiles" of the determinant and
             "inverse_consistency_mm" of that error, empty where it was not asked for.
         """
-        lungs = self.fixed_mask.data > 0
-        if self.valid is not None and (self.valid.data == MEASURED).any():
-            lungs = self.valid.data == MEASURED
+        lungs = self._measured()
         box = voxel_box(lungs)
-        lungs = lungs[box]
+        lungs = lungs[box].copy()
         before, after = self._correlations(box, lungs)
         determinant = self._determinants(box, lungs)
         error = self.inverse_consistency
@@ -170,14 +168,25 @@ class Registration:
             "inverse_consistency_mm": percentiles,
         }
 
+    def _measured(self) -> np.ndarray:
+        """Where the field was measured; all of the lungs if nowhere."""
+        if self.valid is not None:
+            measured = self.valid.data == MEASURED
+            if measured.any():
+                return measured
+        return self.fixed_mask.data > 0
+
     def _determinants(self, box: Box, lungs: np.ndarray) -> np.ndarray:
         """Jacobian determinants in the lungs, some planes at a time, (N,)."""
-        found, first = [], box[0].start
+        found = np.empty(np.count_nonzero(lungs), np.float32)
+        first, filled = box[0].start, 0
         for start in range(0, len(lungs), _PLANES):
             inside = lungs[start : start + _PLANES]
             part = slice(first + start, first + start + len(inside))
-            found.append(self.determinant_in((part, *box[1:])).data[inside])
-        return np.concatenate(found)
+            values = self.determinant_in((part, *box[1:])).data[inside]
+            found[filled : filled + len(values)] = values
+            filled += len(values)
+        return found
 
     def _correlations(self, box: Box, lungs: np.ndarray) -> tuple[float, float]:
         """Pearson's coefficient of both images before and after, over about `_SAMPLES` voxels."""
@@ -346,7 +355,7 @@ def require_registered_grid(image: Volume, name: str, summary: Mapping[str, Any]
 
 
 def _percentiles(values: np.ndarray, ranks: tuple[int, ...]) -> dict[str, float]:
-    found = np.percentile(values, ranks)
+    found = np.percentile(values, ranks, overwrite_input=True)
     return {str(rank): float(value) for rank, value in zip(ranks, found, strict=True)}
 
 

@@ -14,9 +14,9 @@ from dicom_data import write_series
 from jaxreg.cli.app import main
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.resampling import warp_volume
-from jaxreg.geometry.volume import DisplacementField
+from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io.images import read_date, read_grid, read_image
-from jaxreg.io.nifti import write_displacement
+from jaxreg.io.nifti import write_displacement, write_volume
 
 LPS = np.array([-1.0, -1.0, 1.0])
 OBLIQUE = (0.96, 0.28, 0, -0.28 * 0.8, 0.96 * 0.8, 0.6)
@@ -254,3 +254,87 @@ def test_wrong_calls_end_with_one_line(folder, tmp_path, capsys):
         assert run("export", *words) == 1
         error = capsys.readouterr().err
         assert text in error and error.count("\n") == 1
+
+
+# What the folder of a registration says of its images
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """A function that writes two series, and the folder of their registration; its path."""
+
+    def write(shift):
+        """The moving series is shifted by some millimetres."""
+        moved = EVEN + np.array(shift)
+        write_series(tmp_path / "moving", moved, directions=OBLIQUE, series="1.2.9", **EARLIER)
+        moving = read_image(tmp_path / "moving")
+        affine = np.array(moving.affine)
+        affine[:3, 3] -= np.array(shift) * LPS
+        grid = Grid(moving.shape, affine)
+        field = DisplacementField(smooth_field(grid).data * 0.1, grid.affine)
+        warped = warp_volume(moving, field, fill=-1024)
+        stored = np.rint(warped.data + 1024).astype(np.int16)
+        write_series(tmp_path / "fixed", EVEN, stored=stored, directions=OBLIQUE, **STUDY)
+        (tmp_path / "result").mkdir()
+        write_displacement(tmp_path / "result" / "displacement.nii.gz", field)
+        write_volume(tmp_path / "result" / "warped.nii.gz", warped)
+        valid = Volume(np.ones(warped.shape, np.uint8), warped.affine)
+        write_volume(tmp_path / "result" / "valid.nii.gz", valid)
+        summary = {"fixed_grid": str(grid), "moving_grid": str(moving.grid)}
+        text = json.dumps(summary | {"correlation_after": 1.0})
+        (tmp_path / "result" / "summary.json").write_text(text, encoding="utf-8")
+        return tmp_path
+
+    return write
+
+
+def export(path, fixed, moving):
+    words = ("--fixed", path / fixed, "--moving", path / moving)
+    return run("export", path / "result", "--dicom", path / "out", *words)
+
+
+@pytest.mark.parametrize(
+    ("shift", "text"),
+    [
+        ((4.0, -3.0, 2.0), "It is on the grid of the moving image: exchange --fixed and --moving."),
+        ((0.0, 0.0, 0.0), "--moving: expected the image that was registered as MOVING, got one"),
+    ],
+    ids=["two grids", "one grid"],
+)
+def test_exchanged_series_are_refused(recorded, capsys, shift, text):
+    path = recorded(shift)
+    assert export(path, "moving", "fixed") == 1
+    assert text in capsys.readouterr().err
+    assert not list((path / "out").iterdir())
+    assert export(path, "fixed", "moving") == 0
+
+
+def test_a_series_given_twice_and_another_phase_are_refused(recorded, capsys):
+    path = recorded((0.0, 0.0, 0.0))
+    assert export(path, "moving", "moving") == 1
+    assert "--fixed, --moving: expected two series, got the same one twice" in (
+        capsys.readouterr().err
+    )
+    write_series(path / "other", EVEN, directions=OBLIQUE, series="1.2.10", **STUDY)
+    assert export(path, "other", "moving") == 1
+    assert "--fixed: expected the image that was registered as FIXED" in capsys.readouterr().err
+    assert export(path, "fixed", "moving") == 0
+
+
+def test_a_folder_of_images_with_turned_axes_is_that_of_its_series(recorded):
+    """NIfTI files that were made from DICOM have their rows the other way round."""
+    path = recorded((4.0, -3.0, 2.0))
+    grid = read_grid(path / "fixed")
+    turn = np.diag([1.0, -1.0, 1.0, 1.0])
+    turn[1, 3] = grid.shape[1] - 1
+    summary = {"fixed_grid": str(Grid(grid.shape, grid.affine @ turn))}
+    summary["moving_grid"] = str(read_grid(path / "moving"))
+    assert summary["fixed_grid"] != str(grid)
+    text = json.dumps(summary)
+    (path / "result" / "summary.json").write_text(text, encoding="utf-8")
+    assert export(path, "fixed", "moving") == 0
+
+
+def test_one_file_is_one_file(folder, tmp_path, capsys):
+    assert run("export", folder / "dir", "--itk", tmp_path / "t.tfm") == 0
+    assert capsys.readouterr().out == f"1 file written: {tmp_path / 't.tfm'}\n"

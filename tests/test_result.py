@@ -149,3 +149,11 @@ def test_a_saved_result_comes_back_as_it_was(tmp_path, field_mm):
     with pytest.raises(ValueError, match="moving: expected the image that was registered, on the"):
         moved = Volume(before.moving.data, AFFINE @ np.diag([2.0, 1.0, 1.0, 1.0]))
         Registration.load(tmp_path, before.fixed, moved)
+
+
+def test_images_that_are_exchanged_are_told():
+    fixed, moving = (Volume(np.zeros((3, 3, n), np.float32), np.eye(4)) for n in (4, 5))
+    summary = {"fixed_grid": str(fixed.grid), "moving_grid": str(moving.grid)}
+    require_registered_grid(fixed, "fixed", summary)
+    with pytest.raises(ValueError, match=r"fixed: .* grid of the moving one: exchange them\.$"):
+        require_registered_grid(moving, "fixed", summary)

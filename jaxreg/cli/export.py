@@ -1,8 +1,9 @@
 """`jaxreg export`: a field as a transform file of ITK, or as DICOM in the fixed patient's study."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +14,7 @@ from jaxreg.cli.progress import Stage, stages
 
 if TYPE_CHECKING:
     from jaxreg.geometry.volume import DisplacementField
+    from jaxreg.io.dicom_series import Series
 
 _AIR_HU = -1024.0
 
@@ -78,17 +80,19 @@ def command(
             write_transform(itk, found)
             written.append(str(itk))
         if dicom is not None and fixed is not None and moving is not None:
-            written += _write_dicom(dicom, found, fixed, moving, series, stage)
+            written += _write_dicom(dicom, path, found, fixed, moving, series, stage)
     if as_json:
         click.echo(json.dumps({"written": written}, indent=2))
     else:
         words = written if len(written) < 3 else [written[0], "...", written[-1]]
-        click.echo(f"{len(written)} files written: {', '.join(words)}")
+        files = "1 file" if len(written) == 1 else f"{len(written)} files"
+        click.echo(f"{files} written: {', '.join(words)}")
     return 0
 
 
 def _write_dicom(
     folder: Path,
+    path: Path,
     field: "DisplacementField",
     fixed: Path,
     moving: Path,
@@ -101,26 +105,49 @@ def _write_dicom(
     from jaxreg.io.dicom_series import read_series
     from jaxreg.io.dicom_writer import write_dicom
     from jaxreg.io.images import read_image
+    from jaxreg.pipeline.recorded import record_of, require_registered_images
 
     first, comma, second = (series or "").partition(",")
     numbers = first.strip() or None, (second if comma else first).strip() or None
-    for name, path in (("--fixed", fixed), ("--moving", moving)):
-        if path.is_file() and not is_dicom(path):
+    for name, given in (("--fixed", fixed), ("--moving", moving)):
+        if given.is_file() and not is_dicom(given):
             raise ValueError(
-                f"{name}: expected a DICOM folder or file, got {path}. Give the series that was "
+                f"{name}: expected a DICOM folder or file, got {given}. Give the series that was "
                 "registered; a NIfTI file has no study."
             )
     keep_compiled_programs()
+    record = record_of(path)
     headers = [read_series(p, series=n) for p, n in zip((fixed, moving), numbers, strict=True)]
+    _require_pair(headers, field, record)
     grid = headers[0].grid
-    if not grid.overlaps(field.grid):
-        raise ValueError(
-            f"--fixed: expected the series that was registered, where the field is, got {grid} "
-            f"beside {field.grid}. Give that series."
-        )
     stage("warping")
     image = read_image(moving, series=numbers[1])
+    if record is not None:
+        target = read_image(fixed, series=numbers[0])
+        require_registered_images(path.parent, field, target, image, record)
     on_fixed = field if grid.matches(field.grid) else field.on_grid(grid)
     warped = warp_volume(image, on_fixed, fill=_AIR_HU)
     stage("writing DICOM")
     return [str(folder / name) for name in write_dicom(folder, field, warped, *headers)]
+
+
+def _require_pair(
+    series: "Sequence[Series]", field: "DisplacementField", record: "Mapping[str, Any] | None"
+) -> None:
+    """Refuses series that the field is not from, as far as headers tell."""
+    from jaxreg.pipeline.recorded import SIDES, require_side
+
+    fixed, moving = series
+    if fixed.header.SeriesInstanceUID == moving.header.SeriesInstanceUID:
+        raise ValueError(
+            "--fixed, --moving: expected two series, got the same one twice. Give both series that "
+            "were registered."
+        )
+    if record is not None:
+        for side, item in zip(SIDES, series, strict=True):
+            require_side(item.grid, side, record)
+    if not fixed.grid.overlaps(field.grid):
+        raise ValueError(
+            f"--fixed: expected the series that was registered, where the field is, got "
+            f"{fixed.grid} beside {field.grid}. Give that series."
+        )

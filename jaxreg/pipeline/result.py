@@ -195,18 +195,8 @@ class Registration:
         places = self.fixed.grid.part(box).world_from_voxel(chosen)
         index = tuple(chosen.T)
         values, shifts = (volume.data[box][index] for volume in (self.fixed, self._field))
-        before, after = (self._hounsfield_units(points) for points in (places, places + shifts))
-        return _correlation(values, before), _correlation(values, after)
-
-    def _hounsfield_units(self, points: np.ndarray) -> np.ndarray:
-        """The moving image at points (N, 3), RAS mm, linear; air outside of it."""
-        voxels = self.moving.voxel_from_world(points).T
-        last = np.array(self.moving.shape)[:, None] - 0.5
-        inside = np.all((voxels >= -0.5) & (voxels <= last), axis=0)
-        values = map_coordinates(
-            self.moving.data, voxels, order=1, mode="nearest", output=np.float32
-        )
-        return np.where(inside, values, np.float32(AIR_HU))
+        before, after = (values_at(self.moving, points) for points in (places, places + shifts))
+        return correlation(values, before), correlation(values, after)
 
     def save(self, folder: str | Path, *, outputs: Collection[str] = OUTPUTS) -> None:
         """Writes the files of RESULT_SET.
@@ -348,9 +338,12 @@ def require_registered_grid(image: Volume, name: str, summary: Mapping[str, Any]
         ValueError: it is on another grid.
     """
     if str(image.grid) != summary[f"{name}_grid"]:
+        other = "moving" if name == "fixed" else "fixed"
+        exchanged = str(image.grid) == summary.get(f"{other}_grid")
+        advice = f"It is on the grid of the {other} one: exchange them" if exchanged else None
         raise ValueError(
             f"{name}: expected the image that was registered, on the grid "
-            f"{summary[f'{name}_grid']}, got {image.grid}. Give that image."
+            f"{summary[f'{name}_grid']}, got {image.grid}. {advice or 'Give that image'}."
         )
 
 
@@ -359,8 +352,33 @@ def _percentiles(values: np.ndarray, ranks: tuple[int, ...]) -> dict[str, float]
     return {str(rank): float(value) for rank, value in zip(ranks, found, strict=True)}
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's coefficient; 0 where one of both is constant."""
+def values_at(image: Volume, points: np.ndarray) -> np.ndarray:
+    """Values of an image at points, by linear interpolation; air outside of it.
+
+    Args:
+        image: HU.
+        points: (N, 3), RAS mm.
+
+    Returns:
+        HU, (N,), float32.
+    """
+    voxels = image.voxel_from_world(points).T
+    last = np.array(image.shape)[:, None] - 0.5
+    inside = np.all((voxels >= -0.5) & (voxels <= last), axis=0)
+    values = map_coordinates(image.data, voxels, order=1, mode="nearest", output=np.float32)
+    return np.where(inside, values, np.float32(AIR_HU))
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's coefficient; 0 where one of both is constant.
+
+    Args:
+        a: values.
+        b: as many values.
+
+    Returns:
+        The coefficient.
+    """
     if a.std() == 0 or b.std() == 0:
         return 0.0
     return float(np.corrcoef(a, b)[0, 1])

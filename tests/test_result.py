@@ -5,7 +5,7 @@ import pytest
 
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io.nifti import read_volume
-from jaxreg.pipeline.result import RESULT_SET, Registration
+from jaxreg.pipeline.result import RESULT_SET, Registration, require_registered_grid
 
 SHAPE = (9, 8, 7)
 AFFINE = np.diag([-2.0, 1.5, 3.0, 1.0])

@@ -294,3 +294,12 @@ def test_settings_that_say_nothing_are_refused():
         TrustConfig(stretch=(1.1, 0.9))
     with pytest.raises(ValueError, match="trust.window_hu: expected"):
         TrustConfig(window_hu=(0.0, -1000.0))
+
+
+def test_an_image_registered_to_itself_is_told(pair):
+    result = register_volumes(pair.fixed, pair.fixed, method="initial", config=CONFIG)
+    assert [warning["code"] for warning in result.warnings] == ["same-image"]
+    other = np.array(pair.fixed.data)
+    other[-1, -1, -1] += 1.0
+    assert not list(findings.doubt_of_same_image(pair.fixed, Volume(other, pair.fixed.affine)))
+    assert not list(findings.doubt_of_same_image(pair.fixed, pair.moving))

@@ -17,7 +17,7 @@ from jaxreg.pipeline.align import AlignedPair, align
 from jaxreg.pipeline.assess import MEASURED, assess
 from jaxreg.pipeline.masks import MASKS, masks_on_images
 from jaxreg.pipeline.result import Registration
-from jaxreg.trust.findings import Finding, doubt_of_correlation
+from jaxreg.trust.findings import Finding, doubt_of_correlation, doubt_of_same_image
 
 
 def judged(
@@ -63,7 +63,9 @@ def judged(
         summary["labels"] = _by_label(registration, labels)
     before, after = summary["correlation_before"], summary["correlation_after"]
     fell = doubt_of_correlation(before, after, config=config.trust)
-    summary["warnings"] = [doubt._asdict() for doubt in (*notes, *assessment.warnings, *fell)]
+    same = doubt_of_same_image(registration.fixed, registration.moving)
+    doubts = (*notes, *same, *assessment.warnings, *fell)
+    summary["warnings"] = [doubt._asdict() for doubt in doubts]
     return registration
 
 

@@ -39,6 +39,27 @@ class Finding(NamedTuple):
     lung: str | None = None
 
 
+def doubt_of_same_image(fixed: Volume, moving: Volume) -> Iterator[Finding]:
+    """Yields a finding where both images have the same value in every voxel.
+
+    Args:
+        fixed: of any grid.
+        moving: of any grid.
+
+    Yields:
+        The finding.
+    """
+    if fixed.shape != moving.shape:
+        return
+    planes = zip(fixed.data, moving.data, strict=True)  # the first that differs ends it
+    if all(np.array_equal(a, b) for a, b in planes):
+        yield Finding(
+            "same-image",
+            "the fixed and the moving image are the same image: every voxel has the same value. "
+            "Check that you gave the two scans that you meant.",
+        )
+
+
 def doubts_of_masks(
     masks: tuple[Volume, Volume], *, config: TrustConfig = TrustConfig()
 ) -> Iterator[Finding]:

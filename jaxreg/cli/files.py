@@ -10,6 +10,7 @@ from jaxreg.cli import session
 if TYPE_CHECKING:
     from jaxreg.config import RegistrationConfig
     from jaxreg.geometry.volume import Volume
+    from jaxreg.io.source import Source
     from jaxreg.pipeline.result import Registration
 
 
@@ -113,22 +114,30 @@ def read_pair(files: PairFiles, *, in_half: bool = False) -> InputPair:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged, is no image, or holds several series.
     """
+    return _read_pair(files, in_half=in_half)[0]
+
+
+def _read_pair(files: PairFiles, *, in_half: bool) -> "tuple[InputPair, list[Source]]":
+    """The images and masks that a command names, and which scans the images are."""
     from jaxreg.geometry.volume import compact
-    from jaxreg.io.images import read_image, read_labels
+    from jaxreg.io.images import read_image_of, read_labels
+    from jaxreg.io.source import told_apart
 
     stated = files.orientation
 
-    def image(path: Path, series: str | None) -> "Volume":
-        found = read_image(path, series=series, orientation=stated)
-        return compact(found) if in_half else found
+    def image(path: Path, series: str | None) -> "tuple[Volume, Source]":
+        found, source = read_image_of(path, series=series, orientation=stated)
+        return (compact(found) if in_half else found), source
 
-    images = [image(path, series) for path, series in files.images()]
+    read = [image(path, series) for path, series in files.images()]
+    images = [found for found, _ in read]
     named = files.fixed_mask, files.moving_mask
     masks = [
         read_labels(path, grid=image.grid, orientation=stated) if path else None
         for path, image in zip(named, images, strict=True)
     ]
-    return InputPair(*images, *masks)
+    sources = told_apart([source for _, source in read], files[:2])
+    return InputPair(*images, *masks), sources
 
 
 def register_files(
@@ -145,14 +154,15 @@ def register_files(
         stage: called with the name of each stage as it begins.
 
     Returns:
-        The registration, and how many of its warnings are about the files; they come first.
+        The registration, whose summary says which scans were registered ("images"), and how many
+        of its warnings are about the files; they come first.
     """
     from jaxreg.pipeline.registration import register_volumes
     from jaxreg.trust.findings import Finding
 
     stage("reading")
     with session.collected() as noted:
-        images = read_pair(files, in_half=True)
+        images, sources = _read_pair(files, in_half=True)
     result = register_volumes(
         images.fixed,
         images.moving,
@@ -162,4 +172,6 @@ def register_files(
         notes=[Finding(note.code, note.text) for note in noted],
         progress=stage,
     )
+    told = [source.told() for source in sources]
+    result.summary["images"] = dict(zip(("fixed", "moving"), told, strict=True))
     return result, len(noted)

@@ -57,10 +57,13 @@ def sheet(
         The figure, and its panels by rows.
     """
     width = _LEFT_INCH + count * (PANEL_INCH + GAP_INCH) + 0.1
-    words = [(line, "0.25") for line in lines]
-    for text in warnings:
-        wrapped = textwrap.wrap(f"warning: {text}", int(width * _LETTERS_PER_INCH))
-        words += [(line, _WARNING_COLOUR) for line in wrapped]
+    texts = [(line, "0.25") for line in lines]
+    texts += [(f"warning: {text}", _WARNING_COLOUR) for text in warnings]
+    words = [
+        (line, colour)
+        for text, colour in texts
+        for line in textwrap.wrap(text, int(width * _LETTERS_PER_INCH))
+    ]
     top = 0.75 + 0.19 * len(words)
     height = top + sum(heights) + GAP_INCH * (len(heights) - 1) + bottom
     figure = Figure(figsize=(width, height))

@@ -10,6 +10,7 @@ from typing import Any
 from jaxreg.geometry.grid import Grid
 from jaxreg.io.dicom import slices_of_series
 from jaxreg.io.dicom_slices import grid_of
+from jaxreg.io.source import Source
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,11 +68,40 @@ def read_date(path: str | os.PathLike, *, series: str | None = None) -> datetime
         FileNotFoundError: no such file or folder.
         ValueError: as `read_series`.
     """
-    text = str(_header(slices_of_series(path, series)[0].path).get("StudyDate", ""))
+    return _date(_header(slices_of_series(path, series)[0].path))
+
+
+def source_of(file: Path, name: str) -> Source:
+    """Which scan a series is.
+
+    Args:
+        file: one of its files.
+        name: of the file or folder that was given.
+
+    Returns:
+        Its date, number and description.
+    """
+    header = _header(file)
+    date = _date(header)
+    number, text = (_text(header, key) for key in ("SeriesNumber", "SeriesDescription"))
+    return Source(name, date.isoformat() if date else None, number, text)
+
+
+def _date(header: Any) -> datetime.date | None:
+    """StudyDate; None where there is none."""
     try:
-        return datetime.datetime.strptime(text, "%Y%m%d").date()
+        return datetime.datetime.strptime(_text(header, "StudyDate") or "", "%Y%m%d").date()
     except ValueError:
         return None
+
+
+def _text(header: Any, name: str) -> str | None:
+    """An attribute in one line; None where it is absent or damaged."""
+    try:
+        words = str(header.get(name) or "").split()
+    except Exception:  # pydicom converts values as they are asked for
+        return None
+    return " ".join(words).encode("utf-8", "replace").decode("utf-8") or None
 
 
 def _header(path: Path) -> Any:

@@ -12,6 +12,7 @@ from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io import dicom, dicom_series, itk, nifti
 from jaxreg.io.notes import note
 from jaxreg.io.orientation import axes_of
+from jaxreg.io.source import Source, name_of
 from jaxreg.io.values import as_image, as_labels
 
 _NIFTI = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
@@ -37,6 +38,33 @@ def read_image(
         ValueError: the file is damaged, in no known format, or no 3-D image.
     """
     return as_image(path, *_read_values(path, series, orientation))
+
+
+def read_image_of(
+    path: str | os.PathLike, *, series: str | None = None, orientation: str | None = None
+) -> tuple[Volume, Source]:
+    """The image in a file or in a DICOM folder, and which scan it is.
+
+    Args:
+        path: as in `read_image`.
+        series: as in `read_image`.
+        orientation: as in `read_image`.
+
+    Returns:
+        The image, and what its name and its headers say.
+
+    Raises:
+        FileNotFoundError: as `read_image`.
+        ImportError: as `read_image`.
+        ValueError: as `read_image`.
+    """
+    name = name_of(path)
+    if _reader(path) is not dicom:
+        return read_image(path, series=series, orientation=orientation), Source(name)
+    _check_orientation(orientation)
+    stack = dicom.slices_of_series(path, series)
+    image = as_image(path, *dicom.values_of(stack, path))
+    return image, dicom_series.source_of(stack[0].path, name)
 
 
 def read_labels(
@@ -145,12 +173,17 @@ def _read_values(
     path: str | os.PathLike, series: str | None, orientation: str | None
 ) -> tuple[np.ndarray, Grid]:
     """Values as stored, or scaled, and their grid."""
-    if orientation is not None:
-        axes_of(orientation)  # a wrong one is refused where it is not needed too
+    _check_orientation(orientation)
     reader = _reader(path)
     if reader is dicom:
         return dicom.read_values(path, series=series)
     return (itk if reader is itk else nifti).read_values(path, orientation=orientation)
+
+
+def _check_orientation(orientation: str | None) -> None:
+    """Refuses a wrong one where it is not needed too."""
+    if orientation is not None:
+        axes_of(orientation)
 
 
 def _reader(path: str | os.PathLike):

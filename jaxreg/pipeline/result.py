@@ -31,6 +31,7 @@ from jaxreg.io.nifti import (
     write_parts,
     write_volume,
 )
+from jaxreg.io.source import described
 from jaxreg.pipeline.assess import MEASURED
 
 # Files that `Registration.save` can write; the last one says that the set is whole.
@@ -62,7 +63,8 @@ class Registration:
         fixed_mask: lungs of the fixed image, nonzero inside.
         prealignment: (4, 4), the linear part found first, fixed world to moving world, RAS mm.
         summary: settings, versions, seconds by stage, folds, similarity before and after, measures
-            of each lung; "warnings" lists what a person should look at, with code, text and lung.
+            of each lung; "warnings" lists what a person should look at, with code, text and lung;
+            "images" says which scans were registered, where files were read by a command.
         quality: estimated probability that the error is below 2 mm, on the fixed grid, 0 outside
             the lungs; None for a field of another tool, as `valid`.
         valid: 1 where both images show lung, so that the field was measured; 2 where it was
@@ -299,21 +301,41 @@ class Registration:
     def lines(self) -> tuple[str, ...]:
         """The summary in a few lines of words."""
         before, after = self.summary["correlation_before"], self.summary["correlation_after"]
-        certificate = self.summary["certificate"]
         words = [
+            *self._images(),
             f"correlation in the lungs {before:.3f} before, {after:.3f} after",
-            f"folded lung voxels {100 * self.summary['folds_in_lungs']:.4f} % (central "
-            f"differences), cells not certified free of folds: {certificate['uncertified']}",
-            f"{sum(self.seconds.values()):.1f} s: "
-            + ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items()),
+            _folds(self.summary),
         ]
         if self.inverse_consistency is not None:
             error = self.summary["inverse_consistency_mm"]
-            words[2:2] = [
+            words.append(
                 f"inverse-consistency error in the lungs: {error['50']:.2f} mm (median), "
                 f"{error['95']:.2f} mm (95th percentile)"
-            ]
+            )
+        if self.seconds:
+            words.append(f"computed in {sum(self.seconds.values()):.1f} s")
         return tuple(words)
+
+    def _images(self) -> list[str]:
+        """Which scan each image is, where that is known, and its voxels."""
+        names = described(self.summary.get("images", {}))
+        lines = []
+        for side, image in (("fixed", self.fixed), ("moving", self.moving)):
+            voxels = " x ".join(f"{size:.3g}" for size in image.spacing_mm)
+            name = f"{names[side]}, " if side in names else ""
+            lines.append(f"{side}: {name}voxels of {voxels} mm")
+        return lines
+
+
+def _folds(summary: Mapping[str, Any]) -> str:
+    """How many voxels are folded, and what the certificate says of the space between them."""
+    folded, open_cells = summary["folds_in_lungs"], summary["certificate"]["uncertified"]
+    if not folded and not open_cells:
+        return "no folds in the field, proved between the voxels too"
+    proof = "all cells between voxels are proved free of folds"
+    if open_cells:
+        proof = f"{open_cells:,} cells between voxels are not proved free of folds"
+    return f"folded lung voxels: {100 * folded:.4f} %; {proof}"
 
 
 def check_outputs(names: Collection[str]) -> None:

@@ -342,3 +342,33 @@ def test_the_demo_does_not_write_over_scans(tmp_path, capsys):
     assert run("demo", "--out", tmp_path) == 1
     assert "expected a folder without scans of yours" in capsys.readouterr().err
     assert (tmp_path / "fixed.nii.gz").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("fixed", [], "IMAGE lies on the grid of the fixed image; without --inverse it must lie"),
+        ("moving", ["--inverse"], "IMAGE lies on the grid of the moving image; with --inverse it"),
+        ("moving", [], ""),
+        ("fixed", ["--inverse"], ""),
+    ],
+)
+def test_an_image_in_the_wrong_space_is_told(folder, tmp_path, capsys, name, options, text):
+    (tmp_path / "displacement.nii.gz").write_bytes((folder / "field.nii.gz").read_bytes())
+    summary = {"fixed_grid": str(FIXED), "moving_grid": str(MOVING)}
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    to = ["--to", folder / "moving.nii.gz"] if options else []
+    words = ["--field", tmp_path / "displacement.nii.gz", "--out", tmp_path / "w.nii.gz"]
+    assert run("warp", folder / f"{name}.nii.gz", *words, *options, *to) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "IMAGE" in line]
+    assert [line[: len(f"warning: {text}")] for line in told] == ([f"warning: {text}"] * bool(text))
+
+
+def test_a_label_map_that_is_interpolated_is_told(folder, tmp_path, capsys):
+    words = ("--field", folder / "field.nii.gz", "--out", tmp_path / "w.nii.gz")
+    assert run("warp", folder / "labels.nii.gz", *words) == 0
+    told = capsys.readouterr().err
+    assert "IMAGE looks like a label map: few different values, all whole. Add --labels" in told
+    for name, more in (("labels", ["--labels"]), ("moving", [])):
+        assert run("warp", folder / f"{name}.nii.gz", *words, *more) == 0
+        assert "label map" not in capsys.readouterr().err

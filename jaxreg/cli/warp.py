@@ -14,6 +14,8 @@ from jaxreg.cli.progress import stages
 if TYPE_CHECKING:
     from jaxreg.geometry.volume import DisplacementField, Volume
 
+_SAMPLES = 500_000  # voxels that are looked at
+_MOST_LABELS = 32  # different values: an image of so few is a label map
 _CT_AIR_HU = -900.0  # no image but a CT has values so low
 
 
@@ -85,6 +87,7 @@ def command(
     with stages(quiet=quiet) as stage:
         stage("reading")
         volume = (read_labels if whole else read_image)(image, series=series)
+        _tell_doubts(volume, field, labels=whole, inverse=inverse)
         map_ = _field_to(read_displacement(field), to, inverse=inverse)
         stage("warping")
         sampling = "majority" if soft_labels else "nearest" if labels else "linear"
@@ -98,6 +101,34 @@ def command(
     else:
         click.echo(f"written to {out}")
     return 0
+
+
+def _tell_doubts(volume: "Volume", field: Path, *, labels: bool, inverse: bool) -> None:
+    """Says on stderr where an image lies in the space that it is to be warped to, or is labels."""
+    import numpy as np
+
+    from jaxreg.pipeline.recorded import record_of, sides_of
+
+    wanted, other = ("fixed", "moving") if inverse else ("moving", "fixed")
+    record = record_of(field)
+    if record is not None and sides_of(volume.grid, record) == (other,):
+        how = "with --inverse" if inverse else "without --inverse"
+        remedy = "To bring it to the moving one, add --inverse --to MOVING"
+        if inverse:
+            remedy = "To bring it to the fixed one, leave out --inverse"
+        click.echo(
+            f"warning: IMAGE lies on the grid of the {other} image; {how} it must lie in the space "
+            f"of the {wanted} one. {remedy}.",
+            err=True,
+        )
+    values = np.ravel(volume.data)[:: max(1, volume.data.size // _SAMPLES)]
+    whole = not labels and np.array_equal(values, np.rint(values))
+    if whole and 1 < len(np.unique(values)) <= _MOST_LABELS:
+        click.echo(
+            "warning: IMAGE looks like a label map: few different values, all whole. Add --labels, "
+            "or its values are interpolated.",
+            err=True,
+        )
 
 
 def _field_to(field: "DisplacementField", to: Path | None, *, inverse: bool) -> "DisplacementField":

@@ -259,7 +259,7 @@ def test_what_is_no_scan_is_refused(tmp_path):
     one = write_series(tmp_path / "one", EVEN[:1], stored=stored_values())
     with pytest.raises(ValueError, match="one: expected a DICOM series .* got number 3 "):
         images.read_image(one)
-    with pytest.raises(FileNotFoundError, match="no.dcm: expected DICOM, got no such file"):
+    with pytest.raises(FileNotFoundError, match="no.dcm: expected a file or folder, got no such"):
         images.read_image(tmp_path / "no.dcm")
     with pytest.raises(ValueError, match="one: expected a displacement field, got DICOM"):
         images.read_displacement(one)

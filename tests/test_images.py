@@ -106,3 +106,17 @@ def test_a_warning_can_be_sent_to_another_process():
 
     warning = pickle.loads(pickle.dumps(FileWarning("other-grid", "a.nii: text")))
     assert (warning.code, str(warning)) == ("other-grid", "a.nii: text")
+
+
+def test_a_path_that_does_not_exist_names_its_neighbours(tmp_path):
+    for name in ("visit_2025", "visit_2026", "notes"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"visit_2062: .* no such file or folder\. Did you mean visit_2025 or visit_2026\?$",
+    ):
+        images.read_image(tmp_path / "visit_2062")
+    with pytest.raises(FileNotFoundError, match=r"got no such file or folder\. Check the name\.$"):
+        images.read_image(tmp_path / "scan.nii.gz")
+    with pytest.raises(FileNotFoundError, match=r"got no folder .*none\. Check the name\.$"):
+        images.read_image(tmp_path / "none" / "visit_2025")

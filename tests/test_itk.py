@@ -60,7 +60,7 @@ def test_refuses_what_is_not_one_3d_image(tmp_path, image, kind):
 
 
 def test_refuses_missing_broken_and_unknown_files(tmp_path, image):
-    with pytest.raises(FileNotFoundError, match=r"a\.mha: expected an image, got no such file"):
+    with pytest.raises(FileNotFoundError, match=r"a\.mha: expected a file or folder, got no"):
         reading.read_image(tmp_path / "a.mha")
     (tmp_path / "b.mha").write_text("hello\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"b\.mha: expected a complete image file, got no Meta"):
@@ -71,6 +71,7 @@ def test_refuses_missing_broken_and_unknown_files(tmp_path, image):
     with pytest.raises(ValueError, match=r"c\.nrrd: expected a complete image file, got") as info:
         reading.read_image(tmp_path / "c.nrrd")
     assert "\n" not in str(info.value)
+    (tmp_path / "d.png").write_bytes(b"")
     with pytest.raises(
         ValueError, match=r"d\.png: expected a file ending in \.nii, .* got '\.png'"
     ):

@@ -110,7 +110,7 @@ def test_points_without_a_space_take_that_of_the_manifest(folder):
         ),
         (
             [{**MINIMAL, "fixed": "a.nii.gz"}],
-            "pair 1: fixed: .*a.nii.gz: expected a NIfTI file, got no such file",
+            "pair 1: fixed: .*a.nii.gz: expected a file or folder, got no such file",
         ),
         (
             [{**MINIMAL, "moving": "points.csv"}],

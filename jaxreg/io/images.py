@@ -10,6 +10,7 @@ from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.labels import OTHER_GRID, labels_on_image
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io import dicom, dicom_series, itk, nifti
+from jaxreg.io.neighbours import missing
 from jaxreg.io.notes import note
 from jaxreg.io.orientation import axes_of
 from jaxreg.io.source import Source, name_of
@@ -190,6 +191,8 @@ def _reader(path: str | os.PathLike):
     """The module that reads `path`."""
     path = Path(path)
     name = path.name.lower()
+    if not path.exists():
+        raise FileNotFoundError(missing(path))
     if path.is_dir():
         return dicom
     if name.endswith(_NIFTI):

@@ -132,13 +132,14 @@ def test_settings_come_from_a_file_and_single_ones_win(files, tmp_path, given, c
     ("words", "text"),
     [
         (["--set", "optimiser.radius"], "set: expected KEY=VALUE, got 'optimiser.radius'. Example"),
-        (["--set", "optimizer.radius=3"], "set: unknown group 'optimizer'. Known keys: "),
+        (["--set", "optimizer.radius=3"], "set: unknown group 'optimizer'. Did you mean opt"),
+        (["--set", "optimiser.smoothnes=3"], "config.optimiser: unknown key 'smoothnes'. Did you "),
         (["--set", "optimiser.sigma=3"], "config.optimiser: unknown key 'sigma'. Known keys: "),
         (["--set", "optimiser.radius=2.5"], "config.optimiser.radius: expected a whole number"),
         (["--set", "optimiser.radius=0"], "radius: expected a number above 0, got 0. Leave it"),
         (["--config", "no.json"], "config: expected a JSON file, got no.json, which is not"),
         (["--config", '[1, 2]'], "expected a mapping of settings, got [1, 2]."),
-        (["--config", '{"grids": {}}'], "unknown key 'grids'. Known keys: "),
+        (["--config", '{"grids": {}}'], "unknown key 'grids'. Did you mean grid? K"),
         (["--config", '{"grid": {"shape": 64}}'], ".grid.shape: expected a list (3 values, each a"),
         (["--config", "grid = 64"], "expected JSON, got 'grid = 64' (Expecting value"),
     ],
@@ -244,6 +245,11 @@ def test_unknown_command_shows_the_usage():
     )
     assert done.returncode == 2 and done.stderr.startswith("Usage: jaxreg")
     assert "No such command 'align'" in done.stderr
+
+
+def test_a_command_that_is_misspelt_is_named(capsys):
+    assert run("regsiter", "a", "b") == 2
+    assert "No such command 'regsiter'. Did you mean register?" in capsys.readouterr().err
 
 
 HEAVY = ("jax", "flax", "orbax", "matplotlib", "scipy", "nibabel", "rich")

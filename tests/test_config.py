@@ -56,8 +56,8 @@ def test_part_of_the_settings_is_enough():
     [
         (
             {"netwrok": {}},
-            "config: unknown key 'netwrok'. Known keys: network, loss, training, synthetic, "
-            "augmentation.",
+            "config: unknown key 'netwrok'. Did you mean network? Known keys: network, loss, "
+            "training, synthetic, augmentation.",
         ),
         ({"loss": {"alpha": 1, "beta": 2}}, "config.loss: unknown key 'alpha', 'beta'. Known keys"),
         ({"loss": 3}, "config.loss: expected a mapping of settings, got 3."),

@@ -15,6 +15,7 @@ import click
 
 from jaxreg.cli import session
 from jaxreg.cli.memory import share_arenas
+from jaxreg.config.suggestions import close_names
 
 COMMANDS = (  # in the order of --help
     *("register", "warp", "points", "invert", "compose", "jacobian", "check", "export"),
@@ -32,6 +33,15 @@ class _Program(click.Group):
         if cmd_name not in COMMANDS:
             return None
         return importlib.import_module(f"jaxreg.cli.{cmd_name}").command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Names the commands that are like one that does not exist."""
+        near = "" if args[0] in COMMANDS else close_names(args[0], COMMANDS)
+        if near:
+            ctx.fail(f"No such command {args[0]!r}. {near}")
+        return super().resolve_command(ctx, args)
 
 
 @click.command(cls=_Program)

@@ -5,12 +5,13 @@ import importlib.util
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxreg.config.network import NetworkConfig
 from jaxreg.config.registration import RegistrationConfig
+from jaxreg.config.suggestions import close_names
 from jaxreg.config.training import Config
 
 Settings = TypeVar("Settings")
@@ -90,7 +91,7 @@ def override(config: Settings, assignment: str) -> Settings:
     for depth, key in enumerate(path[:-1], start=1):
         if not isinstance(node.get(key), dict):
             group = ".".join(path[:depth])
-            raise ValueError(f"set: unknown group {group!r}. Known keys: {', '.join(node)}.")
+            raise ValueError(f"set: unknown group {group!r}. {_known(key, node)}")
         node = node[key]
     node[path[-1]] = value
     return _build(type(config), tree, "config")
@@ -121,6 +122,12 @@ def load_config(path: str | Path) -> Config:
     return config
 
 
+def _known(wrong: str, keys: Iterable[str]) -> str:
+    """The key that was meant, if one is like it, and all that there are."""
+    near = close_names(wrong, keys)
+    return f"{near} Known keys: {', '.join(keys)}." if near else f"Known keys: {', '.join(keys)}."
+
+
 def _parsed(text, name):
     try:
         return json.loads(text)
@@ -136,7 +143,7 @@ def _build(kind: type[Settings], tree: Any, name: str) -> Settings:
     unknown = sorted(set(tree) - set(hints))
     if unknown:
         raise ValueError(
-            f"{name}: unknown key {', '.join(map(repr, unknown))}. Known keys: {', '.join(hints)}."
+            f"{name}: unknown key {', '.join(map(repr, unknown))}. {_known(unknown[0], hints)}"
         )
     values = {key: _value(hints[key], value, f"{name}.{key}") for key, value in tree.items()}
     try:

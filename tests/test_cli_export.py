@@ -111,7 +111,9 @@ def test_outside_of_the_grid_the_transform_is_the_affine_map(folder, tmp_path):
 def test_h5_without_its_package_says_what_to_install(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "h5py", None)
     assert run("export", folder / "dir", "--itk", tmp_path / "t.h5") == 1
-    assert "expected the package h5py, which writes .h5, got none" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(f"jaxreg: {tmp_path / 't.h5'}: expected the package h5py, which writes")
+    assert "pip install h5py" in error
     assert not list(tmp_path.iterdir())
 
 

@@ -44,6 +44,8 @@ def write_transform(path: str | os.PathLike, field: DisplacementField) -> None:
             f"{path}: expected a name ending in {' or '.join(ENDINGS)}, got "
             f"'{Path(path).suffix or name}'. Rename it."
         )
+    if name.endswith(".h5"):
+        _h5py(Path(path))  # before the work, and named as the caller named it
     if field.grid.is_sheared():
         field = field.on_grid(field.grid.rectangular())
     matrix = affine_part(field)
@@ -129,6 +131,6 @@ def _h5py(path: Path) -> Any:
     except ImportError as error:
         raise ImportError(
             f"{path}: expected the package h5py, which writes .h5, got none. Install it with: "
-            "pip install 'jaxreg[itk]', or write .tfm"
+            "pip install h5py, or write .tfm."
         ) from error
     return h5py

@@ -193,3 +193,38 @@ def test_labels_on_another_grid_are_brought_to_the_fixed_image(files, tmp_path, 
     assert "these labels are on another grid than their image" in capsys.readouterr().err
     groups = [row["group"] for row in document(tmp_path / "v")["regions"]]
     assert groups.count("label") > 3
+
+
+@pytest.fixture(scope="module")
+def shifted(files):
+    """The moving image and its lobes on another grid than the fixed one, and their registration."""
+    folder = files / "shifted"
+    folder.mkdir()
+    for name in ("moving", "moving_mask"):
+        image = read_image(files / f"{name}.nii.gz")
+        affine = np.array(image.affine)
+        affine[:3, 3] += (2.0, -1.5, 2.5)
+        data = image.data if name == "moving" else image.data.astype(np.uint8)
+        write_volume(folder / f"{name}.nii.gz", Volume(data, affine))
+    pair = (files / "fixed.nii.gz", folder / "moving.nii.gz")
+    given = ("--fixed-mask", files / "fixed_mask.nii.gz")
+    given += ("--moving-mask", folder / "moving_mask.nii.gz")
+    assert run("register", *pair, *given, *QUICK, "--quiet", "--out", folder / "dir") == 0
+    return folder
+
+
+def test_labels_of_the_other_image_are_refused(files, shifted, tmp_path, capsys):
+    fixed, moving, lobes = (
+        files / "fixed.nii.gz", shifted / "moving.nii.gz", shifted / "moving_mask.nii.gz"
+    )  # fmt: skip
+    out = ("--out", tmp_path / "v")
+    text = refused(capsys, shifted / "dir", "--fixed", fixed, "--labels", lobes, *out)
+    assert f"{lobes}: expected labels on the grid of their image" in text
+    assert "got labels on the grid of the moving image (60 x 48 x 52 voxels of" in text
+    text = refused(capsys, fixed, moving, "--fixed-mask", lobes, *QUICK, *out)
+    assert f"{lobes}: expected labels on the grid of their image" in text
+    assert "exchange the images. If they belong here all the same, resample" in text
+    lobes = files / "fixed_mask.nii.gz"
+    text = refused(capsys, fixed, moving, "--moving-mask", lobes, *QUICK, *out)
+    assert "got labels on the grid of the fixed image" in text
+    assert not list((tmp_path / "v").glob("*"))

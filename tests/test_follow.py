@@ -234,3 +234,22 @@ def test_wrong_calls_end_with_one_line(words, folder, tmp_path, capsys):
     missing = ("--lesions", tmp_path / "none.csv")
     assert run("follow", *words, *missing, "--out", tmp_path) == 1
     assert "none.csv: expected a file of points, got none" in capsys.readouterr().err
+
+
+def test_labels_of_the_other_image_end_with_one_line(pair, folder, tmp_path, capsys):
+    field = ("--field", folder / "field.nii.gz", "--out", tmp_path / "o", *SMALL)
+    shifted = {}
+    for name in ("fixed", "fixed_labels"):
+        image = getattr(pair, name)
+        affine = np.array(image.affine)
+        affine[:3, 3] += 1.3
+        shifted[name] = tmp_path / f"{name}.nii.gz"
+        write_volume(shifted[name], Volume(image.data, affine))
+    images = (shifted["fixed"], folder / "moving.nii.gz")
+    labels = ("--lesions", folder / "moving_lobes.nii.gz")
+    assert run("follow", *images, *labels, *field) == 1
+    assert "got labels on the grid of the moving image" in capsys.readouterr().err
+    labels = ("--lesions", folder / "fixed.csv", "--moving-lesions", shifted["fixed_labels"])
+    assert run("follow", *images, *labels, *field) == 1
+    assert "got labels on the grid of the fixed image" in capsys.readouterr().err
+    assert not (tmp_path / "o" / "follow.json").exists()

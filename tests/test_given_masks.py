@@ -12,6 +12,7 @@ from jaxreg.io.notes import FileWarning
 from jaxreg.phantom.pair import phantom_pair
 from jaxreg.pipeline.judge import registration_of_field
 from jaxreg.pipeline.keypoints import match_volumes
+from jaxreg.pipeline.masks import masks_on_images
 from jaxreg.pipeline.registration import register_volumes
 from jaxreg.pipeline.series import register_series
 from jaxreg.trust.findings import Finding
@@ -128,3 +129,35 @@ def test_a_series_takes_such_masks_too(pair):
     series = register_series([pair.fixed, pair.moving], masks=masks, config=CONFIG)
     assert [note.code for note in series.notes] == ["other-grid"]
     assert series.notes[0].text.startswith("masks[1]: these labels are on another grid")
+
+
+def test_a_mask_on_the_grid_of_the_other_image_is_refused(pair):
+    affine = np.array(pair.moving.affine)
+    affine[:3, 3] += (3.3, -2.1, 1.7)
+    moving = Volume(pair.moving.data, affine)
+    labels = Volume(pair.moving_labels.data, affine)
+    for mask in (labels, reordered_whole(labels)):
+        with pytest.raises(ValueError, match="fixed_mask: expected labels on the grid of") as told:
+            masks_on_images((pair.fixed, moving), (mask, labels))
+        text = str(told.value)
+        assert f"on the grid of the moving image ({moving.grid}). Give them as those of the" in text
+    with pytest.raises(ValueError, match="moving_mask: .* the grid of the fixed image"):
+        masks_on_images((pair.fixed, moving), (None, pair.fixed_labels))
+    brought, doubts = masks_on_images((pair.fixed, moving), (pair.fixed_labels, labels))
+    assert brought == [pair.fixed_labels, labels] and not doubts
+
+
+def test_images_on_one_grid_may_have_one_mask(pair):
+    labels = reordered_whole(pair.fixed_labels)
+    brought, doubts = masks_on_images((pair.fixed, pair.fixed), (labels, labels))
+    for mask in brought:
+        assert mask is not None
+        np.testing.assert_array_equal(mask.data, pair.fixed_labels.data)
+    assert not doubts
+
+
+def reordered_whole(labels):
+    """The same voxels with the axes in another order."""
+    image = nibabel.Nifti1Image(labels.data.astype(np.int16), labels.affine)
+    image = image.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
+    return Volume(np.asarray(image.dataobj), image.affine)

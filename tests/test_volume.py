@@ -381,3 +381,24 @@ def test_a_part_lies_where_it_lay():
             part.grid.world_from_voxel(np.array([1.0, 2.0, 0.0])),
             whole.grid.world_from_voxel(np.array([2.0, 2.0, 2.0])),
         )
+
+
+def test_the_same_voxels_in_another_order_of_axes_are_told(affine):
+    grid = Grid((5, 6, 7), affine)
+    turned = np.array([[0, -1, 0, 4], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
+    same = Grid((7, 5, 6), affine @ turned)  # [i, j, k] there is [4 - j, k, i] here
+    assert grid.has_voxels_of(grid) and grid.has_voxels_of(same) and same.has_voxels_of(grid)
+    part = grid.part((slice(0, 4), slice(None), slice(None)))
+    assert not grid.has_voxels_of(part) and not part.has_voxels_of(grid)
+    shifted = np.array(affine)
+    shifted[:3, 3] += 0.3 * affine[:3, 0]
+    assert not grid.has_voxels_of(Grid((5, 6, 7), shifted))
+
+
+def test_a_grid_is_read_from_its_words():
+    affine = np.array([[0, -0.75, 0, 12.25], [0, 0, 2.5, -7.5], [0.5, 0, 0, 3], [0, 0, 0, 1]])
+    grid = Grid((4, 5, 6), affine)
+    found = Grid.from_text(str(grid))
+    assert found is not None and found.shape == (4, 5, 6)
+    np.testing.assert_array_equal(found.affine, affine)
+    assert Grid.from_text("None") is None

@@ -133,8 +133,12 @@ def _read_pair(files: PairFiles, *, in_half: bool) -> "tuple[InputPair, list[Sou
     images = [found for found, _ in read]
     named = files.fixed_mask, files.moving_mask
     masks = [
-        read_labels(path, grid=image.grid, orientation=stated) if path else None
-        for path, image in zip(named, images, strict=True)
+        read_labels(path, grid=image.grid, others={other: grid}, orientation=stated)
+        if path
+        else None
+        for path, image, other, grid in zip(
+            named, images, ("moving", "fixed"), [image.grid for image in images[::-1]], strict=True
+        )
     ]
     sources = told_apart([source for _, source in read], files[:2])
     return InputPair(*images, *masks), sources

@@ -12,7 +12,11 @@ from jaxreg.cli.files import PairFiles, prepare_folder, read_pair
 from jaxreg.cli.progress import Stage, stages
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jaxreg.config import RegistrationConfig
+    from jaxreg.geometry.grid import Grid
+    from jaxreg.io.lesions import MarkedLesions
     from jaxreg.pipeline.follow_result import FollowUp
     from jaxreg.pipeline.result import Registration
 
@@ -106,15 +110,15 @@ def _followed(
 ) -> "tuple[FollowUp, Registration, int]":
     """Reads and follows; also returns how many of the warnings are about the files."""
     from jaxreg.io.images import read_displacement
-    from jaxreg.io.lesions import read_lesions
     from jaxreg.pipeline.follow import follow
     from jaxreg.trust.findings import Finding
 
     stage("reading")
     with session.collected() as noted:
         pair = read_pair(files)
-        lesions = read_lesions(marked.fixed, pair.fixed.grid)
-        others = read_lesions(marked.moving, pair.moving.grid) if marked.moving else None
+        grids = {"fixed": pair.fixed.grid, "moving": pair.moving.grid}
+        lesions = _lesions(marked.fixed, "fixed", grids)
+        others = _lesions(marked.moving, "moving", grids) if marked.moving else None
         given = read_displacement(field) if field else None
     found, registration = follow(
         pair.fixed,
@@ -130,6 +134,14 @@ def _followed(
         progress=stage,
     )
     return found, registration, len(noted)
+
+
+def _lesions(path: Path, image: str, grids: "Mapping[str, Grid]") -> "MarkedLesions":
+    """Lesions of one of the images, whose grids are given by their names."""
+    from jaxreg.io.lesions import read_lesions
+
+    others = {name: grid for name, grid in grids.items() if name != image}
+    return read_lesions(path, grids[image], others=others)
 
 
 def _days(files: PairFiles) -> float | None:

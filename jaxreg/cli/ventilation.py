@@ -192,7 +192,10 @@ def _ventilation(
     from jaxreg.io.images import read_labels
     from jaxreg.pipeline.ventilation import ventilation
 
-    regions = None if labels is None else read_labels(labels, grid=pair.fixed.grid)
+    others = {} if pair.moving_grid is None else {"moving": pair.moving_grid}
+    regions = None
+    if labels is not None:
+        regions = read_labels(labels, grid=pair.fixed.grid, others=others)
     stage("ventilation")
     return ventilation(pair, labels=regions, inhale=inhale, config=settings)
 

@@ -62,8 +62,9 @@ class Pair:
         }
         for name, image in _ON_GRID_OF.items():
             path = getattr(self, name)
-            grid = contents[image].grid
-            contents[name] = None if path is None else read_labels(path, grid=grid)
+            grids = {other: contents[other].grid for other in ("fixed", "moving")}
+            grid = grids.pop(image)
+            contents[name] = None if path is None else read_labels(path, grid=grid, others=grids)
         for name in _POINTS:
             path = getattr(self, name)
             contents[name] = None if path is None else read_landmarks(path, space=self.space)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import nibabel
 import numpy as np
@@ -9,6 +10,11 @@ import numpy as np
 Box = tuple[slice, slice, slice]  # voxels of a grid, without a step
 EVERYWHERE: Box = (slice(None), slice(None), slice(None))
 SAME_GRID_TOLERANCE = 0.05  # voxels: more than the rounding of headers does at a corner
+
+_TEXT = re.compile(
+    r"(\d+) x (\d+) x (\d+) voxels of (\S+) x (\S+) x (\S+) mm, axes ([RLAPSI]{3}), "
+    r"origin \((\S+), (\S+), (\S+)\) mm RAS"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +40,24 @@ class Grid:
         origin = ", ".join(f"{x:.2f}" for x in self.affine[:3, 3])
         axes = "".join(str(code) for code in nibabel.orientations.aff2axcodes(self.affine))
         return f"{shape} voxels of {spacing} mm, axes {axes}, origin ({origin}) mm RAS"
+
+    @classmethod
+    def from_text(cls, text: str) -> "Grid | None":
+        """Returns the grid in words of `str(grid)`, its axes along RAS; None for other text.
+
+        Spacing and origin have the digits of the words.
+        """
+        found = _TEXT.fullmatch(text)
+        if found is None:
+            return None
+        x, y, z, *lengths = (float(word) for word in found.groups()[:6])
+        affine = np.eye(4)
+        affine[:3, :3] = 0.0
+        for column, (code, length) in enumerate(zip(found[7], lengths, strict=True)):
+            row = max("RAS".find(code), "LPI".find(code))
+            affine[row, column] = length if code in "RAS" else -length
+        affine[:3, 3] = [float(word) for word in found.groups()[7:]]
+        return cls((int(x), int(y), int(z)), affine)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -92,6 +116,12 @@ class Grid:
         permuted = np.array_equal(np.abs(whole[:3, :3]).sum(axis=0), np.ones(3))
         apart = transform(lattice - whole, other._corners())
         return permuted and bool(np.abs(apart).max() <= SAME_GRID_TOLERANCE)
+
+    def has_voxels_of(self, other: "Grid") -> bool:
+        """Returns whether both have the same voxels, to 0.05 voxel, in any order of the axes."""
+        voxels = self.voxel_from_world(other.world_from_voxel(other._corners()))
+        ends = voxels.min(axis=0), voxels.max(axis=0) - (np.array(self.shape) - 1)
+        return self.has_lattice_of(other) and bool(np.abs(ends).max() <= SAME_GRID_TOLERANCE)
 
     def is_sheared(self) -> bool:
         """Returns whether right angles would put a corner more than 0.05 voxel elsewhere."""

@@ -2,7 +2,9 @@
 
 import datetime
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -72,6 +74,7 @@ def read_labels(
     path: str | os.PathLike,
     *,
     grid: Grid | None = None,
+    others: Mapping[str, Grid] = MappingProxyType({}),
     series: str | None = None,
     orientation: str | None = None,
 ) -> Volume:
@@ -82,16 +85,18 @@ def read_labels(
         grid: where the labels are wanted, the image's own. Another order of axes and a part of the
             lattice are brought there; labels on another lattice too, by the nearest neighbour and
             with a FileWarning "other-grid". None means as they are in the file.
+        others: grids of images that the labels do not belong to, by the images' names.
         series: as in `read_image`.
         orientation: as in `read_image`.
 
     Raises:
-        ValueError: values that are not whole; or the file does not overlap with `grid`.
+        ValueError: values that are not whole; or the file does not overlap with `grid`, or is on
+            one of `others`.
     """
     labels = as_labels(path, *_read_values(path, series, orientation))
     if grid is None:
         return labels
-    labels, doubt = labels_on_image(labels, grid, str(path))
+    labels, doubt = labels_on_image(labels, grid, str(path), others=others)
     if doubt is not None:
         note(path, OTHER_GRID, doubt)
     return labels

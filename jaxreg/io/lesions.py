@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from scipy import ndimage
@@ -40,7 +42,9 @@ class MarkedLesions:
     labels: Volume | None = None
 
 
-def read_lesions(path: str | os.PathLike, grid: Grid) -> MarkedLesions:
+def read_lesions(
+    path: str | os.PathLike, grid: Grid, *, others: Mapping[str, Grid] = MappingProxyType({})
+) -> MarkedLesions:
     """Lesions in a file of points, as `read_points` reads them, or in a label map.
 
     Each number of a label map is a lesion; where there is one number alone, each of its connected
@@ -49,17 +53,19 @@ def read_lesions(path: str | os.PathLike, grid: Grid) -> MarkedLesions:
     Args:
         path: .csv, .fcsv or .mrk.json, or an image.
         grid: of the image that they belong to.
+        others: grids of images that they do not belong to, by the images' names.
 
     Returns:
         The lesions.
 
     Raises:
         OSError: no such file.
-        ValueError: no lesion, points outside of the image, or a damaged file.
+        ValueError: no lesion, points outside of the image, labels on the grid of another image, or
+            a damaged file.
     """
     if str(path).lower().endswith(ENDINGS):
         return _of_points(path, grid)
-    labels = read_labels(path, grid=grid)
+    labels = read_labels(path, grid=grid, others=others)
     return lesions_of_labels(labels, str(path))
 
 

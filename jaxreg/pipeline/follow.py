@@ -16,7 +16,7 @@ from jaxreg.pipeline.follow_lungs import around, without_lesions
 from jaxreg.pipeline.follow_match import Match, Scan, look_for, marked_outline
 from jaxreg.pipeline.follow_result import Followed, FollowUp, measures_of
 from jaxreg.pipeline.judge import registration_of_field
-from jaxreg.pipeline.masks import MASKS, masks_on_images
+from jaxreg.pipeline.masks import masks_on_images
 from jaxreg.pipeline.registration import register_volumes, versions
 from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding
@@ -69,7 +69,7 @@ def follow(
         ValueError: as `jaxreg.register_volumes`.
     """
     progress("lungs")
-    given, doubts = masks_on_images((fixed, moving), (fixed_mask, moving_mask), MASKS)
+    given, doubts = masks_on_images((fixed, moving), (fixed_mask, moving_mask))
     notes = (*notes, *doubts)
     lungs = lungs_of_pair(
         fixed, moving, fixed_mask=given[0], moving_mask=given[1], config=config.lungs

@@ -15,7 +15,7 @@ from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.ops.types import Displacement
 from jaxreg.pipeline.align import AlignedPair, align
 from jaxreg.pipeline.assess import MEASURED, assess
-from jaxreg.pipeline.masks import MASKS, masks_on_images
+from jaxreg.pipeline.masks import masks_on_images
 from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding, doubt_of_correlation, doubt_of_same_image
 
@@ -123,9 +123,7 @@ def registration_of_field(
     Raises:
         ValueError: as `jaxreg.register_volumes`.
     """
-    (fixed_mask, moving_mask), doubts = masks_on_images(
-        (fixed, moving), (fixed_mask, moving_mask), MASKS
-    )
+    (fixed_mask, moving_mask), doubts = masks_on_images((fixed, moving), (fixed_mask, moving_mask))
     matrix = affine_part(field)
     prealignment = dataclasses.replace(config.prealignment, enabled=False)
     config = dataclasses.replace(config, prealignment=prealignment)

@@ -13,7 +13,7 @@ from jaxreg.io.notes import FileWarning
 from jaxreg.io.points import Landmarks
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.pipeline.align import AlignedPair, align
-from jaxreg.pipeline.masks import MASKS, masks_on_images
+from jaxreg.pipeline.masks import masks_on_images
 
 
 @in_32_bits
@@ -45,9 +45,7 @@ def match_volumes(
     Raises:
         ValueError: as `align`; or no corresponding point is found.
     """
-    (fixed_mask, moving_mask), doubts = masks_on_images(
-        (fixed, moving), (fixed_mask, moving_mask), MASKS
-    )
+    (fixed_mask, moving_mask), doubts = masks_on_images((fixed, moving), (fixed_mask, moving_mask))
     for doubt in doubts:
         warnings.warn(FileWarning(doubt.code, doubt.text), stacklevel=2)
     pair = align(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.volume import Volume, require_same_grid
 from jaxreg.io.documents import read_json
 from jaxreg.io.nifti import read_volume
@@ -28,6 +29,7 @@ class RegisteredPair:
         determinant: of the Jacobian, fixed to moving.
         valid: 1 where both images show lung, 2 in the other lungs of the fixed image, 0 elsewhere.
         warnings: of the registration.
+        moving_grid: of the moving image; None where it is not known.
     """
 
     fixed: Volume
@@ -35,6 +37,7 @@ class RegisteredPair:
     determinant: Volume
     valid: Volume
     warnings: Sequence[Mapping[str, Any]] = ()
+    moving_grid: Grid | None = None
 
 
 def registered_pair(registration: Registration) -> RegisteredPair:
@@ -60,6 +63,7 @@ def registered_pair(registration: Registration) -> RegisteredPair:
         registration.jacobian_determinant(),
         registration.valid,
         registration.warnings,
+        registration.moving.grid,
     )
 
 
@@ -91,7 +95,9 @@ def read_registered_pair(folder: Path, fixed: Volume) -> RegisteredPair:
     ]
     for image, name in zip(images, _INPUTS, strict=False):
         require_same_grid(fixed, image, ("fixed", name))
-    pair = RegisteredPair(fixed, *images, warnings=summary.get("warnings", ()))
+    moving_grid = Grid.from_text(str(summary.get("moving_grid")))
+    warnings = summary.get("warnings", ())
+    pair = RegisteredPair(fixed, *images, warnings=warnings, moving_grid=moving_grid)
     _require_registered(pair, summary["correlation_after"])
     return pair
 

@@ -25,7 +25,7 @@ from jaxreg.ops.types import AnyArray, Displacement, Mask, Spacing
 from jaxreg.pipeline.align import AlignedPair, align
 from jaxreg.pipeline.certify import certified_on_grid
 from jaxreg.pipeline.judge import judged
-from jaxreg.pipeline.masks import MASKS, masks_on_images
+from jaxreg.pipeline.masks import masks_on_images
 from jaxreg.pipeline.result import Registration
 from jaxreg.pipeline.stages import cascade_stage, network_displacement, optimiser_stage
 from jaxreg.trust.findings import Finding
@@ -140,9 +140,7 @@ def register_volumes(
         config = with_method(config, method)
     networks = _networks(config, params)
     clock = _Clock(progress)
-    (fixed_mask, moving_mask), doubts = masks_on_images(
-        (fixed, moving), (fixed_mask, moving_mask), MASKS
-    )
+    (fixed_mask, moving_mask), doubts = masks_on_images((fixed, moving), (fixed_mask, moving_mask))
     pair = align(
         fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, config=config, progress=clock
     )

@@ -74,7 +74,10 @@ def register_series(
     config = dataclasses.replace(config, prealignment=prealignment)
     progress("masks")
     given, doubts = masks_on_images(
-        phases, masks or [None] * len(phases), [f"masks[{k}]" for k in range(len(phases))]
+        phases,
+        masks or [None] * len(phases),
+        names=[f"masks[{k}]" for k in range(len(phases))],
+        image_names=[f"phases[{k}]" for k in range(len(phases))],
     )
     images, lungs = _lungs_of_phases(phases, given, config)
     first = _nearest_to_mean_volume(lungs) if reference == "mean" else reference

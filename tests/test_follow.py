@@ -1,6 +1,7 @@
 """Lesions followed from scan to scan: statuses, volumes and doubling times, files, the command."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -10,10 +11,11 @@ from scipy import ndimage
 from jaxreg.cli.app import main
 from jaxreg.geometry.volume import Volume
 from jaxreg.io.images import read_labels
+from jaxreg.io.lesions import MarkedLesion, lesions_of_labels
 from jaxreg.io.nifti import write_displacement, write_volume
 from jaxreg.metrics.lesions import Outline
 from jaxreg.phantom.pair import phantom_pair
-from jaxreg.pipeline.follow_match import Scan, look_for
+from jaxreg.pipeline.follow_match import Scan, look_for, unlike_mark
 from jaxreg.pipeline.follow_result import FOLLOW_SET, Followed, FollowUp, described, measures_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -136,12 +138,7 @@ def test_label_maps_have_the_numbers_of_the_rows(pair, out):
 def test_labels_no_partners_and_a_fixed_image_that_is_the_earlier_one(
     folder, words, pair, tmp_path, capsys
 ):
-    world = pair.fixed.world_from_voxel(np.moveaxis(np.indices(pair.fixed.shape), 0, -1))
-    labels = np.zeros(pair.fixed.shape, np.uint8)
-    for number, nodule in enumerate(pair.nodules, start=1):
-        radius = np.cbrt(nodule.fixed_ml * 1e3 * 3 / 4 / np.pi)
-        labels[np.linalg.norm(world - nodule.fixed_mm, axis=-1) < radius] = number
-    write_volume(tmp_path / "labels.nii.gz", Volume(labels, pair.fixed.affine))
+    write_volume(tmp_path / "labels.nii.gz", balls(pair, "fixed"))
     more = ("--lesions", tmp_path / "labels.nii.gz", "--days", -DAYS, "--json")
     assert run("follow", *words, *more, "--out", tmp_path / "o") == 0
     printed = json.loads(capsys.readouterr().out)
@@ -153,6 +150,58 @@ def test_labels_no_partners_and_a_fixed_image_that_is_the_earlier_one(
         assert row["marked_ml"] > 0 and row["marked_in"] == "fixed"
     doubling = {row["change"]: row["doubling_days"] for row in printed["lesions"]}
     assert doubling["grown"] > 0 > doubling["shrunk"]
+
+
+def balls(pair, scan, wider=1.0):
+    """Labels 1, 2, ... of the nodules in a scan, balls of a multiple of their diameters."""
+    image = getattr(pair, scan)
+    world = image.world_from_voxel(np.moveaxis(np.indices(image.shape), 0, -1))
+    labels = np.zeros(image.shape, np.uint8)
+    for number, nodule in enumerate(pair.nodules, start=1):
+        radius = np.cbrt((getattr(nodule, f"{scan}_ml") or 0) * 1e3 * 3 / 4 / np.pi)
+        apart = np.linalg.norm(world - getattr(nodule, f"{scan}_mm"), axis=-1)
+        labels[apart < wider * radius] = number
+    return Volume(labels, image.affine)
+
+
+def test_an_outline_that_is_not_what_was_marked_tells_nothing(words, pair, tmp_path):
+    write_volume(tmp_path / "labels.nii.gz", balls(pair, "fixed", wider=2.5))
+    more = ("--lesions", tmp_path / "labels.nii.gz", "--out", tmp_path / "o")
+    assert run("follow", *words, *more) == 0
+    rows = rows_of(tmp_path / "o")
+    assert len(rows) == sum(bool(nodule.fixed_ml) for nodule in pair.nodules)
+    for number, row in rows.items():
+        ml = pair.nodules[int(number) - 1].fixed_ml
+        assert row["status"] == "uncertain" and row["fixed_ml"] is row["moving_ml"] is None
+        assert row["marked_ml"] == pytest.approx(2.5**3 * ml, rel=0.2)
+        text = f" ml) is not what was marked ({row['marked_ml']:.3g} ml)"
+        assert row["remark"].startswith("the outline (") and row["remark"].endswith(text)
+    assert not read_labels(tmp_path / "o" / "lesions_fixed.nii.gz").data.any()
+
+
+@pytest.mark.parametrize(
+    ("diameter_mm", "shift_mm", "unlike"),
+    [(10.0, 0.0, False), (15.2, 0.0, False), (16.5, 0.0, True), (6.5, 0.0, False)]
+    + [(5.5, 0.0, True), (10.0, 2.5, False), (10.0, 5.0, True), (15.2, 5.0, False)],
+)
+def test_a_label_is_compared_by_volume_and_place(diameter_mm, shift_mm, unlike):
+    ball = ball_of(10.0, 0.5, 0.0)
+    volume = np.count_nonzero(ball.data) * 0.5**3 / 1e3
+    found = dataclasses.replace(outline(volume), mask=ball)
+    (lesion,) = lesions_of_labels(ball_of(diameter_mm, 1.0, shift_mm), "x").lesions
+    assert bool(unlike_mark(found, lesion)) == unlike
+    assert unlike_mark(found, MarkedLesion("point", np.zeros(3))) == ""
+
+
+def ball_of(diameter_mm, step_mm, shift_mm):
+    """A ball in a cube of voxels around the origin, shifted along x."""
+    half = int(np.ceil(14.0 / step_mm))
+    affine = np.diag([step_mm, step_mm, step_mm, 1.0])
+    affine[:3, 3] = -half * step_mm
+    count = 2 * half + 1
+    world = step_mm * (np.moveaxis(np.indices((count,) * 3), 0, -1) - half)
+    inside = np.linalg.norm(world - (shift_mm, 0, 0), axis=-1) <= diameter_mm / 2
+    return Volume(inside.astype(np.uint8), affine)
 
 
 def test_a_mark_without_a_lesion_is_told(out):

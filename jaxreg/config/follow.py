@@ -28,6 +28,10 @@ class FollowConfig:
         least_change: of the volume, as a fraction, below which a lesion counts as stable.
         shell_mm: beyond that margin, in which the local volume change is taken.
         most_ratio: of both volumes, beyond which a match is doubtful.
+        most_unlike: of the volumes of a label and of what is delineated there, beyond which that is
+            not what was marked; a label may be wider or narrower by a voxel besides.
+        least_inside: part of the smaller of both that lies in the other one, below which it is not
+            what was marked either.
         least_quality: estimated probability of an error below 2 mm around a lesion, below which
             its match is doubtful.
     """
@@ -45,6 +49,8 @@ class FollowConfig:
     least_change: float = 0.25
     shell_mm: float = 10.0
     most_ratio: float = 8.0
+    most_unlike: float = 3.0
+    least_inside: float = 0.5
     least_quality: float = 0.3
 
     def __post_init__(self):
@@ -78,6 +84,14 @@ class FollowConfig:
         )
         check(self.most_cut > 1, "most_cut", "a number above 1", self.most_cut, "Use 1.4.")
         check(self.most_ratio > 1, "most_ratio", "a number above 1", self.most_ratio, "Use 8.")
+        check(self.most_unlike > 1, "most_unlike", "a number above 1", self.most_unlike, "Use 3.")
+        check(
+            0 <= self.least_inside < 1,
+            "least_inside",
+            "a fraction from 0 to 1",
+            self.least_inside,
+            "Use 0.5.",
+        )
         check(
             0 < self.least_change < 1,
             "least_change",

@@ -29,7 +29,8 @@ def lesions_figure(
     images: Sequence[Volume],
     places_mm: Sequence[Sequence[np.ndarray]],
     masks: Sequence[Sequence[Volume | None]],
-    doubted: Sequence[int | None],
+    doubted: Sequence[Sequence[int]],
+    labels: Sequence[Sequence[Volume | None]],
     texts: Sequence[Sequence[str]],
     title: str = "",
     lines: Sequence[str] = (),
@@ -44,7 +45,9 @@ def lesions_figure(
         masks: of each lesion in the fixed and in the moving image, nonzero inside; None where there
             is none, and the place is marked by a cross. Over the warped image that of the fixed
             one is drawn.
-        doubted: of each lesion, which of both masks may be of something else; it is dashed.
+        doubted: of each lesion, which of both masks may be of something else; these are dashed.
+        labels: of each lesion as it was marked in both images, nonzero inside; dotted. None where
+            it was not.
         texts: of each lesion.
         title: first line above the cuts.
         lines: smaller lines below it.
@@ -54,12 +57,12 @@ def lesions_figure(
     if shown < len(places_mm):
         lines = [*lines, f"the first {shown} are shown"]
     figure, rows = sheet([PANEL_INCH] * shown, 4, title, lines, warnings, bottom=0.1)
-    for row, places, outlined, doubt, words in zip(
-        rows, places_mm, masks, doubted, texts, strict=False
+    for row, places, outlined, doubt, marked, words in zip(
+        rows, places_mm, masks, doubted, labels, texts, strict=False
     ):
         for axis, image, place, scan in zip(row, images, places, (0, 1, 0), strict=False):
-            style = "dashed" if scan == doubt else "solid"
-            _draw(axis, image, place, outlined[scan], style)
+            style = "dashed" if scan in doubt else "solid"
+            _draw(axis, image, place, outlined[scan], marked[scan], style)
         mark_sides(row[0], _AXIAL)
         row[3].axis("off")
         text = "\n".join(words)
@@ -69,8 +72,15 @@ def lesions_figure(
     write_figure(path, figure, dpi=100)
 
 
-def _draw(axis: Axes, image: Volume, place: np.ndarray, mask: Volume | None, style: str) -> None:
-    """One cut through a place, 60 mm wide, with the outline in a style of line."""
+def _draw(
+    axis: Axes,
+    image: Volume,
+    place: np.ndarray,
+    mask: Volume | None,
+    label: Volume | None,
+    style: str,
+) -> None:
+    """One cut through a place, 60 mm wide, with the outline in a style of line, and the label."""
     count = 2 * round(_HALF_MM / _PIXEL_MM) + 1
     affine = np.diag([_PIXEL_MM, _PIXEL_MM, _PIXEL_MM, 1.0])
     affine[:3, 3] = place - (_HALF_MM, _HALF_MM, 0.0)
@@ -80,11 +90,12 @@ def _draw(axis: Axes, image: Volume, place: np.ndarray, mask: Volume | None, sty
         return cut(resample(volume, grid.affine, grid.shape, fill=fill).data, _AXIAL, 0)
 
     axis.imshow(shown(image, AIR_HU), cmap="gray", norm=LUNG_WINDOW, origin="lower")
-    if mask is not None:
-        inside = shown(Volume(mask.data.astype(np.float32), mask.affine), 0.0)
-        if inside.max() > 0.5 > inside.min():
-            axis.contour(inside, levels=[0.5], colors=_COLOUR, linewidths=0.9, linestyles=style)
-    else:
+    for drawn, colour, line in ((label, _PLACE, "dotted"), (mask, _COLOUR, style)):
+        if drawn is not None:
+            inside = shown(Volume(drawn.data.astype(np.float32), drawn.affine), 0.0)
+            if inside.max() > 0.5 > inside.min():
+                axis.contour(inside, levels=[0.5], colors=colour, linewidths=0.9, linestyles=line)
+    if mask is None:
         middle = (count - 1) / 2
         axis.plot(middle, middle, "+", color=_PLACE, markersize=14, markeredgewidth=0.9)
     bare(axis)

@@ -22,11 +22,13 @@ class MarkedLesion:
         name: of the file's label or point; its number where that has none.
         place_mm: (3,), RAS mm: the point, or the middle of the label.
         ml: volume of the label; None for a point.
+        mask: the label, nonzero inside, and its surroundings; None for a point.
     """
 
     name: str
     place_mm: np.ndarray
     ml: float | None = None
+    mask: Volume | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,11 +108,19 @@ def lesions_of_labels(labels: Volume, name: str) -> MarkedLesions:
         parts = np.zeros(data.shape, np.int32)
         ndimage.label(data > 0, np.ones((3, 3, 3)), output=parts)
         data, numbers = parts, np.arange(1, parts.max() + 1)
-    voxel_ml = abs(np.linalg.det(labels.affine[:3, :3])) / 1e3
-    middles = ndimage.center_of_mass(data > 0, data, numbers)
-    counts = [np.count_nonzero(data == number) for number in numbers]
-    lesions = tuple(
-        MarkedLesion(str(number), labels.world_from_voxel(np.array(middle)), float(n * voxel_ml))
-        for number, middle, n in zip(numbers, middles, counts, strict=True)
-    )
+    masks = [_cropped(data == number, labels.grid) for number in numbers]
+    lesions = tuple(map(_of_mask, map(str, numbers), masks))
     return MarkedLesions(lesions, Volume((data > 0).astype(np.uint8), labels.affine))
+
+
+def _cropped(inside: np.ndarray, grid: Grid) -> Volume:
+    """What is true and one voxel around it, as far as there are some."""
+    (box,) = ndimage.find_objects(inside.astype(np.uint8))
+    x, y, z = (slice(max(side.start - 1, 0), side.stop + 1) for side in box)
+    return Volume(inside[x, y, z].astype(np.uint8), grid.part((x, y, z)).affine)
+
+
+def _of_mask(name: str, mask: Volume) -> MarkedLesion:
+    voxels = np.argwhere(mask.data)
+    ml = len(voxels) * abs(np.linalg.det(mask.affine[:3, :3])) / 1e3
+    return MarkedLesion(name, mask.world_from_voxel(voxels.mean(axis=0)), float(ml), mask)

@@ -9,11 +9,11 @@ import numpy as np
 from jaxreg.config import FollowConfig, RegistrationConfig
 from jaxreg.geometry.inversion import CONVERGED_MM, invert_at_points
 from jaxreg.geometry.volume import DisplacementField, Volume
-from jaxreg.io.lesions import MarkedLesion, MarkedLesions
+from jaxreg.io.lesions import MarkedLesions
 from jaxreg.lungs.pair import lungs_of_pair
 from jaxreg.metrics.lesions import Outline, distance_to
 from jaxreg.pipeline.follow_lungs import around, without_lesions
-from jaxreg.pipeline.follow_match import Match, Scan, look_for, marked_outline
+from jaxreg.pipeline.follow_match import Marked, Match, Scan, delineated, look_for, unlike_mark
 from jaxreg.pipeline.follow_result import Followed, FollowUp, measures_of
 from jaxreg.pipeline.judge import registration_of_field
 from jaxreg.pipeline.masks import masks_on_images
@@ -22,7 +22,6 @@ from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding
 
 _SAME_MM = 2.0  # a mark so near to a lesion is of that lesion
-_NO_LESION = "nothing denser than lung was found at the mark"
 _UNCLEAR = "it cannot be told from vessels or the chest wall; its volume is doubtful"
 
 
@@ -80,12 +79,12 @@ def follow(
         scans = scans[0], _scan("moving", moving, lungs[1], moving_lesions)
     marks = lesions.lesions, () if moving_lesions is None else moving_lesions.lesions
     marked = [
-        [marked_outline(scan, lesion, config=settings) for lesion in those]
+        [delineated(scan, lesion, config=settings) for lesion in those]
         for scan, those in zip(scans, marks, strict=True)
     ]
     cut = [
-        without_lesions(mask, outlines, labels, settings.margin_mm)
-        for mask, outlines, labels in zip(
+        without_lesions(mask, [mark.outline for mark in those], labels, settings.margin_mm)
+        for mask, those, labels in zip(
             lungs, marked, (lesions.labels, moving_lesions and moving_lesions.labels), strict=True
         )
     ]
@@ -95,10 +94,10 @@ def follow(
     else:
         registration = registration_of_field(field, fixed, moving, **masks)
     progress("comparing")
-    found = list(_of_fixed(registration, scans, marks[0], marked[0], days, settings))
+    found = list(_of_fixed(registration, scans, marked[0], days, settings))
     found = [_shared(lesion, found) for lesion in found]
     if moving_lesions is not None:
-        found, alone = _paired(found, marks[1], marked[1])
+        found, alone = _paired(found, marked[1], settings)
         found += _of_moving(registration, scans, alone, found, settings)
     if days is not None and days < 0:
         found = [_swapped(lesion) for lesion in found]
@@ -117,19 +116,18 @@ def _scan(name: str, image: Volume, lungs: Volume, lesions: MarkedLesions | None
 def _of_fixed(
     registration: Registration,
     scans: tuple[Scan, Scan],
-    marks: Sequence[MarkedLesion],
-    outlines: Sequence[Outline | None],
+    marked: Sequence[Marked],
     days: float | None,
     settings: FollowConfig,
 ) -> Iterator[Followed]:
     """Yields the lesions that are marked in the fixed image."""
-    for mark, outline in zip(marks, outlines, strict=True):
-        start = mark.place_mm if outline is None else outline.centre_mm
+    for mark in marked:
+        start, outline, label = mark.place_mm, mark.outline, (mark.lesion.mask, None)
         place = registration.map_points(start[None])[0]
-        common: dict[str, Any] = {"marked_in": "fixed", "marked_ml": mark.ml}
-        if outline is None:
-            places = np.stack([start, place])
-            yield Followed(mark.name, "uncertain", _NO_LESION, places, (None, None), common)
+        common: dict[str, Any] = {"marked_in": "fixed", "marked_ml": mark.lesion.ml}
+        if outline is None or mark.doubt:
+            places, shown = np.stack([start, place]), (outline, None)
+            yield _unlike(mark, places, shown, label, common)
             continue
         near = around(registration, outline.mask, config=settings)
         match = look_for(scans[1], outline, place, near.quality, config=settings)
@@ -138,7 +136,13 @@ def _of_fixed(
         common |= near._asdict() | {"apart_mm": match.apart_mm}
         pair = outline, match.outline
         common |= measures_of(pair, days, config=settings)
-        yield Followed(mark.name, status, remark, places, pair, common)
+        yield Followed(mark.lesion.name, status, remark, places, pair, common, label)
+
+
+def _unlike(mark: Marked, places, outlines, labels, measures) -> Followed:
+    """A lesion of which nothing can be told, as what was delineated is not what was marked."""
+    name, status = mark.lesion.name, "uncertain"
+    return Followed(name, status, mark.doubt, places, outlines, measures, labels, unlike=True)
 
 
 def _status(match: Match, outline: Outline, absent: str) -> tuple[str, str]:
@@ -164,42 +168,54 @@ def _shared(lesion: Followed, lesions: Sequence[Followed]) -> Followed:
 
 
 def _paired(
-    found: Sequence[Followed], marks: Sequence[MarkedLesion], outlines: Sequence[Outline | None]
-) -> tuple[list[Followed], list[tuple[MarkedLesion, Outline | None]]]:
+    found: Sequence[Followed], marked: Sequence[Marked], settings: FollowConfig
+) -> tuple[list[Followed], list[Marked]]:
     """Lesions of the fixed image with their partners, and the marks of the moving one left."""
     partners = list(found)
     alone = []
-    for mark, outline in zip(marks, outlines, strict=True):
+    for mark in marked:
         index = next((i for i, lesion in enumerate(found) if _is_of(mark, lesion)), None)
         if index is None:
-            alone.append((mark, outline))
+            alone.append(mark)
         else:
-            measures = {**partners[index].measures, "marked_in": "both"}
-            partners[index] = dataclasses.replace(partners[index], measures=measures)
+            partners[index] = _both(partners[index], mark, settings)
     return partners, alone
 
 
-def _is_of(mark: MarkedLesion, lesion: Followed) -> bool:
+def _both(lesion: Followed, mark: Marked, settings: FollowConfig) -> Followed:
+    """A lesion of the fixed image that is marked in the moving one, too."""
+    outline, status, remark = lesion.outlines[1], lesion.status, lesion.remark
+    doubt = "" if outline is None else unlike_mark(outline, mark.lesion, config=settings)
+    if doubt and not remark:
+        status, remark = "uncertain", doubt
+    labels = lesion.labels[0], mark.lesion.mask
+    measures = {**lesion.measures, "marked_in": "both"}
+    return dataclasses.replace(
+        lesion, status=status, remark=remark, labels=labels, measures=measures
+    )
+
+
+def _is_of(mark: Marked, lesion: Followed) -> bool:
     outline = lesion.outlines[1]
-    return outline is not None and distance_to(outline, mark.place_mm) < _SAME_MM
+    return outline is not None and distance_to(outline, mark.lesion.place_mm) < _SAME_MM
 
 
 def _of_moving(
     registration: Registration,
     scans: tuple[Scan, Scan],
-    alone: Sequence[tuple[MarkedLesion, Outline | None]],
+    alone: Sequence[Marked],
     found: Sequence[Followed],
     settings: FollowConfig,
 ) -> Iterator[Followed]:
     """Yields the lesions that are marked in the moving image alone."""
-    for mark, outline in alone:
-        start = mark.place_mm if outline is None else outline.centre_mm
+    for mark in alone:
+        start, outline, label = mark.place_mm, mark.outline, (None, mark.lesion.mask)
         inverse, error = invert_at_points(registration.displacement, start[None])
         place = inverse[0]
-        common: dict[str, Any] = {"marked_in": "moving", "marked_ml": mark.ml}
+        common: dict[str, Any] = {"marked_in": "moving", "marked_ml": mark.lesion.ml}
         places = np.stack([place, start])
-        if outline is None:
-            yield Followed(mark.name, "uncertain", _NO_LESION, places, (None, None), common)
+        if outline is None or mark.doubt:
+            yield _unlike(mark, places, (None, outline), label, common)
             continue
         near = around(registration, outline.mask, shift_mm=place - start, config=settings)
         quality = near.quality if error[0] <= CONVERGED_MM else 0.0
@@ -209,7 +225,7 @@ def _of_moving(
             status, remark = "uncertain", _seen(match.outline, found)
         common |= near._asdict() | {"apart_mm": match.apart_mm}
         pair = match.outline, outline
-        yield Followed(mark.name, status, remark, places, pair, common)
+        yield Followed(mark.lesion.name, status, remark, places, pair, common, label)
 
 
 def _seen(outline: Outline, found: Sequence[Followed]) -> str:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from jaxreg.config import FollowConfig
-from jaxreg.geometry.volume import Volume
+from jaxreg.geometry.volume import Volume, resample
 from jaxreg.io.lesions import MarkedLesion
 from jaxreg.metrics.lesions import Outline, distance_to, outlines, patch_around
 from jaxreg.pipeline.follow_result import measures_of
@@ -14,6 +14,7 @@ _MARK_MM = 6.0  # by which a mark may lie beside its lesion
 _FIELD_MM = 1.0  # error of a field where its quality is good
 _BY_LABEL = 1.5  # reach around a label, by its radius, beyond which ...
 _ROOM_MM = 15.0  # ... there is this much room
+_NO_LESION = "nothing denser than lung was found at the mark"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,9 +49,31 @@ class Match:
     doubt: str = ""
 
 
-def marked_outline(
+@dataclasses.dataclass(frozen=True, eq=False)
+class Marked:
+    """What was delineated where a lesion was marked.
+
+    Attributes:
+        lesion: the mark.
+        outline: nearest to the mark; None where nothing is denser than lung.
+        doubt: why it is not what was marked; "" where it is.
+    """
+
+    lesion: MarkedLesion
+    outline: Outline | None
+    doubt: str = ""
+
+    @property
+    def place_mm(self) -> np.ndarray:
+        """Where it is, (3,), RAS mm: of the outline, or of the mark if that is something else."""
+        if self.outline is None or self.doubt:
+            return self.lesion.place_mm
+        return self.outline.centre_mm
+
+
+def delineated(
     scan: Scan, lesion: MarkedLesion, *, config: FollowConfig = FollowConfig()
-) -> Outline | None:
+) -> Marked:
     """Delineates a lesion where it was marked.
 
     Args:
@@ -59,8 +82,51 @@ def marked_outline(
         config: settings.
 
     Returns:
-        The lesion nearest to the mark; None where nothing is denser than lung.
+        What was found.
     """
+    outline = _outline_at(scan, lesion, config)
+    if outline is None:
+        return Marked(lesion, None, _NO_LESION)
+    return Marked(lesion, outline, unlike_mark(outline, lesion, config=config))
+
+
+def unlike_mark(
+    outline: Outline, lesion: MarkedLesion, *, config: FollowConfig = FollowConfig()
+) -> str:
+    """Compares an outline with the label of its lesion.
+
+    Args:
+        outline: as it was delineated.
+        lesion: as it was marked.
+        config: settings.
+
+    Returns:
+        Why the outline is not what was marked; "" where it is, or where a point was marked.
+    """
+    if lesion.mask is None or lesion.ml is None:
+        return ""
+    least, most = sorted((outline.diameter_mm, float(np.cbrt(6e3 * lesion.ml / np.pi))))
+    voxel_mm = float(np.cbrt(np.prod(lesion.mask.spacing_mm)))
+    if most <= np.cbrt(config.most_unlike) * least + voxel_mm:
+        if _inside(outline.mask, lesion.mask) >= config.least_inside:
+            return ""
+    return f"the outline ({outline.ml:.3g} ml) is not what was marked ({lesion.ml:.3g} ml)"
+
+
+def _inside(outline: Volume, label: Volume) -> float:
+    """The part of the smaller of two masks that lies in the other one."""
+    inside = outline.data > 0
+    marked = resample(label, outline.affine, outline.shape, order=0, fill=0.0).data > 0
+    counts = [
+        np.count_nonzero(mask.data) * abs(np.linalg.det(mask.affine[:3, :3]))
+        for mask in (outline, label)
+    ]
+    common = np.count_nonzero(inside & marked) * abs(np.linalg.det(outline.affine[:3, :3]))
+    return float(common / min(counts))
+
+
+def _outline_at(scan: Scan, lesion: MarkedLesion, config: FollowConfig) -> Outline | None:
+    """The lesion nearest to a mark; None where nothing is denser than lung."""
     radius_mm = 0.0 if lesion.ml is None else np.cbrt(lesion.ml * 1e3 * 3 / (4 * np.pi))
     reaches = sorted({*np.clip([_BY_LABEL * radius_mm + _ROOM_MM], *config.reach_mm)})
     for reach_mm in (*reaches, config.reach_mm[1]):
@@ -117,7 +183,9 @@ def look_for(
         return Match(place_mm, None, None, f"the registration is poor here (quality {quality:.2f})")
     unclear = [o for o in found if not o.compact and distance_to(o, place_mm) <= _FIELD_MM]
     if any(o.radius_mm >= 0.5 * lesion.radius_mm for o in unclear):
-        doubt = "what is there cannot be told from vessels or the chest wall"
+        doubt = (
+            f"what is there in the {scan.name} scan cannot be told from vessels or the chest wall"
+        )
         return Match(place_mm, None, None, doubt)
     return Match(place_mm, None, None)
 

@@ -39,6 +39,8 @@ class Followed:
         places_mm: where it is or should be in the fixed and in the moving image, (2, 3), RAS mm.
         outlines: in the fixed and in the moving image; None where it was not found.
         measures: other columns of its row.
+        labels: as it was marked in both images; None where it was not, or by a point.
+        unlike: whether what was delineated where it was marked is something else.
     """
 
     name: str
@@ -47,25 +49,29 @@ class Followed:
     places_mm: np.ndarray
     outlines: tuple[Outline | None, Outline | None]
     measures: Mapping[str, Any]
+    labels: tuple[Volume | None, Volume | None] = (None, None)
+    unlike: bool = False
 
     @property
-    def doubted(self) -> int | None:
-        """The image, 0 or 1, in which what was found may be something else; None if in neither."""
+    def doubted(self) -> tuple[int, ...]:
+        """The images, 0 and 1, in which what was found may be something else."""
+        if self.unlike:
+            return (0, 1)
         if self.status != "uncertain":
-            return None
-        return 0 if self.measures.get("marked_in") == "moving" else 1
+            return ()
+        return (0,) if self.measures.get("marked_in") == "moving" else (1,)
 
     @property
     def trusted(self) -> tuple[Outline | None, Outline | None]:
         """Its outlines; None also where what was found may be something else."""
         fixed, moving = self.outlines
-        return (None if self.doubted == 0 else fixed), (None if self.doubted == 1 else moving)
+        return (None if 0 in self.doubted else fixed), (None if 1 in self.doubted else moving)
 
     def row(self) -> dict[str, Any]:
         """Its row of the table; None where there is nothing to tell, or it is too doubtful."""
         row: dict[str, Any] = {"lesion": self.name, "status": self.status}
         row["marked_in"] = self.measures.get("marked_in")
-        row |= {n: None if self.doubted is not None else self.measures.get(n) for n in _CHANGE}
+        row |= {n: None if self.doubted else self.measures.get(n) for n in _CHANGE}
         for image, outline in zip(("fixed", "moving"), self.trusted, strict=True):
             row |= {f"{image}_ml": None, f"{image}_diameter_mm": None, f"{image}_hu": None}
             if outline is not None:
@@ -145,6 +151,7 @@ class FollowUp:
                     for lesion in self.lesions
                 ],
                 doubted=[lesion.doubted for lesion in self.lesions],
+                labels=[lesion.labels for lesion in self.lesions],
                 texts=[described(row) for row in self.rows()],
                 title="jaxreg: lesions",
                 lines=[self.line()],

@@ -179,6 +179,31 @@ def test_an_outline_that_is_not_what_was_marked_tells_nothing(words, pair, tmp_p
     assert not read_labels(tmp_path / "o" / "lesions_fixed.nii.gz").data.any()
 
 
+@pytest.mark.parametrize("wider", [1.0, 2.5])
+def test_one_lesion_of_both_label_maps_has_one_row(words, pair, tmp_path, wider):
+    write_volume(tmp_path / "fixed.nii.gz", balls(pair, "fixed", wider=wider))
+    labels = balls(pair, "moving", wider=wider)
+    other = np.where(labels.data > 0, labels.data % len(pair.nodules) + 1, 0).astype(np.uint8)
+    write_volume(tmp_path / "moving.nii.gz", Volume(other, labels.affine))
+    given = ("--lesions", tmp_path / "fixed.nii.gz", "--out", tmp_path / "o")
+    assert run("follow", *words, *given, "--moving-lesions", tmp_path / "moving.nii.gz") == 0
+    rows = rows_of(tmp_path / "o")
+    expected = {}
+    for number, nodule in enumerate(pair.nodules, start=1):
+        single = {"new": "fixed", "vanished": "moving"}.get(nodule.kind)
+        name = str(number) if single != "moving" else f"{number % len(pair.nodules) + 1} (moving)"
+        expected[name] = (single or "both", nodule)
+    assert set(rows) == set(expected) and "2 (moving)" in rows
+    for name, (marked_in, nodule) in expected.items():
+        row = rows[name]
+        assert row["marked_in"] == marked_in
+        kind = nodule.kind if marked_in != "both" else "matched"
+        assert row["status"] == ("uncertain" if wider > 2 else kind)
+        for scan in ("fixed", "moving"):
+            place = [row[f"{scan}_{axis}"] for axis in "xyz"]
+            assert np.linalg.norm(place - getattr(nodule, f"{scan}_mm")) < 2.0
+
+
 @pytest.mark.parametrize(
     ("diameter_mm", "shift_mm", "unlike"),
     [(10.0, 0.0, False), (15.2, 0.0, False), (16.5, 0.0, True), (6.5, 0.0, False)]

@@ -11,9 +11,10 @@ from jaxreg.geometry.inversion import CONVERGED_MM, invert_at_points
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io.lesions import MarkedLesions
 from jaxreg.lungs.pair import lungs_of_pair
-from jaxreg.metrics.lesions import Outline, distance_to
+from jaxreg.metrics.lesions import Outline
 from jaxreg.pipeline.follow_lungs import around, without_lesions
-from jaxreg.pipeline.follow_match import Marked, Match, Scan, delineated, look_for, unlike_mark
+from jaxreg.pipeline.follow_match import Marked, Match, Scan, delineated, look_for
+from jaxreg.pipeline.follow_pairs import joined, seen_already, told_apart
 from jaxreg.pipeline.follow_result import Followed, FollowUp, measures_of
 from jaxreg.pipeline.judge import registration_of_field
 from jaxreg.pipeline.masks import masks_on_images
@@ -21,7 +22,6 @@ from jaxreg.pipeline.registration import register_volumes, versions
 from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding
 
-_SAME_MM = 2.0  # a mark so near to a lesion is of that lesion
 _UNCLEAR = "it cannot be told from vessels or the chest wall; its volume is doubtful"
 
 
@@ -94,11 +94,9 @@ def follow(
     else:
         registration = registration_of_field(field, fixed, moving, **masks)
     progress("comparing")
-    found = list(_of_fixed(registration, scans, marked[0], days, settings))
-    found = [_shared(lesion, found) for lesion in found]
-    if moving_lesions is not None:
-        found, alone = _paired(found, marked[1], settings)
-        found += _of_moving(registration, scans, alone, found, settings)
+    found = told_apart(list(_of_fixed(registration, scans, marked[0], days, settings)))
+    found, alone = joined(found, marked[1], config=settings)
+    found += _of_moving(registration, scans, alone, found, settings)
     if days is not None and days < 0:
         found = [_swapped(lesion) for lesion in found]
     summary = _summary(registration, days, settings, notes)
@@ -154,52 +152,6 @@ def _status(match: Match, outline: Outline, absent: str) -> tuple[str, str]:
     return ("matched" if match.outline is not None else absent), ""
 
 
-def _shared(lesion: Followed, lesions: Sequence[Followed]) -> Followed:
-    """A lesion, uncertain where another one was found at the same place of the moving image."""
-    mine = lesion.outlines[1]
-    for other in lesions:
-        theirs = other.outlines[1]
-        if other is lesion or mine is None or theirs is None:
-            continue
-        if np.linalg.norm(mine.centre_mm - theirs.centre_mm) < _SAME_MM:
-            remark = f"lesion {other.name} was found at the same place of the moving image"
-            return dataclasses.replace(lesion, status="uncertain", remark=remark)
-    return lesion
-
-
-def _paired(
-    found: Sequence[Followed], marked: Sequence[Marked], settings: FollowConfig
-) -> tuple[list[Followed], list[Marked]]:
-    """Lesions of the fixed image with their partners, and the marks of the moving one left."""
-    partners = list(found)
-    alone = []
-    for mark in marked:
-        index = next((i for i, lesion in enumerate(found) if _is_of(mark, lesion)), None)
-        if index is None:
-            alone.append(mark)
-        else:
-            partners[index] = _both(partners[index], mark, settings)
-    return partners, alone
-
-
-def _both(lesion: Followed, mark: Marked, settings: FollowConfig) -> Followed:
-    """A lesion of the fixed image that is marked in the moving one, too."""
-    outline, status, remark = lesion.outlines[1], lesion.status, lesion.remark
-    doubt = "" if outline is None else unlike_mark(outline, mark.lesion, config=settings)
-    if doubt and not remark:
-        status, remark = "uncertain", doubt
-    labels = lesion.labels[0], mark.lesion.mask
-    measures = {**lesion.measures, "marked_in": "both"}
-    return dataclasses.replace(
-        lesion, status=status, remark=remark, labels=labels, measures=measures
-    )
-
-
-def _is_of(mark: Marked, lesion: Followed) -> bool:
-    outline = lesion.outlines[1]
-    return outline is not None and distance_to(outline, mark.lesion.place_mm) < _SAME_MM
-
-
 def _of_moving(
     registration: Registration,
     scans: tuple[Scan, Scan],
@@ -222,19 +174,10 @@ def _of_moving(
         match = look_for(scans[0], outline, place, quality, config=settings)
         status, remark = _status(match, outline, "vanished")
         if match.outline is not None:
-            status, remark = "uncertain", _seen(match.outline, found)
+            status, remark = "uncertain", seen_already(match.outline, found)
         common |= near._asdict() | {"apart_mm": match.apart_mm}
         pair = match.outline, outline
         yield Followed(mark.lesion.name, status, remark, places, pair, common, label)
-
-
-def _seen(outline: Outline, found: Sequence[Followed]) -> str:
-    """What is said of a lesion of the moving image that the fixed one shows after all."""
-    for lesion in found:
-        other = lesion.outlines[0]
-        if other is not None and np.linalg.norm(other.centre_mm - outline.centre_mm) < _SAME_MM:
-            return f"it may be lesion {lesion.name} of the fixed image"
-    return "the fixed image shows something like it, which is not marked"
 
 
 def _swapped(lesion: Followed) -> Followed:

@@ -179,6 +179,31 @@ def test_an_outline_that_is_not_what_was_marked_tells_nothing(words, pair, tmp_p
     assert not read_labels(tmp_path / "o" / "lesions_fixed.nii.gz").data.any()
 
 
+def test_lesions_marked_in_the_moving_scan_alone_are_looked_for_in_the_fixed_one(
+    words, folder, pair, tmp_path, capsys
+):
+    at = words.index("--lesions")
+    more = (*words[:at], *words[at + 2 :], "--days", DAYS, "--out", tmp_path / "o")
+    assert run("follow", *more, "--moving-lesions", folder / "moving.csv") == 0
+    rows = rows_of(tmp_path / "o")
+    assert set(rows) == {nodule.kind for nodule in pair.nodules if nodule.moving_ml}
+    for nodule in pair.nodules:
+        if nodule.moving_ml:
+            row = rows[nodule.kind]
+            gone = nodule.kind == "vanished"
+            assert row["status"] == ("vanished" if gone else "matched") and not row["remark"]
+            assert row["marked_in"] == "moving" and row["change"] == (None if gone else nodule.kind)
+            place = [row[f"fixed_{axis}"] for axis in "xyz"]
+            assert np.linalg.norm(place - nodule.fixed_mm) < 1.5
+            if not gone:
+                ratio = nodule.fixed_ml / nodule.moving_ml
+                assert row["volume_ratio"] == pytest.approx(ratio, rel=0.2)
+    capsys.readouterr()
+    assert run("follow", *more) == 1
+    text = "--lesions: expected lesions of FIXED, or those of MOVING by --moving-lesions, got none."
+    assert text in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("wider", [1.0, 2.5])
 def test_one_lesion_of_both_label_maps_has_one_row(words, pair, tmp_path, wider):
     write_volume(tmp_path / "fixed.nii.gz", balls(pair, "fixed", wider=wider))

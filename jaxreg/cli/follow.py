@@ -28,14 +28,14 @@ _MOST_DAYS = 40_000
 @click.option(
     "--lesions",
     type=options.FILE,
-    required=True,
     help="Lesions of FIXED: a label map, or points (.csv, .fcsv, .mrk.json).",
 )
 @options.folder
 @click.option(
     "--moving-lesions",
     type=options.FILE,
-    help="Lesions of MOVING, the same way; those without a partner are told.",
+    help="Lesions of MOVING, the same way. Beside --lesions, those without a partner are told; "
+    "alone, they are looked for in FIXED.",
 )
 @click.option(
     "--days",
@@ -48,7 +48,7 @@ _MOST_DAYS = 40_000
 @options.quiet
 def command(
     files: PairFiles,
-    lesions: Path,
+    lesions: Path | None,
     out: Path,
     moving_lesions: Path | None,
     days: float | None,
@@ -59,10 +59,10 @@ def command(
 ) -> int:
     """Find lesions of today's scan in an earlier one, and measure both.
 
-    FIXED is today's CT, in which the lesions are marked, MOVING the earlier one. Registers them
-    with the lesions cut out, delineates each lesion in both by one method, and writes volumes,
-    doubling times and the volume change of the lung around (CSV, JSON), label maps, and a picture
-    with three cuts a lesion.
+    FIXED is today's CT, MOVING the earlier one; the lesions are marked in one of them or in both.
+    Registers them with the lesions cut out, delineates each lesion in both by one method, and
+    writes volumes, doubling times and the volume change of the lung around (CSV, JSON), label maps,
+    and a picture with three cuts a lesion.
 
     \b
     Example:
@@ -73,6 +73,11 @@ def command(
     """
     if days is not None and not 0 < abs(days) <= _MOST_DAYS:
         raise ValueError(f"--days: expected 1 to {_MOST_DAYS}, got {days:g}. Correct it.")
+    if lesions is None and moving_lesions is None:
+        raise ValueError(
+            "--lesions: expected lesions of FIXED, or those of MOVING by --moving-lesions, got "
+            "none. Give one of them at least."
+        )
     settings = registering.settings()
     prepare_folder(out)
     keep_compiled_programs()
@@ -96,7 +101,7 @@ def command(
 class _Marked(NamedTuple):
     """Files of the lesions in both images, and the days between these."""
 
-    fixed: Path
+    fixed: Path | None
     moving: Path | None
     days: float | None
 
@@ -118,7 +123,7 @@ def _followed(
         pair = read_pair(files)
         grids = {"fixed": pair.fixed.grid, "moving": pair.moving.grid}
         lesions = _lesions(marked.fixed, "fixed", grids)
-        others = _lesions(marked.moving, "moving", grids) if marked.moving else None
+        others = _lesions(marked.moving, "moving", grids)
         given = read_displacement(field) if field else None
     found, registration = follow(
         pair.fixed,
@@ -136,10 +141,12 @@ def _followed(
     return found, registration, len(noted)
 
 
-def _lesions(path: Path, image: str, grids: "Mapping[str, Grid]") -> "MarkedLesions":
-    """Lesions of one of the images, whose grids are given by their names."""
+def _lesions(path: Path | None, image: str, grids: "Mapping[str, Grid]") -> "MarkedLesions | None":
+    """Lesions of one of the images, whose grids are given by their names; None without a file."""
     from jaxreg.io.lesions import read_lesions
 
+    if path is None:
+        return None
     others = {name: grid for name, grid in grids.items() if name != image}
     return read_lesions(path, grids[image], others=others)
 

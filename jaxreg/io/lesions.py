@@ -36,7 +36,7 @@ class MarkedLesions:
     """The lesions of one image.
 
     Attributes:
-        lesions: at least one.
+        lesions: at least one, if they were read.
         labels: true in all of them, on the image's grid; None for points.
     """
 

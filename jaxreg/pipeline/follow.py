@@ -23,12 +23,13 @@ from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding
 
 _UNCLEAR = "it cannot be told from vessels or the chest wall; its volume is doubtful"
+_NONE = MarkedLesions(())
 
 
 def follow(
     fixed: Volume,
     moving: Volume,
-    lesions: MarkedLesions,
+    lesions: MarkedLesions | None = None,
     *,
     moving_lesions: MarkedLesions | None = None,
     fixed_mask: Volume | None = None,
@@ -48,8 +49,9 @@ def follow(
     Args:
         fixed: CT in HU, today's.
         moving: CT in HU, the earlier one.
-        lesions: marked in the fixed image.
-        moving_lesions: marked in the moving image; those without a partner are told.
+        lesions: marked in the fixed image; None if only those of the moving one are.
+        moving_lesions: marked in the moving image. Beside `lesions`, those without a partner are
+            told; alone, they are looked for in the fixed image.
         fixed_mask: lungs, nonzero inside; found if None. On another grid than `fixed`, each voxel
             takes the nearest label, with a warning "other-grid".
         moving_mask: the same for `moving`.
@@ -65,8 +67,13 @@ def follow(
         The lesions, and the registration.
 
     Raises:
-        ValueError: as `jaxreg.register_volumes`.
+        ValueError: as `jaxreg.register_volumes`, or no lesions are given.
     """
+    if lesions is None and moving_lesions is None:
+        raise ValueError(
+            "lesions: expected those of the fixed image, of the moving one (moving_lesions) or of "
+            "both, got none. Give the file of one at least."
+        )
     progress("lungs")
     given, doubts = masks_on_images((fixed, moving), (fixed_mask, moving_mask))
     notes = (*notes, *doubts)
@@ -74,18 +81,19 @@ def follow(
         fixed, moving, fixed_mask=given[0], moving_mask=given[1], config=config.lungs
     )
     progress("lesions")
-    scans = _scan("fixed", fixed, lungs[0], lesions), _scan("moving", moving, lungs[1])
-    if moving_lesions is not None:
-        scans = scans[0], _scan("moving", moving, lungs[1], moving_lesions)
-    marks = lesions.lesions, () if moving_lesions is None else moving_lesions.lesions
+    given_lesions = lesions or _NONE, moving_lesions or _NONE
+    scans = (
+        _scan("fixed", fixed, lungs[0], given_lesions[0]),
+        _scan("moving", moving, lungs[1], given_lesions[1]),
+    )
     marked = [
-        [delineated(scan, lesion, config=settings) for lesion in those]
-        for scan, those in zip(scans, marks, strict=True)
+        [delineated(scan, lesion, config=settings) for lesion in those.lesions]
+        for scan, those in zip(scans, given_lesions, strict=True)
     ]
     cut = [
         without_lesions(mask, [mark.outline for mark in those], labels, settings.margin_mm)
         for mask, those, labels in zip(
-            lungs, marked, (lesions.labels, moving_lesions and moving_lesions.labels), strict=True
+            lungs, marked, [those.labels for those in given_lesions], strict=True
         )
     ]
     masks = {"fixed_mask": cut[0], "moving_mask": cut[1], "config": config, "progress": progress}
@@ -94,9 +102,13 @@ def follow(
     else:
         registration = registration_of_field(field, fixed, moving, **masks)
     progress("comparing")
-    found = told_apart(list(_of_fixed(registration, scans, marked[0], days, settings)))
-    found, alone = joined(found, marked[1], config=settings)
-    found += _of_moving(registration, scans, alone, found, settings)
+    if lesions is None:
+        found = told_apart(list(_of_moving(registration, scans, marked[1], days, settings)))
+    else:
+        found = told_apart(list(_of_fixed(registration, scans, marked[0], days, settings)))
+        found, alone = joined(found, marked[1], config=settings)
+        others = _of_moving(registration, scans, alone, days, settings)
+        found += [seen_already(lesion, found) for lesion in others]
     if days is not None and days < 0:
         found = [_swapped(lesion) for lesion in found]
     summary = _summary(registration, days, settings, notes)
@@ -155,12 +167,12 @@ def _status(match: Match, outline: Outline, absent: str) -> tuple[str, str]:
 def _of_moving(
     registration: Registration,
     scans: tuple[Scan, Scan],
-    alone: Sequence[Marked],
-    found: Sequence[Followed],
+    marked: Sequence[Marked],
+    days: float | None,
     settings: FollowConfig,
 ) -> Iterator[Followed]:
     """Yields the lesions that are marked in the moving image alone."""
-    for mark in alone:
+    for mark in marked:
         start, outline, label = mark.place_mm, mark.outline, (None, mark.lesion.mask)
         inverse, error = invert_at_points(registration.displacement, start[None])
         place = inverse[0]
@@ -172,11 +184,11 @@ def _of_moving(
         near = around(registration, outline.mask, shift_mm=place - start, config=settings)
         quality = near.quality if error[0] <= CONVERGED_MM else 0.0
         match = look_for(scans[0], outline, place, quality, config=settings)
+        places = np.stack([place if match.outline is None else match.outline.centre_mm, start])
         status, remark = _status(match, outline, "vanished")
-        if match.outline is not None:
-            status, remark = "uncertain", seen_already(match.outline, found)
         common |= near._asdict() | {"apart_mm": match.apart_mm}
         pair = match.outline, outline
+        common |= measures_of(pair, days, config=settings)
         yield Followed(mark.lesion.name, status, remark, places, pair, common, label)
 
 

@@ -15,10 +15,10 @@ _NOT_JOINED = "the field does not take it to the lesion that is marked in the mo
 
 
 def told_apart(lesions: Sequence[Followed]) -> list[Followed]:
-    """Lesions, uncertain where two were found at one place of the moving image.
+    """Lesions, uncertain where two were found at one place of the image they were looked for in.
 
     Args:
-        lesions: marked in the fixed image.
+        lesions: marked in one image.
 
     Returns:
         The lesions.
@@ -27,9 +27,11 @@ def told_apart(lesions: Sequence[Followed]) -> list[Followed]:
 
 
 def _shared(lesion: Followed, lesions: Sequence[Followed]) -> Followed:
+    scan = 0 if lesion.measures.get("marked_in") == "moving" else 1
     for other in lesions:
-        if other is not lesion and _same(lesion.outlines[1], other.outlines[1]):
-            remark = f"lesion {other.name} was found at the same place of the moving image"
+        if other is not lesion and _same(lesion.outlines[scan], other.outlines[scan]):
+            image = ("fixed", "moving")[scan]
+            remark = f"lesion {other.name} was found at the same place of the {image} image"
             return dataclasses.replace(lesion, status="uncertain", remark=remark)
     return lesion
 
@@ -65,20 +67,23 @@ def joined(
     return partners, alone
 
 
-def seen_already(outline: Outline, found: Sequence[Followed]) -> str:
-    """What is said of a lesion of the moving image that the fixed one shows after all.
+def seen_already(lesion: Followed, found: Sequence[Followed]) -> Followed:
+    """A lesion of the moving image alone, uncertain where the fixed one shows it after all.
 
     Args:
-        outline: as it was found in the fixed image.
-        found: lesions that are marked there.
+        lesion: marked in the moving image.
+        found: lesions that are marked in the fixed one.
 
     Returns:
-        The remark.
+        The lesion.
     """
-    for lesion in found:
-        if _same(lesion.outlines[0], outline):
-            return f"it may be lesion {lesion.name} of the fixed image"
-    return "the fixed image shows something like it, which is not marked"
+    if lesion.unlike or lesion.outlines[0] is None:
+        return lesion
+    remark = "the fixed image shows something like it, which is not marked"
+    for other in found:
+        if _same(other.outlines[0], lesion.outlines[0]):
+            remark = f"it may be lesion {other.name} of the fixed image"
+    return dataclasses.replace(lesion, status="uncertain", remark=remark)
 
 
 def _same(one: Outline | None, other: Outline | None) -> bool:

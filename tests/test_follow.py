@@ -327,6 +327,26 @@ def test_a_change_within_the_tolerance_has_no_doubling_time():
     assert measures_of((outline(1.3), None), 9.0) == {}
 
 
+@pytest.mark.parametrize(
+    ("days", "dates", "expected"),
+    [
+        (-365.0, ("2025-01-10", "2026-01-10"), "fixed 2025-01-10 is 365 days before moving 2026-"),
+        (
+            90.0,
+            None,
+            "0 lesions: 0 matched, 0 new, 0 vanished, 0 uncertain; fixed is 90 days after",
+        ),
+        (None, ("2025-01-10", "2025-01-10"), "fixed 2025-01-10, moving 2025-01-10"),
+        (None, None, "no interval given"),
+    ],
+)
+def test_the_line_says_which_scan_is_the_earlier_one(days, dates, expected):
+    image = Volume(np.zeros((2, 2, 2)), np.eye(4))
+    told = dates and dict(zip(("fixed", "moving"), dates, strict=True))
+    found = FollowUp(image, image, image, [], {"days": days, "dates": told})
+    assert expected in found.line()
+
+
 def test_wrong_calls_end_with_one_line(words, folder, tmp_path, capsys):
     assert run("follow", *words, "--days", "0", "--out", tmp_path) == 1
     assert "--days: expected 1 to 40000, got 0. Correct it." in capsys.readouterr().err

@@ -13,6 +13,7 @@ from jaxreg.cli.progress import Stage, stages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
 
     from jaxreg.config import RegistrationConfig
     from jaxreg.geometry.grid import Grid
@@ -82,7 +83,8 @@ def command(
     prepare_folder(out)
     keep_compiled_programs()
     with stages(quiet=quiet) as stage:
-        marked = _Marked(lesions, moving_lesions, _days(files) if days is None else days)
+        dates = _dates(files) if days is None else None
+        marked = _Marked(lesions, moving_lesions, days, dates)
         found, registration, noted = _followed(files, marked, field, settings, stage)
         stage("writing")
         if field is None:
@@ -99,11 +101,12 @@ def command(
 
 
 class _Marked(NamedTuple):
-    """Files of the lesions in both images, and the days between these."""
+    """Files of the lesions in both images, and when these were taken."""
 
     fixed: Path | None
     moving: Path | None
     days: float | None
+    dates: "tuple[date, date] | None"
 
 
 def _followed(
@@ -134,6 +137,7 @@ def _followed(
         moving_mask=pair.moving_mask,
         field=given,
         days=marked.days,
+        dates=marked.dates,
         config=settings,
         notes=[Finding(note.code, note.text) for note in noted],
         progress=stage,
@@ -151,14 +155,12 @@ def _lesions(path: Path | None, image: str, grids: "Mapping[str, Grid]") -> "Mar
     return read_lesions(path, grids[image], others=others)
 
 
-def _days(files: PairFiles) -> float | None:
-    """Days from the moving to the fixed study; None where they are not both DICOM with dates."""
+def _dates(files: PairFiles) -> "tuple[date, date] | None":
+    """Dates of the fixed and the moving study; None where they are not both DICOM with dates."""
     from jaxreg.io.images import read_date
 
-    dates = [read_date(path, series=series) for path, series in files.images()]
-    if dates[0] is None or dates[1] is None or dates[0] == dates[1]:
-        return None
-    return float((dates[0] - dates[1]).days)
+    fixed, moving = (read_date(path, series=series) for path, series in files.images())
+    return None if fixed is None or moving is None else (fixed, moving)
 
 
 def _table(found: "FollowUp") -> str:

@@ -1,6 +1,7 @@
 """Lesions of the fixed image found in the moving one, and how they changed."""
 
 import dataclasses
+import datetime
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding
 
 _UNCLEAR = "it cannot be told from vessels or the chest wall; its volume is doubtful"
+_IMAGES = ("fixed", "moving")
 _NONE = MarkedLesions(())
 
 
@@ -36,6 +38,7 @@ def follow(
     moving_mask: Volume | None = None,
     field: DisplacementField | None = None,
     days: float | None = None,
+    dates: tuple[datetime.date, datetime.date] | None = None,
     config: RegistrationConfig = RegistrationConfig(),
     settings: FollowConfig = FollowConfig(),
     notes: Sequence[Finding] = (),
@@ -57,7 +60,8 @@ def follow(
         moving_mask: the same for `moving`.
         field: brings both together; they are registered if None.
         days: from the moving image to the fixed one, for doubling times; below 0 where the fixed
-            image is the earlier one.
+            image is the earlier one. By `dates` if None.
+        dates: of the studies of the fixed and of the moving image, where they are known.
         config: settings of the registration.
         settings: of the lesions.
         notes: what is doubtful about the files.
@@ -74,6 +78,8 @@ def follow(
             "lesions: expected those of the fixed image, of the moving one (moving_lesions) or of "
             "both, got none. Give the file of one at least."
         )
+    if days is None and dates is not None and dates[0] != dates[1]:
+        days = float((dates[0] - dates[1]).days)
     progress("lungs")
     given, doubts = masks_on_images((fixed, moving), (fixed_mask, moving_mask))
     notes = (*notes, *doubts)
@@ -111,7 +117,8 @@ def follow(
         found += [seen_already(lesion, found) for lesion in others]
     if days is not None and days < 0:
         found = [_swapped(lesion) for lesion in found]
-    summary = _summary(registration, days, settings, notes)
+    told = None if dates is None else {n: str(d) for n, d in zip(_IMAGES, dates, strict=True)}
+    summary = {"days": days, "dates": told, **_summary(registration, settings, notes)}
     return FollowUp(fixed, moving, registration.warp(), found, summary), registration
 
 
@@ -198,11 +205,10 @@ def _swapped(lesion: Followed) -> Followed:
     return dataclasses.replace(lesion, status=names.get(lesion.status, lesion.status))
 
 
-def _summary(registration, days, settings, notes) -> dict[str, Any]:
+def _summary(registration, settings, notes) -> dict[str, Any]:
     known = [note._asdict() for note in notes]
     warnings = [warning for warning in registration.warnings if warning not in known]
     return {
-        "days": days,
         "method": registration.summary["method"],
         "config": dataclasses.asdict(settings),
         "versions": versions(),

@@ -167,10 +167,17 @@ class FollowUp:
 
     def line(self) -> str:
         """The counts in words."""
-        days = self.summary["days"]
-        interval = "no interval given" if days is None else f"{abs(days):g} days apart"
         counts = ", ".join(f"{count} {name}" for name, count in self.counts().items())
-        return f"{len(self.lesions)} lesions: {counts}; {interval}"
+        return f"{len(self.lesions)} lesions: {counts}; {self._interval()}"
+
+    def _interval(self) -> str:
+        """Which scan is the later one, and by how much."""
+        days = self.summary["days"]
+        dates = self.summary.get("dates") or {}
+        fixed, moving = (" ".join((n, dates.get(n, ""))).strip() for n in ("fixed", "moving"))
+        if days is None:
+            return f"{fixed}, {moving}" if dates else "no interval given"
+        return f"{fixed} is {abs(days):g} days {'after' if days > 0 else 'before'} {moving}"
 
 
 def measures_of(

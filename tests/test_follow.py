@@ -15,7 +15,8 @@ from jaxreg.io.lesions import MarkedLesion, lesions_of_labels
 from jaxreg.io.nifti import write_displacement, write_volume
 from jaxreg.metrics.lesions import Outline
 from jaxreg.phantom.pair import phantom_pair
-from jaxreg.pipeline.follow_match import Scan, look_for, unlike_mark
+from jaxreg.pipeline.follow import _status
+from jaxreg.pipeline.follow_match import Match, Scan, look_for, unlike_mark
 from jaxreg.pipeline.follow_result import FOLLOW_SET, Followed, FollowUp, described, measures_of
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -297,10 +298,29 @@ def test_an_uncertain_match_tells_neither_growth_nor_the_volume_found(marked_in,
     assert {name for name, cell in cells.items() if not cell} == empty
 
 
+def test_the_table_on_the_terminal_has_no_blanks(words, folder, tmp_path, capsys):
+    nothing = tmp_path / "nothing.csv"
+    lines = (folder / "fixed.csv").read_text(encoding="utf-8").splitlines()
+    nothing.write_text("\n".join([*lines[:2], lines[-1]]), encoding="utf-8")
+    assert run("follow", *words, "--lesions", nothing, "--out", tmp_path / "o") == 0
+    row = capsys.readouterr().out.splitlines()[2]
+    remark = "nothing denser than lung was found at the mark"
+    assert row.split() == ["nothing", "uncertain", *"-----", *remark.split()]
+
+
+def test_a_lesion_that_is_no_more_than_a_vessel_names_the_scan():
+    vessel = dataclasses.replace(outline(1.0), compact=False)
+    status, remark = _status(Match(np.zeros(3), None, None), vessel, "moving", "vanished")
+    text = "in the moving scan it cannot be told from vessels or the chest wall"
+    assert status == "uncertain" and remark.startswith(text)
+
+
 def test_a_matched_lesion_tells_all():
     pair = outline(0.9), outline(0.6)
     measures = {"marked_in": "both", **measures_of(pair, 90.0)}
+    measures["jacobian"] = 0.934
     row = Followed("1", "matched", "", np.zeros((2, 3)), pair, measures).row()
+    assert described(row)[-1] == "lung around it: 0.93 times as large in moving"
     assert row["change"] == "grown" and row["moving_ml"] == 0.6 and row["doubling_days"] > 0
 
 

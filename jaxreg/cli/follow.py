@@ -170,7 +170,7 @@ def _table(found: "FollowUp") -> str:
     for row in found.rows():
         values = (
             row["status"],
-            row["change"] or "",
+            row["change"] or "-",
             _number(row["fixed_ml"], ".3g"),
             _number(row["moving_ml"], ".3g"),
             _number(row["doubling_days"], ".0f"),
@@ -182,4 +182,4 @@ def _table(found: "FollowUp") -> str:
 
 
 def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+    return "-" if value is None else format(value, form)

@@ -23,7 +23,6 @@ from jaxreg.pipeline.registration import register_volumes, versions
 from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding
 
-_UNCLEAR = "it cannot be told from vessels or the chest wall; its volume is doubtful"
 _IMAGES = ("fixed", "moving")
 _NONE = MarkedLesions(())
 
@@ -149,7 +148,7 @@ def _of_fixed(
         near = around(registration, outline.mask, config=settings)
         match = look_for(scans[1], outline, place, near.quality, config=settings)
         places = np.stack([start, place if match.outline is None else match.outline.centre_mm])
-        status, remark = _status(match, outline, "new")
+        status, remark = _status(match, outline, "fixed", "new")
         common |= near._asdict() | {"apart_mm": match.apart_mm}
         pair = outline, match.outline
         common |= measures_of(pair, days, config=settings)
@@ -162,12 +161,15 @@ def _unlike(mark: Marked, places, outlines, labels, measures) -> Followed:
     return Followed(name, status, mark.doubt, places, outlines, measures, labels, unlike=True)
 
 
-def _status(match: Match, outline: Outline, absent: str) -> tuple[str, str]:
-    """Status and remark; `absent` is the status of a lesion that the other image lacks."""
+def _status(match: Match, outline: Outline, scan: str, absent: str) -> tuple[str, str]:
+    """Status and remark of a lesion of a scan; `absent` is the status where the other lacks it."""
     if match.doubt:
         return "uncertain", match.doubt
     if not outline.compact:
-        return "uncertain", _UNCLEAR
+        return "uncertain", (
+            f"in the {scan} scan it cannot be told from vessels or the chest wall; its volume is "
+            "doubtful"
+        )
     return ("matched" if match.outline is not None else absent), ""
 
 
@@ -192,7 +194,7 @@ def _of_moving(
         quality = near.quality if error[0] <= CONVERGED_MM else 0.0
         match = look_for(scans[0], outline, place, quality, config=settings)
         places = np.stack([place if match.outline is None else match.outline.centre_mm, start])
-        status, remark = _status(match, outline, "vanished")
+        status, remark = _status(match, outline, "moving", "vanished")
         common |= near._asdict() | {"apart_mm": match.apart_mm}
         pair = match.outline, outline
         common |= measures_of(pair, days, config=settings)

@@ -30,7 +30,7 @@ _NONE = MarkedLesions(())
 def follow(
     fixed: Volume,
     moving: Volume,
-    lesions: MarkedLesions | None = None,
+    lesions: MarkedLesions | None,
     *,
     moving_lesions: MarkedLesions | None = None,
     fixed_mask: Volume | None = None,

@@ -53,7 +53,7 @@ def document(folder):
 @pytest.fixture(scope="module")
 def out(files):
     words = ("--fixed", files / "fixed.nii.gz", "--labels", files / "fixed_mask.nii.gz")
-    assert run("ventilation", files / "dir", *words, "--out", files / "vent") == 0
+    assert run("ventilation", files / "dir", *words, "--strict", "--out", files / "vent") == 0
     return files / "vent"
 
 
@@ -114,7 +114,7 @@ def test_a_field_of_another_tool(files, tmp_path):
 def test_the_side_that_is_told_and_the_smoothing(files, tmp_path, capsys):
     words = ("--fixed", files / "fixed.nii.gz", "--inhale", "fixed", "--smoothing", "0")
     more = ("--kernel", "box", "--no-mass-correction", "--out", tmp_path)
-    assert run("ventilation", files / "dir", *words, *more) == 0
+    assert run("ventilation", files / "dir", *words, *more, "--strict") == 3
     printed = capsys.readouterr()
     assert "warning: the fixed image was given as the inhaled one, but the lungs are" in (
         printed.err
@@ -189,7 +189,7 @@ def test_labels_on_another_grid_are_brought_to_the_fixed_image(files, tmp_path, 
     data = lobes.data[::2, ::2, ::2].astype(np.uint8)
     write_volume(tmp_path / "lobes.nii.gz", Volume(data, lobes.affine @ coarse))
     words = ("--fixed", files / "fixed.nii.gz", "--labels", tmp_path / "lobes.nii.gz")
-    assert run("ventilation", files / "dir", *words, "--out", tmp_path / "v") == 0
+    assert run("ventilation", files / "dir", *words, "--strict", "--out", tmp_path / "v") == 3
     assert "these labels are on another grid than their image" in capsys.readouterr().err
     groups = [row["group"] for row in document(tmp_path / "v")["regions"]]
     assert groups.count("label") > 3

@@ -367,6 +367,17 @@ def test_the_line_says_which_scan_is_the_earlier_one(days, dates, expected):
     assert expected in found.line()
 
 
+def test_strict_says_by_the_status_that_there_are_warnings(words, folder, tmp_path, capsys):
+    image = read_labels(folder / "fixed_lobes.nii.gz")
+    half = tmp_path / "half.nii.gz"  # every other voxel: another grid, which is warned of
+    affine = image.affine @ np.diag([2.0, 1.0, 1.0, 1.0])
+    write_volume(half, Volume(image.data[::2].astype(np.uint8), affine))
+    warned = (*words, "--fixed-mask", half, "--out", tmp_path / "o")
+    assert [run("follow", *warned), run("follow", *warned, "--strict")] == [0, 3]
+    assert "these labels are on another grid" in capsys.readouterr().err
+    assert json.loads((tmp_path / "o" / "follow.json").read_text(encoding="utf-8"))["warnings"]
+
+
 def test_wrong_calls_end_with_one_line(words, folder, tmp_path, capsys):
     assert run("follow", *words, "--days", "0", "--out", tmp_path) == 1
     assert "--days: expected 1 to 40000, got 0. Correct it." in capsys.readouterr().err

@@ -8,6 +8,7 @@ import click
 
 from jaxreg.cli import options, session
 from jaxreg.cli.compilation import keep_compiled_programs
+from jaxreg.cli.dates import study_dates
 from jaxreg.cli.files import PairFiles, prepare_folder, read_pair
 from jaxreg.cli.progress import Stage, stages
 
@@ -45,6 +46,7 @@ _MOST_DAYS = 40_000
 )
 @options.given_field
 @options.settings
+@options.strict
 @options.as_json
 @options.quiet
 def command(
@@ -55,6 +57,7 @@ def command(
     days: float | None,
     field: Path | None,
     registering: options.Registering,
+    strict: bool,
     as_json: bool,
     quiet: bool | None,
 ) -> int:
@@ -83,7 +86,7 @@ def command(
     prepare_folder(out)
     keep_compiled_programs()
     with stages(quiet=quiet) as stage:
-        dates = _dates(files) if days is None else None
+        dates = study_dates(files) if days is None else None
         marked = _Marked(lesions, moving_lesions, days, dates)
         found, registration, noted = _followed(files, marked, field, settings, stage)
         stage("writing")
@@ -94,10 +97,10 @@ def command(
         click.echo(f"warning: {warning['text']}", err=True)
     if as_json:
         click.echo(json.dumps(found.document(), indent=2))
-        return 0
-    click.echo(_table(found))
-    click.echo(f"written to {out}: look at follow.png")
-    return 0
+    else:
+        click.echo(_table(found))
+        click.echo(f"written to {out}: look at follow.png")
+    return options.WARNED if strict and found.summary["warnings"] else 0
 
 
 class _Marked(NamedTuple):
@@ -153,14 +156,6 @@ def _lesions(path: Path | None, image: str, grids: "Mapping[str, Grid]") -> "Mar
         return None
     others = {name: grid for name, grid in grids.items() if name != image}
     return read_lesions(path, grids[image], others=others)
-
-
-def _dates(files: PairFiles) -> "tuple[date, date] | None":
-    """Dates of the fixed and the moving study; None where they are not both DICOM with dates."""
-    from jaxreg.io.images import read_date
-
-    fixed, moving = (read_date(path, series=series) for path, series in files.images())
-    return None if fixed is None or moving is None else (fixed, moving)
 
 
 def _table(found: "FollowUp") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from jaxreg.cli import options
+from jaxreg.cli import options, session
 from jaxreg.cli.compilation import keep_compiled_programs
 from jaxreg.cli.files import PairFiles, prepare_folder, read_pair, register_files
 from jaxreg.cli.progress import Stage, stages
@@ -46,6 +46,7 @@ _SUMMARY = "summary.json"
 )
 @options.pair_options
 @options.settings
+@options.strict
 @options.as_json
 @options.quiet
 def command(
@@ -61,6 +62,7 @@ def command(
     smoothing: float,
     kernel: str,
     no_mass_correction: bool,
+    strict: bool,
     as_json: bool,
     quiet: bool | None,
     registering: options.Registering,
@@ -87,7 +89,7 @@ def command(
     _check(inputs, fixed, how | vars(registering))
     prepare_folder(out)
     keep_compiled_programs()
-    with stages(quiet=quiet) as stage:
+    with stages(quiet=quiet) as stage, session.collected() as noted:
         stage("reading")
         if len(inputs) == 1:
             pair = _read(inputs[0], fixed, series)
@@ -101,11 +103,11 @@ def command(
         click.echo(f"warning: {warning.text}", err=True)
     if as_json:
         click.echo(json.dumps(found.document(), indent=2))
-        return 0
-    click.echo("\n".join(found.lines()))
-    click.echo(_table(found))
-    click.echo(f"written to {out}: look at ventilation.png")
-    return 0
+    else:
+        click.echo("\n".join(found.lines()))
+        click.echo(_table(found))
+        click.echo(f"written to {out}: look at ventilation.png")
+    return options.WARNED if strict and (found.warnings or noted) else 0
 
 
 def _check(inputs: tuple[Path, ...], fixed: Path | None, registering: Mapping[str, Any]) -> None:

@@ -133,6 +133,36 @@ def test_the_folder_of_the_demo_holds_its_fixed_image(files, tmp_path):
     assert run("ventilation", tmp_path / "demo", "--out", tmp_path / "v") == 0
 
 
+def test_dates_that_a_registration_wrote_down_tell_two_visits(files, tmp_path, capsys):
+    shutil.copytree(files / "dir", tmp_path / "dir")
+    path = tmp_path / "dir" / "summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    dates = {"fixed": {"study_date": "2026-01-10"}, "moving": {"study_date": "2025-01-10"}}
+    path.write_text(json.dumps({**summary, "images": dates}), encoding="utf-8")
+    given = ("--fixed", files / "fixed.nii.gz", "--out", tmp_path / "v")
+    assert run("ventilation", tmp_path / "dir", *given) == 0
+    printed = capsys.readouterr()
+    text = "warning: the scans are of two visits (fixed 2026-01-10, moving 2025-01-10)"
+    assert text in printed.err and "exhaled (moving less fixed): volume +" in printed.out
+    assert [warning["code"] for warning in document(tmp_path / "v")["warnings"]] == ["two-visits"]
+
+
+def test_small_regions_are_told_with_decimals(files, out, tmp_path, capsys):
+    data = np.zeros(read_image(files / "fixed.nii.gz").shape, np.uint8)
+    lung = np.argwhere(read_image(out / "ventilation_regions.nii.gz").data == 2)
+    x, y, z = lung[len(lung) // 2]
+    data[x - 1 : x + 2, y - 1 : y + 2, z - 1 : z + 2] = 1  # 27 voxels of 0.216 ml at most
+    affine = read_image(files / "fixed.nii.gz").affine
+    write_volume(tmp_path / "l.nii.gz", Volume(data, affine))
+    words = ("--fixed", files / "fixed.nii.gz", "--labels", tmp_path / "l.nii.gz")
+    assert run("ventilation", files / "dir", *words, "--out", tmp_path / "v") == 0
+    printed = capsys.readouterr().out
+    (line,) = [line.split() for line in printed.splitlines() if line.startswith("label 1 ")]
+    (row,) = [row for row in document(tmp_path / "v")["regions"] if row["region"] == "label 1"]
+    assert 0 < row["volume_fixed_ml"] < 10 and line[2] == f"{row['volume_fixed_ml']:.2f}"
+    assert line[3] == f"{row['volume_change_ml']:+.2f}" and "of air change, %" in printed
+
+
 def refused(capsys, *words):
     """The one line that a call that cannot succeed ends with."""
     assert run("ventilation", *words) in (1, 2)

@@ -1,5 +1,8 @@
 """Ventilation measures: closed forms, explicit sums, a phantom whose volume change is known."""
 
+import dataclasses
+import datetime
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -328,6 +331,9 @@ def test_what_is_doubtful_is_said(phantom):
     part = Volume(np.minimum(halved, 2), affine)
     pair = RegisteredPair(registered.fixed, registered.warped, registered.determinant, part)
     assert doubts(pair) == {"partly-measured"}
+    dates = datetime.date(2026, 1, 10), datetime.date(2025, 1, 10)
+    assert doubts(dataclasses.replace(registered, dates=dates)) == {"two-visits"}
+    assert not doubts(dataclasses.replace(registered, dates=dates[:1] * 2))
     nowhere = Volume(np.zeros(registered.fixed.shape, np.uint8), affine)
     assert doubts(registered, labels=nowhere) == {"labels-outside"}
     none = RegisteredPair(registered.fixed, registered.warped, registered.determinant, nowhere)

@@ -1,5 +1,6 @@
 """`jaxreg ventilation`: local change of volume and of air between two respiratory states."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ import click
 
 from jaxreg.cli import options, session
 from jaxreg.cli.compilation import keep_compiled_programs
+from jaxreg.cli.dates import study_dates
 from jaxreg.cli.files import PairFiles, prepare_folder, read_pair, register_files
 from jaxreg.cli.progress import Stage, stages
 from jaxreg.config import RegistrationConfig, VentilationConfig
@@ -96,6 +98,7 @@ def command(
         else:
             files = PairFiles(inputs[0], inputs[1], fixed_mask, moving_mask, series)
             pair = _register(files, field, out, registering.settings(), stage)
+            pair = dataclasses.replace(pair, dates=study_dates(files))
         found = _ventilation(pair, labels, inhale, settings, stage)
         stage("writing")
         found.save(out)
@@ -204,21 +207,26 @@ def _ventilation(
 
 def _table(found: "Ventilation") -> str:
     """The most important columns by regions, as text."""
-    head = ("", "fixed, ml", "change, ml", "air change, ml", "of all, %", "Jacobian", "HU")
-    lines = [f"{head[0]:26}" + "".join(f"{word:>15}" for word in head[1:])]
+    head = ("", "fixed, ml", "change, ml", "air change, ml", "of air change, %", "Jacobian", "HU")
+    lines = [f"{head[0]:26}" + "".join(f"{word:>18}" for word in head[1:])]
     for row in found.rows:
         fraction = row["air_change_fraction"]
         values = (
-            f"{row['volume_fixed_ml']:.0f}",
-            f"{row['volume_change_ml']:+.0f}",
-            f"{row['air_change_ml']:+.0f}",
-            "" if fraction is None else f"{100 * fraction:.1f}",
+            _millilitres(row["volume_fixed_ml"]),
+            _millilitres(row["volume_change_ml"], sign="+"),
+            _millilitres(row["air_change_ml"], sign="+"),
+            "-" if fraction is None else f"{100 * fraction:.1f}",
             *(_median(row, name) for name in ("volume_jacobian", "volume_hu")),
         )
-        lines.append(f"{row['region']:26}" + "".join(f"{value:>15}" for value in values))
+        lines.append(f"{row['region']:26}" + "".join(f"{value:>18}" for value in values))
     return "\n".join([*lines, "Jacobian, HU: median change of volume, ml/ml"])
 
 
 def _median(row: Any, name: str) -> str:
     value = row[f"{name}_p50"]
-    return "" if value is None else f"{value:+.3f}"
+    return "-" if value is None else f"{value:+.3f}"
+
+
+def _millilitres(value: float, *, sign: str = "") -> str:
+    """A volume with two decimals below 10 ml, where whole numbers would round a change away."""
+    return format(value, f"{sign}.{0 if abs(value) >= 10 else 2}f")

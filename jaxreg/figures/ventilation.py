@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from jaxreg.figures.sheet import (
@@ -40,8 +40,15 @@ _TITLES = {
     "air_jacobian": "air, Jacobian and HU",
     "air_hu": "air, HU",
 }
-_SHRINKS = "#c2187e"  # below 0
-_COLOURS = matplotlib.colormaps["viridis"].with_extremes(under=_SHRINKS)
+_LOWEST = -0.5  # end of the scale, by its other end
+_SHRINKS = "#ff5fc4"  # there; no edge at 0, where noise would look like holes
+_VIRIDIS = matplotlib.colormaps["viridis"]
+_COLOURS = LinearSegmentedColormap.from_list(
+    "ventilation",
+    [(0.0, _SHRINKS)]
+    + [((x - _LOWEST) / (1.0 - _LOWEST), _VIRIDIS(x)) for x in np.linspace(0.0, 1.0, 64).tolist()],
+    N=768,
+)
 _OPACITY = 0.8
 _HISTOGRAM_INCH = 1.15
 _SCALE_INCH = 0.75  # below the views
@@ -64,8 +71,8 @@ def ventilation_figure(
 ) -> None:
     """Draws three orthogonal views of each measure over the CT, and histograms of both lungs.
 
-    Measures of one unit have one scale, from 0 to about the 95th percentile of the larger one; a
-    colour of its own is below 0.
+    Measures of one unit have one scale, which ends at about the 95th percentile of the larger one;
+    below 0 it turns from dark to pink, without an edge.
 
     Args:
         path: file to write, .png, .pdf or .svg; never half-written.
@@ -103,7 +110,7 @@ def ventilation_figure(
             axis.imshow(
                 masked,
                 cmap=_COLOURS,
-                norm=Normalize(0.0, tops[units[name]]),
+                norm=_scale(tops[units[name]]),
                 origin="lower",
                 aspect=aspect,
                 alpha=_OPACITY,
@@ -155,20 +162,24 @@ def _rounded(top: float) -> float:
     return float(power * next(step for step in _ROUND if power * step >= top * (1 - 1e-9)))
 
 
+def _scale(top: float) -> Normalize:
+    return Normalize(_LOWEST * top, top)
+
+
 def _colour_bar(figure: Figure, panel: Axes, unit: str, top: float) -> None:
     box, height = panel.get_position(original=True), figure.get_figheight()
     where = (box.x0 + 0.1 * box.width, box.y0 - 0.22 / height, 0.8 * box.width, 0.11 / height)
     bar = figure.colorbar(
-        ScalarMappable(Normalize(0.0, top), _COLOURS),
+        ScalarMappable(_scale(top), _COLOURS),
         cax=figure.add_axes(where),
         orientation="horizontal",
         extend="both",
     )
-    ticks = (0.0, top / 2, top)
+    ticks = (_LOWEST * top, 0.0, top / 2, top)
     bar.set_ticks(list(ticks), labels=[f"{tick:g}" for tick in ticks])
     bar.ax.minorticks_off()
     bar.ax.tick_params(labelsize=10, length=2, pad=1)
-    bar.set_label(f"{unit}; magenta: below 0", fontsize=10, labelpad=1)
+    bar.set_label(f"{unit}; pink: below 0", fontsize=10, labelpad=1)
 
 
 def _below(figure: Figure, panel: Axes, *, first: bool) -> Axes:

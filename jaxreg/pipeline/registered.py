@@ -1,6 +1,7 @@
 """A registered pair on the grid of the fixed image: of a registration, or of a saved folder."""
 
 import dataclasses
+import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class RegisteredPair:
         valid: 1 where both images show lung, 2 in the other lungs of the fixed image, 0 elsewhere.
         warnings: of the registration.
         moving_grid: of the moving image; None where it is not known.
+        dates: of the studies of the fixed and of the moving image; None where they are not known.
     """
 
     fixed: Volume
@@ -38,6 +40,7 @@ class RegisteredPair:
     valid: Volume
     warnings: Sequence[Mapping[str, Any]] = ()
     moving_grid: Grid | None = None
+    dates: tuple[datetime.date, datetime.date] | None = None
 
 
 def registered_pair(registration: Registration) -> RegisteredPair:
@@ -64,6 +67,7 @@ def registered_pair(registration: Registration) -> RegisteredPair:
         registration.valid,
         registration.warnings,
         registration.moving.grid,
+        _dates(registration.summary),
     )
 
 
@@ -97,9 +101,19 @@ def read_registered_pair(folder: Path, fixed: Volume) -> RegisteredPair:
         require_same_grid(fixed, image, ("fixed", name))
     moving_grid = Grid.from_text(str(summary.get("moving_grid")))
     warnings = summary.get("warnings", ())
-    pair = RegisteredPair(fixed, *images, warnings=warnings, moving_grid=moving_grid)
+    pair = RegisteredPair(fixed, *images, warnings, moving_grid, _dates(summary))
     _require_registered(pair, summary["correlation_after"])
     return pair
+
+
+def _dates(summary: Mapping[str, Any]) -> tuple[datetime.date, datetime.date] | None:
+    """The dates of both studies, where the command that registered them wrote them down."""
+    images = summary.get("images") or {}
+    told = [images.get(name, {}).get("study_date") for name in ("fixed", "moving")]
+    if not all(told):
+        return None
+    fixed, moving = (datetime.date.fromisoformat(date) for date in told)
+    return fixed, moving
 
 
 def _require_registered(pair: RegisteredPair, registered: float) -> None:

@@ -34,6 +34,7 @@ VENTILATION_SET = (
     "ventilation.csv",
     "ventilation.json",
 )
+_OTHER = {"fixed": "moving", "moving": "fixed"}
 MEANINGS = {
     "volume_jacobian": "(V_in - V_ex) / V_ex by Jacobian",
     "volume_hu": "(V_in - V_ex) / V_ex by HU",
@@ -76,9 +77,9 @@ class Ventilation:
         return (
             f"inhaled: the {inhale} image ({self.summary['inhale_by']}); lungs {_litres(whole)}, "
             f"{100 * whole['measured_fraction']:.1f} % of them measured",
-            f"inhaled less exhaled: volume {whole['volume_change_ml']:+.0f} ml, air "
-            f"{whole['air_change_ml']:+.0f} ml; tissue mass inhaled / exhaled "
-            f"{self.summary['mass_ratio']:.3f}"
+            f"inhaled less exhaled ({inhale} less {_OTHER[inhale]}): volume "
+            f"{whole['volume_change_ml']:+.0f} ml, air {whole['air_change_ml']:+.0f} ml; tissue "
+            f"mass inhaled / exhaled {self.summary['mass_ratio']:.3f}"
             + ("" if config["mass_correction"] else " (not corrected)"),
             f"averaged over neighbourhoods: {'no' if not config['smoothing_mm'] else smoothing}",
         )
@@ -228,6 +229,14 @@ def _doubts(
     """Yields what is doubtful of a ventilation."""
     for warning in pair.warnings:
         yield Finding(warning["code"], warning["text"], warning.get("lung"))
+    if pair.dates is not None and pair.dates[0] != pair.dates[1]:
+        yield Finding(
+            "two-visits",
+            f"the scans are of two visits (fixed {pair.dates[0]}, moving {pair.dates[1]}), not of "
+            "two respiratory states of one. The maps show what changed between them too: the depth "
+            "of inspiration, the posture, disease and treatment. Do not take them for ventilation "
+            "alone.",
+        )
     if inhale != larger:
         yield Finding(
             "inhale-is-smaller",

@@ -372,3 +372,18 @@ def test_a_label_map_that_is_interpolated_is_told(folder, tmp_path, capsys):
     for name, more in (("labels", ["--labels"]), ("moving", [])):
         assert run("warp", folder / f"{name}.nii.gz", *words, *more) == 0
         assert "label map" not in capsys.readouterr().err
+
+
+def test_a_folder_of_results_stands_for_its_field(folder, tmp_path, capsys):
+    (tmp_path / "displacement.nii.gz").write_bytes((folder / "field.nii.gz").read_bytes())
+    for field, name in ((tmp_path, "a"), (folder / "field.nii.gz", "b")):
+        out = tmp_path / f"{name}.nii.gz"
+        assert run("warp", folder / "moving.nii.gz", "--field", field, "--out", out) == 0
+        assert run("check", field) == 0
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    same = ("--out", tmp_path / "displacement.nii.gz")
+    assert run("invert", tmp_path, *same) == 1
+    assert "--out: expected another file than the input" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert run("check", tmp_path / "empty") == 1
+    assert "displacement.nii.gz: expected a file or folder, got no such" in capsys.readouterr().err

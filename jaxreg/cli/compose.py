@@ -12,8 +12,8 @@ from jaxreg.cli.progress import stages
 
 
 @click.command("compose")
-@click.argument("first", type=options.FILE)
-@click.argument("second", type=options.FILE)
+@click.argument("first", type=options.FIELD)
+@click.argument("second", type=options.FIELD)
 @options.output
 @options.as_json
 @options.quiet

@@ -20,7 +20,7 @@ _AIR_HU = -1024.0
 
 
 @click.command("export")
-@click.argument("field", metavar="DIR | FIELD", type=options.FILE)
+@click.argument("field", metavar="DIR | FIELD", type=options.FIELD)
 @click.option("--itk", type=options.FILE, help="Transform file to write, .tfm or .h5.")
 @click.option("--dicom", type=options.FILE, help="Folder to write DICOM into.")
 @click.option("--fixed", type=options.FILE, help="With --dicom: the DICOM series of FIXED.")
@@ -59,7 +59,6 @@ def command(
     from jaxreg.io.images import read_displacement
     from jaxreg.io.itk_transform import ENDINGS, write_transform
 
-    path = field / "displacement.nii.gz" if field.is_dir() else field
     if itk is None and dicom is None:
         raise ValueError("expected --itk FILE or --dicom FOLDER, got none. Say what to write.")
     if (dicom is None) != (fixed is None) or (fixed is None) != (moving is None):
@@ -68,19 +67,19 @@ def command(
             "study and frames of reference are needed."
         )
     if itk is not None:
-        prepare_file(itk, (path,), endings=ENDINGS)
+        prepare_file(itk, (field,), endings=ENDINGS)
     if dicom is not None:
         prepare_folder(dicom)
     written: list[str] = []
     with stages(quiet=quiet) as stage:
         stage("reading")
-        found = read_displacement(path)
+        found = read_displacement(field)
         if itk is not None:
             stage("writing the transform")
             write_transform(itk, found)
             written.append(str(itk))
         if dicom is not None and fixed is not None and moving is not None:
-            written += _write_dicom(dicom, path, found, fixed, moving, series, stage)
+            written += _write_dicom(dicom, field, found, fixed, moving, series, stage)
     if as_json:
         click.echo(json.dumps({"written": written}, indent=2))
     else:

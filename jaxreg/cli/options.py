@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,22 @@ from jaxreg.config import (
 )
 
 FILE = click.Path(path_type=Path)  # whether it exists is said by what reads it
+
+
+class _Field(click.Path):
+    """A file of a field; a folder of jaxreg register stands for the one in it."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Path:
+        path = Path(value)
+        return path / "displacement.nii.gz" if path.is_dir() else path
+
+
+FIELD = _Field(path_type=Path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,13 +185,13 @@ field_spacing = click.option(
 )
 field = click.option(
     "--field",
-    type=FILE,
+    type=FIELD,
     required=True,
     help="Displacement field of any tool (.nii.gz, .mha, .nrrd): LPS vectors in mm, fixed to "
-    "moving.",
+    "moving; or a folder of jaxreg register.",
 )
-field_file = click.argument("field", metavar="FIELD", type=FILE)
-given_field = click.option("--field", type=FILE, help="Field of any tool, instead of registering.")
+field_file = click.argument("field", metavar="FIELD", type=FIELD)
+given_field = click.option("--field", type=FIELD, help="Field of any tool, instead of registering.")
 folder = click.option("--out", type=FILE, required=True, help="Folder for the results.")
 output = click.option("--out", type=FILE, required=True, help="File to write, .nii.gz or .nii.")
 mask = click.option("--mask", type=FILE, help="Mask of the fixed image; the whole grid if none.")

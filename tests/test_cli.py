@@ -61,7 +61,7 @@ def test_what_is_doubtful_is_a_line_and_a_code(files, tmp_path, capsys, strict, 
     found = run(
         "register", files / "fixed.nii.gz", files / "moving.nii.gz",
         "--fixed-mask", files / "fixed_mask.nii.gz", "--moving-mask", tmp_path / "right.nii.gz",
-        "--method", "affine", "--out", tmp_path / "out", *strict,
+        "--method", "affine", "--out", tmp_path / "out", "--quiet", *strict,
     )  # fmt: skip
     assert found == status
     printed = capsys.readouterr()
@@ -206,7 +206,7 @@ def bad(files, tmp_path, kind):
         nibabel.save(nibabel.Nifti1Image(data, image.affine), broken)
     if broken.exists():
         fixed = broken
-    return ["register", fixed, moving, "--out", out, *more], out
+    return ["register", fixed, moving, "--out", out, "--quiet", *more], out
 
 
 @pytest.mark.parametrize(
@@ -250,6 +250,27 @@ def test_unknown_command_shows_the_usage():
 def test_a_command_that_is_misspelt_is_named(capsys):
     assert run("regsiter", "a", "b") == 2
     assert "No such command 'regsiter'. Did you mean register?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("summary", "told"),
+    [
+        ('{"images": {"fixed": {"name": "a"}, "moving": {"name": "b"}}}', " (fixed: a; moving: b)"),
+        ('{"method": "classical"}', ""),  # of an older version
+        ("[]", ""),
+    ],
+)
+def test_a_result_that_is_replaced_is_told_before_the_work(
+    files, tmp_path, given, capsys, summary, told
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "summary.json").write_text(summary, encoding="utf-8")
+    call("register", files, tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"replacing the result in {out}{told}"
+    call("register", files, tmp_path, "--quiet")
+    assert "replacing" not in capsys.readouterr().err
 
 
 HEAVY = ("jax", "flax", "orbax", "matplotlib", "scipy", "nibabel", "rich")
@@ -311,10 +332,10 @@ def test_the_compilation_cache_is_the_users_unless_one_is_set(monkeypatch, tmp_p
 
 
 def test_stages_are_told_on_a_terminal_alone(monkeypatch, capsys):
-    def shown(*, terminal, quiet=None):
+    def shown(*, terminal, quiet=None, told=""):
         monkeypatch.setenv("TTY_COMPATIBLE", "1" if terminal else "0")
         monkeypatch.setenv("FORCE_COLOR", "1" if terminal else "")
-        with stages(quiet=quiet) as stage:
+        with stages(quiet=quiet, told=told) as stage:
             stage("reading")
             stage("registering")
         return capsys.readouterr().err
@@ -322,5 +343,8 @@ def test_stages_are_told_on_a_terminal_alone(monkeypatch, capsys):
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown(terminal=True))
     assert re.search(r"reading 0\.\d s", text) and re.search(r"registering 0\.\d s", text)
     assert shown(terminal=True, quiet=True) == "" == shown(terminal=False)
+    assert shown(terminal=False, told="a minute ...") == "a minute ...\n"
+    assert shown(terminal=False, told="a minute ...", quiet=True) == ""
+    assert "minute" not in shown(terminal=False, told="a minute ...", quiet=False)
     text = shown(terminal=False, quiet=False)
     assert re.fullmatch(r"reading 0\.\d s\nregistering 0\.\d s\n", text)

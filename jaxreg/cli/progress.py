@@ -12,18 +12,25 @@ Stage = Callable[[str], None]  # called with the name of a stage as it begins
 
 
 @contextlib.contextmanager
-def stages(*, quiet: bool | None = None) -> Iterator[Stage]:
+def stages(*, quiet: bool | None = None, told: str = "") -> Iterator[Stage]:
     """Yields a function to call with the name of each stage as it begins.
 
     A spinner beside the name runs until the next call or the end of the block; then a line with the
-    name and its seconds stays. Nothing is written if `quiet`; where stderr is no terminal, the
-    lines are written if it is False, and nothing if it is None.
+    name and its seconds stays.
+
+    Args:
+        quiet: write nothing. Where stderr is no terminal, the lines are written if it is False, and
+            `told` alone if it is None.
+        told: line that is written there as the second stage begins, once files have been read.
+
+    Yields:
+        The function.
     """
     from rich.console import Console
 
     console = Console(stderr=True)
     if quiet or (quiet is None and not console.is_terminal):
-        yield lambda name: None
+        yield _once_read("" if quiet else told)
         return
     running: list[tuple[str, float]] = []
     with console.status("") if console.is_terminal else contextlib.nullcontext() as status:
@@ -41,6 +48,18 @@ def stages(*, quiet: bool | None = None) -> Iterator[Stage]:
 
         yield begin
         end()
+
+
+def _once_read(line: str) -> Stage:
+    """Writes a line as the second stage begins, and nothing else."""
+    begun: list[str] = []
+
+    def begin(name: str) -> None:
+        begun.append(name)
+        if line and len(begun) == 2:
+            _echo(line)
+
+    return begin
 
 
 class Count(NamedTuple):

@@ -46,7 +46,9 @@ def command(
     keep_compiled_programs()
     prepare_folder(out)
     settings = registering.settings()
-    with stages(quiet=quiet) as stage:
+    if not quiet:
+        _tell_replaced(out)
+    with stages(quiet=quiet, told="registering, which takes about a minute ...") as stage:
         result, noted = register_files(files, settings=settings, stage=stage)
         stage("writing")
         result.save(out, outputs=chosen)
@@ -58,6 +60,21 @@ def command(
         click.echo("\n".join(result.lines()))
         click.echo(f"written to {out}" + (": look at report.png" if "report" in chosen else ""))
     return options.WARNED if strict and result.warnings else 0
+
+
+def _tell_replaced(out: Path) -> None:
+    """Says on stderr, before the work, which result in the folder will be replaced."""
+    from jaxreg.io.documents import read_json
+    from jaxreg.io.source import described
+
+    if not (out / "summary.json").is_file():
+        return
+    try:
+        names = described(read_json(out / "summary.json").get("images", {}))
+    except (OSError, ValueError, AttributeError, TypeError):  # damaged, or another file
+        names = {}
+    of = "; ".join(f"{side}: {name}" for side, name in names.items())
+    click.echo(f"replacing the result in {out}" + (f" ({of})" if of else ""), err=True)
 
 
 def _chosen(outputs: str | None) -> Sequence[str]:

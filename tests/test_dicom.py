@@ -1,6 +1,7 @@
 """DICOM: every voxel lies where ImagePositionPatient says, whatever was done to the files."""
 
 import builtins
+import re
 import shutil
 
 import numpy as np
@@ -181,12 +182,12 @@ def test_of_two_series_the_only_volume_is_taken(tmp_path):
 def test_of_two_volumes_one_must_be_chosen(tmp_path):
     folder = write_series(tmp_path / "scan", EVEN)
     write_series(folder, EVEN, stored=stored_values(1), series="1.2.3.77", number=12)
-    text = r"expected one DICOM series, got 2 .* number 3 'series 3', 5 slices, 1\.2\.3\.4; number"
+    text = r"expected one DICOM series, got 2 .*: --series 3 \(5 slices, 'series 3'\); --series "
     with pytest.raises(ValueError, match=text):
         images.read_image(folder)
     for series in ("12", "1.2.3.77", ".77"):
         assert_voxels(images.read_image(folder, series=series), EVEN, stored_values(1))
-    with pytest.raises(ValueError, match="expected one DICOM series '5', got 0 among number 3"):
+    with pytest.raises(ValueError, match="expected one DICOM series '5', got 0 among --series 3"):
         images.read_image(folder, series="5")
     # a path to one file stands for its series
     assert_voxels(images.read_image(folder / "1.2.3.4-003.dcm"), EVEN)
@@ -257,7 +258,7 @@ def test_what_is_no_scan_is_refused(tmp_path):
     with pytest.raises(ValueError, match="none: expected a DICOM series of slices .* got none"):
         images.read_image(tmp_path / "none")
     one = write_series(tmp_path / "one", EVEN[:1], stored=stored_values())
-    with pytest.raises(ValueError, match="one: expected a DICOM series .* got number 3 "):
+    with pytest.raises(ValueError, match="one: expected a DICOM series .* got --series 3 "):
         images.read_image(one)
     with pytest.raises(FileNotFoundError, match="no.dcm: expected a file or folder, got no such"):
         images.read_image(tmp_path / "no.dcm")
@@ -295,3 +296,19 @@ def test_a_folder_of_everything_is_not_searched(tmp_path, monkeypatch):
         (tmp_path / "below" / f"{k}.txt").write_text("x", encoding="utf-8")
     with pytest.raises(ValueError, match="expected a folder with the files of one scan, got more"):
         images.read_image(tmp_path)
+
+
+def test_series_that_share_a_number_are_chosen_by_the_end_of_their_uid(tmp_path):
+    for uid, date in (("1.2.51234", "20250110"), ("1.2.61234", "20260110")):
+        write_series(tmp_path / "both", EVEN, series=uid, StudyDate=date)
+    write_series(tmp_path / "both", EVEN, series="1.2.7", number=5)
+    listed = (
+        "got 3 that are volumes: --series 51234 (2025-01-10, 5 slices, 'series 3'); "
+        "--series 61234 (2026-01-10, 5 slices, 'series 3'); --series 5 (5 slices, 'series 5'). "
+    )
+    with pytest.raises(ValueError, match=re.escape(listed)):
+        images.read_image(tmp_path / "both")
+    for choice in ("51234", "61234", "5"):
+        images.read_image(tmp_path / "both", series=choice)
+    with pytest.raises(ValueError, match="one DICOM series '3', got 2 among --series 51234"):
+        images.read_image(tmp_path / "both", series="3")

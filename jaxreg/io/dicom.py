@@ -8,7 +8,7 @@ a FileWarning where a person may have meant them.
 import itertools
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,14 @@ from jaxreg.io.dicom_slices import (
 from jaxreg.io.notes import note
 
 _TAGS = (
-    *("SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality"),
+    *(
+        "StudyDate",
+        "SOPInstanceUID",
+        "SeriesInstanceUID",
+        "SeriesNumber",
+        "SeriesDescription",
+        "Modality",
+    ),
     *("ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("RescaleSlope", "RescaleIntercept"),
@@ -35,6 +42,7 @@ _TAGS = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 _MAX_FILES = 20_000
+_SHORTEST_END = 4  # of a UID, as a choice
 _BARE = (b"\x02\x00", b"\x08\x00")  # first tag of a file without the usual preamble
 
 
@@ -156,34 +164,54 @@ def may_be_image(header: Any) -> bool:
 
 def _chosen(path: Path, series: str | None, found: dict[str, Any], stacks: dict[str, Any]) -> str:
     """UID of the series that is wanted: the one that was named, or the only volume."""
+    headers = {uid: files[0][1] for uid, files in found.items()}
 
-    def number(uid: str) -> str:
-        return str(found[uid][0][1].get("SeriesNumber", ""))
+    def selected(choice: str) -> list[str]:
+        return [uid for uid in stacks if stacks[uid] and _is_named(uid, headers[uid], choice)]
 
-    listed = "; ".join(
-        f"number {number(uid) or '?'} {str(found[uid][0][1].get('SeriesDescription', ''))!r}, "
-        f"{len(stack)} slices, {uid}"
-        for uid, stack in stacks.items()
-    )
     volumes = [uid for uid, stack in stacks.items() if len(stack) > 1]
     if series is not None:
-        volumes = [u for u in stacks if stacks[u] and (u.endswith(series) or number(u) == series)]
+        volumes = selected(series)
     if len(volumes) == 1:
         return volumes[0]
+    listed = volumes if series is None and volumes else list(stacks)
+    told = "; ".join(
+        f"--series {_choice(uid, headers[uid], selected)} ({_about(headers[uid], stacks[uid])})"
+        for uid in listed
+    )
     if series is not None:
         raise ValueError(
-            f"{path}: expected one DICOM series '{series}', got {len(volumes)} among {listed}. "
-            "Give its number, or the end of its UID."
+            f"{path}: expected one DICOM series '{series}', got {len(volumes)} among {told}. "
+            "Choose one of these."
         )
     if not volumes:
         raise ValueError(
             f"{path}: expected a DICOM series of slices with ImagePositionPatient, got "
-            f"{listed or 'none'}. Give a folder with the files of one scan."
+            f"{told or 'none'}. Give a folder with the files of one scan."
         )
     raise ValueError(
-        f"{path}: expected one DICOM series, got {len(volumes)} that are volumes among {listed}. "
-        "Choose one by its number or the end of its UID (--series), or give one of its files."
+        f"{path}: expected one DICOM series, got {len(volumes)} that are volumes: {told}. Choose "
+        "one with --series, or give one of its files."
     )
+
+
+def _is_named(uid: str, header: Any, choice: str) -> bool:
+    return uid.endswith(choice) or str(header.get("SeriesNumber", "")) == choice
+
+
+def _choice(uid: str, header: Any, selected: Callable[[str], list[str]]) -> str:
+    """The shortest word for --series that means one series: its number, or the end of its UID."""
+    number = str(header.get("SeriesNumber") or "")
+    ends = [uid[-length:] for length in range(min(_SHORTEST_END, len(uid)), len(uid) + 1)]
+    return next((word for word in [number, *ends] if word and selected(word) == [uid]), uid)
+
+
+def _about(header: Any, stack: Sequence[Slice]) -> str:
+    """Date, number of slices and description of a series."""
+    date = str(header.get("StudyDate") or "")
+    shown = [f"{date[:4]}-{date[4:6]}-{date[6:]}"] if len(date) == 8 and date.isdigit() else []
+    text = " ".join(str(header.get("SeriesDescription") or "").split())
+    return ", ".join([*shown, f"{len(stack)} slices", *([f"'{text}'"] if text else [])])
 
 
 def without_duplicates(stack: Sequence[Slice], path: Path) -> list[Slice]:

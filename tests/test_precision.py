@@ -1,5 +1,6 @@
 """64-bit types switched on by the caller: the same bits, and 32 bits inside of the caller's jit."""
 
+import functools
 import hashlib
 import os
 import subprocess
@@ -34,12 +35,17 @@ FIXED, NOISE, MASK = image(0), image(1) + 500.0, np.ones(SHAPE, np.float32)
 MOVING = (ndimage.shift(FIXED, (0.8, -0.5, 0.3), order=1, mode="nearest") + NOISE / 30).astype("f4")
 
 
-def by_networks(config):
+@functools.cache
+def params_of(config):
+    """Drawn where they are needed first: a program for them costs seconds."""
     levels = range(config.by_hand + 1, config.levels + 1)
     with jax.enable_x64(False):
         drawn = {f"level_{n}": init_level(jax.random.key(n), config) for n in levels}
-    params = jax.tree.map(np.asarray, drawn)
-    return lambda fixed, moving: register(fixed, moving, params=params, config=config)
+    return jax.tree.map(np.asarray, drawn)
+
+
+def by_networks(config):
+    return lambda fixed, moving: register(fixed, moving, params=params_of(config), config=config)
 
 
 def by_optimisation(fixed, moving):

@@ -9,6 +9,8 @@ from jaxreg.config import AugmentationConfig
 from jaxreg.training.augmentation import MIRRORED, augment
 from jaxreg.training.losses import Example
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SHAPE = (30, 18, 20)
 
 

@@ -10,6 +10,8 @@ from jaxreg.network.cascade import cascade, init_level, level_displacement
 from jaxreg.ops.deformation import compose, resize_displacement, warp
 from jaxreg.ops.pyramid import halve
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONFIG = NetworkConfig(grid=(16, 8, 12), levels=2, widths=(2, 3), convs=1)
 STILL, MOVED = jnp.zeros(3), jnp.array([1.0, -0.5, 0.25])
 run = jax.jit(cascade, static_argnums=3)

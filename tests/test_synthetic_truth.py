@@ -12,6 +12,8 @@ from jaxreg.ops.interpolation import sample
 from jaxreg.training import synthetic
 from jaxreg.training.anatomies import load_anatomies
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 GRID = (44, 30, 36)
 OFF = ("kernel", "contrast", "offset_hu", "noise_hu", "cut", "identical", "sliding", "binning")
 CONFIG = SyntheticConfig(**dict.fromkeys(OFF, 0.0), lesion=0.0)
@@ -25,7 +27,7 @@ def inverse(v):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
+def drawn(tmp_path_factory, quick_compilation):
     """Pairs as a perfect scanner sees them, lungs of one density, and their u, fixed to moving."""
     files = write_anatomies(tmp_path_factory.mktemp("anatomies"), range(2))
     anatomies = load_anatomies(files, level=1)

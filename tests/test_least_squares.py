@@ -93,8 +93,9 @@ def error_voxels(u, seed):
 
 
 def levels(key, config=CONFIG):
+    """Untrained levels; of CONFIG, whose networks are those of `config` too, for one program."""
     learned = range(config.by_hand + 1, config.levels + 1)
-    return {f"level_{n}": init_level(jax.random.fold_in(key, n), config) for n in learned}
+    return {f"level_{n}": init_level(jax.random.fold_in(key, n), CONFIG) for n in learned}
 
 
 def perturbed(tree, seed=0, size=0.05):
@@ -149,7 +150,7 @@ def test_settings_of_a_round_change_its_step(setting):
 def test_settings_of_the_channels_bound_what_is_learned(key):
     image, _ = moved_pair(1, (12, 8, 10))
     config = dataclasses.replace(CONFIG, most_logit=0.5)
-    tree = perturbed(init_level(key, config), size=0.5)
+    tree = perturbed(init_level(key, CONFIG), size=0.5)
     assert 0.4 < np.abs(FeatureNet(config).apply({"params": tree}, image).logits).max() <= 0.5
     assert np.abs(FeatureNet(CONFIG).apply({"params": tree}, image).logits).max() > 0.5
     heads = [
@@ -204,7 +205,6 @@ def test_gradient_through_a_round_by_finite_differences(monkeypatch):
     net = FeatureNet(CONFIG)
     target = np.random.default_rng(5).normal(size=(3, 6, 4, 5)).astype(np.float32)
 
-    @jax.jit
     def loss(tree):
         channels = [net.apply({"params": tree}, image) for image in (fixed, moving)]
         start = jnp.zeros((3, 6, 4, 5))
@@ -213,13 +213,14 @@ def test_gradient_through_a_round_by_finite_differences(monkeypatch):
         )
         return jnp.sum(target * u)
 
-    slope, step = jax.jit(jax.grad(loss)), 0.00125
+    value_and_slope, step = jax.jit(jax.value_and_grad(loss)), 0.00125
     for seed in range(3):
         tree = perturbed(init_level(jax.random.key(seed), CONFIG))
-        products = jax.tree.map(lambda g, d: jnp.sum(g * d), slope(tree), direction)
+        _, slope = value_and_slope(tree)
+        products = jax.tree.map(lambda g, d: jnp.sum(g * d), slope, direction)
         found = sum(jax.tree.leaves(products))
         ends = [
-            loss(jax.tree.map(lambda a, d, s=sign: a + s * step * d, tree, direction))
+            value_and_slope(jax.tree.map(lambda a, d, s=sign: a + s * step * d, tree, direction))[0]
             for sign in (1, -1)
         ]
         np.testing.assert_allclose(found, (ends[0] - ends[1]) / (2 * step), rtol=0.01, atol=0.02)
@@ -250,8 +251,9 @@ def test_identical_images_do_not_move(key):
 
 
 @jax.jit
-def squares(params, fixed, moving, mask):
-    """Sum of the squared displacement, and the displacement."""
+@functools.partial(jax.value_and_grad, has_aux=True)
+def squares_and_gradient(params, fixed, moving, mask):
+    """Sum of the squared displacement, and the displacement; the gradient of the sum."""
     u = cascade(params, fixed, moving, CONFIG, mask=mask)
     return jnp.sum(u**2), u
 
@@ -268,8 +270,7 @@ def test_hard_inputs_give_finite_fields_and_gradients(key, case):
         mask = np.zeros(CONFIG.grid, np.float32)
     else:
         moving = np.full(CONFIG.grid, 3000.0, np.float32)
-    value_and_gradient = jax.value_and_grad(squares, has_aux=True)
-    (_, u), gradient = value_and_gradient(perturbed(levels(key)), fixed, moving, mask)
+    (_, u), gradient = squares_and_gradient(perturbed(levels(key)), fixed, moving, mask)
     assert bool(jnp.isfinite(u).all())
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
     if case in ("flat", "no lungs"):

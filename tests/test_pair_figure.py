@@ -6,10 +6,13 @@ import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from jaxreg.figures.pair import pair_figure
+from jaxreg.figures.views import PLANES, side_position
 from jaxreg.geometry.volume import Volume
 
 SHAPE = (30, 24, 20)
 SPACING_MM = (2.0, 2.5, 4.0)
+LOWER = np.zeros((4, 4))
+LOWER[:3, 3] = (50.0, -100.0, -300.0)
 
 
 def scene():
@@ -123,3 +126,14 @@ def test_planes_go_through_the_middle_of_the_lungs_and_the_right_one():
     expected = inside.mean(axis=0)
     expected[0] = inside[inside[:, 0] >= expected[0], 0].mean()
     assert middle_of(lungs) == np.rint(expected).astype(int).tolist()
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAL"])
+def test_planes_say_where_they_cut_by_the_side_of_the_patient(codes):
+    volume = scene()["fixed"]  # its origin is (-20, 15, 100) mm RAS, its voxels 2 x 2.5 x 4 mm
+    volume = volume if codes == "RAS" else turned(volume, codes)
+    words = [side_position(volume, plane, (5, 4, 3)) for plane in PLANES]
+    assert words == ["A 25 mm", "S 112 mm", "L 10 mm"]
+    low = Volume(volume.data, volume.affine + LOWER)
+    words = [side_position(low, plane, (5, 4, 3)) for plane in PLANES]
+    assert words == ["P 75 mm", "I 188 mm", "R 40 mm"]

@@ -25,6 +25,7 @@ from jaxreg.figures.views import (
     folds,
     mark_sides,
     shown_box,
+    side_position,
     stored_box,
     upright,
     upright_spacing,
@@ -108,7 +109,8 @@ def pair_figure(
         aspect = float(spacing_mm[plane.up] / spacing_mm[plane.across])
         _draw_row(row, *views(plane), aspect)
         mark_sides(row[0], plane)
-        name_row(row[0], f"{plane.name}, right lung" if plane.normal == 0 else plane.name)
+        name = f"{plane.name}, right lung" if plane.normal == 0 else plane.name
+        name_row(row[0], f"{name}\n{side_position(fixed, plane, centre)}")
     for axis, text in zip(axes[0], columns, strict=True):
         axis.set_title(text, fontsize=12, pad=4)
     _colour_bars(figure, axes)

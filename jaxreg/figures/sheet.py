@@ -14,6 +14,7 @@ from jaxreg.io.atomic import replacing
 PANEL_INCH = 2.75  # width of the widest plane
 GAP_INCH = 0.06
 _LEFT_INCH = 0.45
+_LABEL_INCH = 0.07  # from the label of a row to its first panel
 _LETTERS_PER_INCH = 11  # of the lines above the views
 _WARNING_COLOUR = "#b00020"
 
@@ -90,13 +91,15 @@ def name_row(axis: Axes, name: str) -> None:
 
     Args:
         axis: of the panel.
-        name: the label.
+        name: the label, in one or two lines.
     """
     box = axis.get_position(original=True)
     middle = box.y0 + box.height / 2
-    axis.figure.text(
-        box.x0 - 0.009, middle, name, rotation=90, va="center", ha="center", fontsize=12
-    )
+    figure = axis.get_figure(root=True)
+    assert figure is not None
+    x = box.x0 - _LABEL_INCH / figure.get_figwidth()
+    style: dict[str, Any] = {"va": "center", "ha": "right", "multialignment": "center"}
+    figure.text(x, middle, name, rotation=90, fontsize=11, linespacing=1.1, **style)
 
 
 def bare(axis: Axes) -> None:

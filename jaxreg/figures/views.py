@@ -6,6 +6,7 @@ the letters of the closest directions. The scales of differences and of volume c
 the middle, and the colour-blind can distinguish them; among volume changes red is left for folds.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +66,23 @@ def upright(volume: Volume) -> np.ndarray:
 def upright_affine(volume: Volume) -> np.ndarray:
     """Returns the (4, 4) affine of the upright array, voxel index to world mm, RAS."""
     return volume.affine @ inv_ornt_aff(io_orientation(volume.affine), volume.shape)
+
+
+def side_position(volume: Volume, plane: Plane, voxel: Sequence[int]) -> str:
+    """Where a plane cuts the world, with the letter of the patient's side, which needs no sign.
+
+    Args:
+        volume: image of any orientation.
+        plane: which plane.
+        voxel: of the upright array, which the plane goes through.
+
+    Returns:
+        Such as "P 31 mm": 31 mm towards the back from the origin of the world.
+    """
+    place = upright_affine(volume)[:3] @ [*voxel, 1.0]
+    position = float(place[plane.normal])
+    letter = ("LPI" if position < 0 else "RAS")[plane.normal]
+    return f"{letter} {abs(position):.0f} mm"
 
 
 def stored_box(volume: Volume, box: Box) -> Box:

@@ -15,6 +15,8 @@ from jaxreg.cli.app import main
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.resampling import warp_volume
 from jaxreg.geometry.volume import DisplacementField, Volume
+from jaxreg.io.dicom_series import read_series
+from jaxreg.io.dicom_writer import deformable_registration, warped_series
 from jaxreg.io.images import read_date, read_grid, read_image
 from jaxreg.io.nifti import write_displacement, write_volume
 
@@ -161,9 +163,6 @@ def test_the_registration_object_maps_points_as_the_field(written, folder):
 @pytest.mark.filterwarnings("ignore::jaxreg.io.notes.FileWarning")
 def test_a_field_on_any_grid_maps_points_as_its_object(case, folder, tmp_path):
     field, path = case
-    from jaxreg.io.dicom_series import read_series
-    from jaxreg.io.dicom_writer import deformable_registration
-
     series = [read_series(folder / name) for name in ("fixed", "moving")]
     dataset = deformable_registration(field, *series)
     dataset.save_as(tmp_path / "r.dcm", enforce_file_format=True)
@@ -340,3 +339,29 @@ def test_a_folder_of_images_with_turned_axes_is_that_of_its_series(recorded):
 def test_one_file_is_one_file(folder, tmp_path, capsys):
     assert run("export", folder / "dir", "--itk", tmp_path / "t.tfm") == 0
     assert capsys.readouterr().out == f"1 file written: {tmp_path / 't.tfm'}\n"
+
+
+def test_what_is_written_says_which_scan_was_warped(written, folder):
+    warped = pydicom.dcmread(written / "warped_0001.dcm")
+    assert warped.SeriesDescription == "jaxreg: 20251129 series 3, warped"
+    assert warped.SeriesNumber == 30001 and warped.StudyDate == "20260301"
+    assert warped.DerivationDescription == (
+        "20251129 series 3, warped to 20260301 series 3 by deformable registration"
+    )
+    registration = pydicom.dcmread(written / "registration.dcm")
+    assert registration.SeriesDescription == "jaxreg: to 20251129 series 3"
+    assert registration.SeriesNumber == 30002
+
+
+def test_a_long_description_is_cut_and_an_absent_number_made(tmp_path):
+    given = {"SeriesDescription": "d" * 64, "number": None}
+    series = []
+    for name, study in (("fixed", STUDY), ("moving", EARLIER)):
+        write_series(tmp_path / name, EVEN, series=f"1.2.{len(name)}", **study, **given)
+        series.append(read_series(tmp_path / name))
+    image = read_image(tmp_path / "fixed")
+    dataset = warped_series(image, *series)[0]
+    assert dataset.SeriesDescription == f"jaxreg: 20251129 {'d' * 47}"
+    assert dataset.SeriesNumber == 1
+    series[1].header.SeriesDescription = "größer"
+    assert warped_series(image, *series)[0].SeriesDescription == "jaxreg: 20251129 gr??er, warped"

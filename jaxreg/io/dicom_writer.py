@@ -33,6 +33,8 @@ _EMPTY = (  # type 2: there, perhaps without a value
 )
 _IMAGE = ("PatientPosition", "BodyPartExamined", "WindowCenter", "WindowWidth")
 _MOST_BYTES = 2**32 - 2  # of one value
+_LONGEST = 64  # characters of a description
+_MOST_NUMBER = 200_000  # of a series, so that the new number has 32 bits
 _STORED = (-32768, 32767)
 
 
@@ -61,7 +63,7 @@ def write_dicom(
     """
     require_same_grid(fixed.grid, warped, ("fixed", "warped"))
     names = [*(f"warped_{k + 1:04d}.dcm" for k in range(warped.shape[2])), REGISTRATION]
-    images = list(warped_series(warped, fixed))
+    images = list(warped_series(warped, fixed, moving))
     registration = deformable_registration(field, fixed, moving)
     former = sorted(path.name for path in Path(folder).glob("warped_*.dcm"))
     with replacing_set(folder, [*sorted({*names[:-1], *former}), REGISTRATION]) as hidden:
@@ -70,31 +72,34 @@ def write_dicom(
     return names
 
 
-def warped_series(warped: Volume, fixed: Series) -> list[Any]:
+def warped_series(warped: Volume, fixed: Series, moving: Series) -> list[Any]:
     """CT images (PS3.3 A.3) on the slices of the fixed series, in their order.
 
     Args:
         warped: HU, on the grid of the fixed series.
         fixed: the series to whose study they belong.
+        moving: the series that was warped, which their description names.
 
     Returns:
         Data sets of pydicom, with a new SeriesInstanceUID, derived from other images.
     """
     from pydicom.uid import generate_uid
 
-    series = generate_uid(prefix=None)
+    series, what = generate_uid(prefix=None), f"{_scan(moving)}, warped"
     affine = np.diag([*_LPS, 1.0]) @ warped.affine
     spacing = np.array(warped.spacing_mm)
     directions = affine[:3, :3] / spacing
     stored = np.clip(np.rint(warped.data), *_STORED).astype("<i2")
     datasets = []
     for k in range(warped.shape[2]):
-        dataset = _new(fixed, _CT_IMAGE, series, "CT", "warped", instance=k + 1)
+        dataset = _new(fixed, _CT_IMAGE, series, "CT", what, instance=k + 1)
         for name in _IMAGE:
             if name in fixed.header:
                 dataset[name] = fixed.header[name]
         dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
-        dataset.DerivationDescription = "Warped to the fixed image by deformable registration"
+        dataset.DerivationDescription = (
+            f"{_scan(moving)}, warped to {_scan(fixed)} by deformable registration"
+        )
         dataset.ImagePositionPatient = _decimals(affine[:3] @ [0.0, 0.0, k, 1.0])
         dataset.ImageOrientationPatient = _decimals(directions[:, :2].T.ravel())
         dataset.PixelSpacing = _decimals(spacing[[1, 0]])  # between rows first
@@ -144,7 +149,7 @@ def deformable_registration(field: DisplacementField, fixed: Series, moving: Ser
         )
     series = generate_uid(prefix=None)
     dataset = _new(
-        *(fixed, _DEFORMABLE_SPATIAL_REGISTRATION, series, "REG", "registration"), instance=1
+        *(fixed, _DEFORMABLE_SPATIAL_REGISTRATION, series, "REG", f"to {_scan(moving)}"), instance=1
     )
     now = datetime.datetime.now()
     dataset.ContentDate, dataset.ContentTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
@@ -214,6 +219,7 @@ def _new(fixed: Series, kind: str, series: str, modality: str, what: str, *, ins
     from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
     dataset, now = Dataset(), datetime.datetime.now()
+    number = _number_after(fixed.header.get("SeriesNumber"), kind)
     for name in _STUDY:
         if name in fixed.header:
             dataset[name] = fixed.header[name]
@@ -226,12 +232,25 @@ def _new(fixed: Series, kind: str, series: str, modality: str, what: str, *, ins
     dataset.file_meta.MediaStorageSOPClassUID = UID(kind)
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
-    dataset.Modality, dataset.SeriesInstanceUID, dataset.SeriesNumber = modality, series, None
-    dataset.SeriesDescription = f"jaxreg: {what}"
+    dataset.Modality, dataset.SeriesInstanceUID, dataset.SeriesNumber = modality, series, number
+    dataset.SeriesDescription = f"jaxreg: {what}"[:_LONGEST]
     dataset.SeriesDate, dataset.SeriesTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
     dataset.Manufacturer, dataset.ManufacturerModelName = "jaxreg", "jaxreg"
     dataset.SoftwareVersions, dataset.InstanceNumber = metadata.version("jaxreg"), instance
     return dataset
+
+
+def _scan(series: Series) -> str:
+    """The date and the description of a series, the date first, as a description may be cut."""
+    words = [str(series.header.get(name) or "") for name in ("StudyDate", "SeriesDescription")]
+    text = " ".join(" ".join(words).split()).replace("\\", "/") or "scan without a date"
+    return text.encode("ascii", "replace").decode()  # in the character set of any study
+
+
+def _number_after(number: Any, kind: str) -> int:
+    """A SeriesNumber that stands after the fixed one's in a list: of 3, 30001 or 30002."""
+    first = int(number) if number is not None and 0 <= int(number) < _MOST_NUMBER else 0
+    return first * 10_000 + (1 if kind == _CT_IMAGE else 2)
 
 
 def _references(series: Series) -> list[Any]:

@@ -320,7 +320,9 @@ def test_a_matched_lesion_tells_all():
     measures = {"marked_in": "both", **measures_of(pair, 90.0)}
     measures["jacobian"] = 0.934
     row = Followed("1", "matched", "", np.zeros((2, 3)), pair, measures).row()
-    assert described(row)[-1] == "lung around it: 0.93 times as large in moving"
+    lines = described(row)
+    assert " ".join(lines[-2:]) == "lung around it: 0.93 times as large in moving"
+    assert max(map(len, lines)) <= 38  # the width of the column beside the pictures
     assert row["change"] == "grown" and row["moving_ml"] == 0.6 and row["doubling_days"] > 0
 
 

@@ -232,5 +232,6 @@ def described(row: Mapping[str, Any]) -> list[str]:
         days = row["doubling_days"]
         lines.append(f"volume {'doubles' if days > 0 else 'halves'} in {abs(days):.0f} days")
     if row["jacobian"] is not None:
-        lines.append(f"lung around it: {row['jacobian']:.2f} times as large in moving")
+        text = f"lung around it: {row['jacobian']:.2f} times as large in moving"
+        lines += textwrap.wrap(text, _WIDTH)
     return lines + textwrap.wrap(row["remark"], _WIDTH)

@@ -101,8 +101,8 @@ def read_registered_pair(folder: Path, fixed: Volume) -> RegisteredPair:
         require_same_grid(fixed, image, ("fixed", name))
     moving_grid = Grid.from_text(str(summary.get("moving_grid")))
     warnings = summary.get("warnings", ())
-    told = {"warnings": warnings, "moving_grid": moving_grid, "dates": _dates(summary)}
-    pair = RegisteredPair(fixed, *images, **told)
+    warped, determinant, valid = images
+    pair = RegisteredPair(fixed, warped, determinant, valid, warnings, moving_grid, _dates(summary))
     _require_registered(pair, summary["correlation_after"])
     return pair
 

@@ -416,6 +416,11 @@ def noise_ct(shape=(20, 22, 24)):
     return Volume(data, np.diag([5.0, 5.0, 5.0, 1.0]))
 
 
+def alike(values):
+    """Other values on the grid of `noise_ct`."""
+    return Volume(np.broadcast_to(values, noise_ct().shape), noise_ct().affine)
+
+
 def beside(volume):
     affine = volume.affine.copy()
     affine[0, 3] += 500.0
@@ -430,8 +435,8 @@ def beside(volume):
             {"method": "affine", "config": RegistrationConfig(inverse_consistency=True)},
             "inverse_consistency: expected a method that deforms",
         ),
-        ({"fixed": Volume(np.full((20, 22, 24), -700.0), np.eye(4))}, "fixed: expected a CT image"),
-        ({"moving": Volume(noise_ct().data + 1000.0, np.eye(4))}, "moving: expected Hounsfield"),
+        ({"fixed": alike(-700.0)}, "fixed: expected a CT image"),
+        ({"moving": alike(noise_ct().data + 1000.0)}, "moving: expected Hounsfield"),
         ({"fixed_mask": cube(0)}, "fixed_mask: expected lungs, got no voxel above 0"),
         ({"moving_mask": beside(cube())}, "moving_mask: expected labels that overlap with the"),
         ({"fixed_mask": None}, "fixed: "),  # noise has no lungs

@@ -47,7 +47,7 @@ RESULT_SET = (
 )
 OUTPUTS = tuple(name.split(".")[0] for name in RESULT_SET[:-1])  # that a caller may choose from
 
-_PLANES = 64  # in which determinants are measured at a time
+_PLANES = 32  # in which determinants are measured at a time
 _SAMPLES = 1_000_000  # voxels of which correlations are taken, evenly, if there are more
 
 

@@ -234,7 +234,8 @@ def test_values_that_the_header_does_not_count_are_told(tmp_path, name):
 
 @pytest.mark.filterwarnings("error")
 def test_a_few_bytes_at_the_end_do_not_matter(tmp_path):
-    reading.read_image(write_text(tmp_path / "a.mha", {}, COUNT + b"\r\n"))
+    volume = reading.read_image(write_text(tmp_path / "a.mha", {}, COUNT + b"\r\n"))
+    np.testing.assert_array_equal(volume.data.ravel(order="F"), list(COUNT))
 
 
 def test_left_anterior_superior_is_not_turned(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io.nifti import read_volume
+from jaxreg.pipeline import result
 from jaxreg.pipeline.result import RESULT_SET, Registration, require_registered_grid
 
 SHAPE = (9, 8, 7)
@@ -157,3 +158,9 @@ def test_images_that_are_exchanged_are_told():
     require_registered_grid(fixed, "fixed", summary)
     with pytest.raises(ValueError, match=r"fixed: .* grid of the moving one: exchange them\.$"):
         require_registered_grid(moving, "fixed", summary)
+
+
+@pytest.mark.parametrize("step", [1, 2, 5])
+def test_some_voxels_of_a_mask_are_taken_evenly(step):
+    mask = np.random.default_rng(0).random((6, 5, 7)) < 0.6
+    np.testing.assert_array_equal(result._some(mask, step), np.argwhere(mask)[::step])

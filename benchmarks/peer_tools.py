@@ -50,13 +50,10 @@ def ants(files, field):
 
 
 def elastix(files, field):
-    """Affine and B-spline of 8 mm by normalised correlation at four resolutions, in the masks."""
+    """Affine and B-spline of 8 mm by normalised correlation at four resolutions, in the fixed mask."""
     import itk
 
     images = {name: itk.imread(files[name], itk.F) for name in ("fixed", "moving")}
-    masks = {
-        f"{name}_mask": itk.imread(files[f"{name} mask"], itk.UC) for name in ("fixed", "moving")
-    }
     parameters = itk.ParameterObject.New()
     parameters.AddParameterMap(parameters.GetDefaultParameterMap("affine", 4))
     spline = parameters.GetDefaultParameterMap("bspline", 4, 8.0)
@@ -73,8 +70,8 @@ def elastix(files, field):
         images["fixed"],
         images["moving"],
         parameter_object=parameters,
+        fixed_mask=itk.imread(files["fixed mask"], itk.UC),
         number_of_threads=int(CORES),
-        **masks,
     )
     itk.imwrite(itk.transformix_deformation_field(images["moving"], found), str(field))
 

@@ -50,7 +50,7 @@ def ants(files, field):
 
 
 def elastix(files, field):
-    """Affine and B-spline of 8 mm by normalised correlation at four resolutions, in the fixed mask."""
+    """Affine, then a B-spline of 8 mm by normalised correlation, four resolutions, fixed mask."""
     import itk
 
     images = {name: itk.imread(files[name], itk.F) for name in ("fixed", "moving")}

@@ -4,7 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
+from jaxreg.cli.app import main
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.io import nifti
@@ -66,6 +68,72 @@ def test_antspy(case):
     table = pandas.DataFrame(points * LPS, columns=["x", "y", "z"])
     mapped = ants.apply_transforms_to_points(3, table, [str(path)], whichtoinvert=[False])
     assert_mapped(mapped[["x", "y", "z"]].to_numpy() * LPS, ours)
+
+
+@pytest.fixture
+def scans(case, tmp_path):
+    """A fixed grid, an image and a label map, on grids turned against each other."""
+    field, _, _, _ = case
+    if field.grid.is_sheared():
+        pytest.skip("ITK opens no image on a sheared grid")
+    rng = np.random.default_rng(1)
+    affine = field.affine @ np.diag([0.9, 1.1, 0.8, 1.0])
+    affine[:3, 3] += 1.5
+    smooth = gaussian_filter(rng.normal(size=(36, 28, 26)), 2.0)
+    images = {
+        "fixed": Volume(np.zeros(SHAPE, np.float32), field.affine),
+        "ct": Volume((2000 * smooth - 700).astype(np.float32), affine),
+        "labels": Volume((3 * (smooth > 0.05) + (smooth > 0.1)).astype(np.uint8), affine),
+    }
+    for name, image in images.items():
+        nifti.write_volume(tmp_path / f"{name}.nii.gz", image)
+    return tmp_path
+
+
+def warped_by_antspy(ants, folder, name, field, interpolator, fill):
+    image, fixed = (ants.image_read(str(folder / f"{n}.nii.gz")) for n in (name, "fixed"))
+    warped = ants.apply_transforms(
+        fixed, image, [str(field)], interpolator=interpolator, defaultvalue=fill
+    )
+    return warped.numpy()
+
+
+def test_images_and_labels_are_those_of_antspy(case, scans):
+    ants = pytest.importorskip("ants", reason="ANTsPy is not installed (extra interop)")
+    _, path, _, _ = case
+    words = ("--field", str(path), "--to", str(scans / "fixed.nii.gz"), "--out")
+    for name, kind, interpolator, fill in (
+        ("ct", ("--fill", "-1024"), "linear", -1024),
+        ("labels", ("--labels",), "nearestNeighbor", 0),
+    ):
+        image, out = str(scans / f"{name}.nii.gz"), scans / f"warped_{name}.nii.gz"
+        assert main(arguments=["warp", image, *words, str(out), *kind]) == 0
+        ours = ants.image_read(str(out)).numpy()
+        theirs = warped_by_antspy(ants, scans, name, path, interpolator, fill)
+        if name == "ct":
+            both = (ours != fill) & (theirs != fill)  # the last half voxel is another convention
+            assert both.mean() > 0.5
+            np.testing.assert_allclose(ours[both], theirs[both], atol=0.05)
+        else:
+            assert (theirs > 0).mean() > 0.05
+            assert np.mean(ours != theirs) < 0.005  # ties
+
+
+def test_the_inverse_takes_antspys_points_back(case, tmp_path):
+    ants = pytest.importorskip("ants", reason="ANTsPy is not installed (extra interop)")
+    import pandas
+
+    _, path, points, _ = case
+    inverse = tmp_path / "inverse.nii.gz"
+    assert main(arguments=["invert", str(path), "--out", str(inverse)]) == 0
+    for start, one, other in ((points, path, inverse), (points, inverse, path)):
+        table = pandas.DataFrame(start * LPS, columns=["x", "y", "z"])
+        for transform in (one, other):
+            table = ants.apply_transforms_to_points(
+                3, table, [str(transform)], whichtoinvert=[False]
+            )[["x", "y", "z"]]
+        back = table.to_numpy() * LPS
+        assert np.linalg.norm(back - start, axis=1).max() < 0.05 * min(SPACING)
 
 
 def test_elastix(case, tmp_path):

@@ -156,6 +156,27 @@ def test_register_takes_files_without_an_orientation(tmp_path, capsys):
     moved = pair.fixed.affine[:3, 3] - pair.moving.affine[:3, 3]  # by how much the worlds were
     np.testing.assert_allclose(fields[1].data, fields[0].data + moved, atol=0.2)
 
+    stated = tmp_path / "stated"
+    words = [
+        "--field",
+        stated / "out",
+        "--fill",
+        "-1024",
+        "--quiet",
+        "--out",
+        tmp_path / "w.nii.gz",
+    ]
+    assert run("warp", stated / "moving.nii.gz", *words) == 1
+    assert "--orientation LPS" in capsys.readouterr().err
+    assert run("warp", stated / "moving.nii.gz", *words, "--orientation", "RAS") == 0
+    warped, written = (
+        images.read_image(path) for path in (tmp_path / "w.nii.gz", stated / "out/warped.nii.gz")
+    )
+    np.testing.assert_allclose(warped.data, written.data, atol=1.0)
+    words = ["--fixed", stated / "fixed.nii.gz", "--labels", stated / "fixed_labels.nii.gz"]
+    words += ["--quiet", "--orientation", "RAS", "--out", tmp_path / "ventilation"]
+    assert run("ventilation", stated / "out", *words) == 0
+
 
 def test_register_says_what_a_wrong_orientation_is(tmp_path, capsys):
     path = nifti(tmp_path / "a.nii")

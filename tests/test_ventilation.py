@@ -336,6 +336,12 @@ def test_what_is_doubtful_is_said(phantom):
     assert not doubts(dataclasses.replace(registered, dates=dates[:1] * 2))
     nowhere = Volume(np.zeros(registered.fixed.shape, np.uint8), affine)
     assert doubts(registered, labels=nowhere) == {"labels-outside"}
+    other = affine @ np.diag([1.5, 1.25, 0.75, 1.0])
+    everywhere = Volume(np.ones((40, 40, 80), np.uint8), other)
+    assert doubts(registered, labels=everywhere) == {"other-grid"}
+    apart = affine + np.outer([1e4, 0, 0, 0], [0, 0, 0, 1])
+    with pytest.raises(ValueError, match="labels: expected labels that overlap with the image"):
+        ventilation(registered, labels=Volume(everywhere.data, apart))
     none = RegisteredPair(registered.fixed, registered.warped, registered.determinant, nowhere)
     with pytest.raises(ValueError, match="valid: expected voxels of the lungs that both images"):
         ventilation(none)

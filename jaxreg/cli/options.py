@@ -105,10 +105,10 @@ def pair(command: Callable[..., Any]) -> Callable[..., Any]:
     command = _gathered(command, "files", PairFiles, PairFiles._fields)
     for name in ("moving", "fixed"):
         command = click.argument(name, type=FILE)(command)
-    return _orientation(pair_options(command))
+    return pair_options(command)
 
 
-_orientation = click.option(
+orientation = click.option(
     "--orientation",
     metavar="AXES",
     help="Where the indices of voxels grow to in NIfTI and NRRD files that do not say it: three "
@@ -117,8 +117,9 @@ _orientation = click.option(
 
 
 def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --fixed-mask, --moving-mask and --series to a command."""
+    """Adds --fixed-mask, --moving-mask, --series and --orientation to a command."""
     for add in (
+        orientation,
         click.option(
             "--series",
             help="DICOM series in the folders: its number or the end of its UID; or FIXED's and "

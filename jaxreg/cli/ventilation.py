@@ -17,6 +17,7 @@ from jaxreg.config import RegistrationConfig, VentilationConfig
 from jaxreg.config.ventilation import KERNELS
 
 if TYPE_CHECKING:
+    from jaxreg.geometry.volume import Volume
     from jaxreg.pipeline.registered import RegisteredPair
     from jaxreg.pipeline.ventilation import Ventilation
 
@@ -58,6 +59,7 @@ def command(
     fixed_mask: Path | None,
     moving_mask: Path | None,
     series: str | None,
+    orientation: str | None,
     field: Path | None,
     labels: Path | None,
     inhale: Literal["fixed", "moving"] | None,
@@ -84,6 +86,8 @@ def command(
     Returns:
         Exit status.
     """
+    from jaxreg.pipeline.ventilation import ventilation
+
     settings = VentilationConfig(
         kernel=kernel, smoothing_mm=smoothing, mass_correction=not no_mass_correction
     )
@@ -94,12 +98,15 @@ def command(
     with stages(quiet=quiet) as stage, session.collected() as noted:
         stage("reading")
         if len(inputs) == 1:
-            pair = _read(inputs[0], fixed, series)
+            pair = _read(inputs[0], fixed, series, orientation)
         else:
-            files = PairFiles(inputs[0], inputs[1], fixed_mask, moving_mask, series)
+            first, second = inputs
+            files = PairFiles(first, second, fixed_mask, moving_mask, series, orientation)
             pair = _register(files, field, out, registering.settings(), stage)
             pair = dataclasses.replace(pair, dates=study_dates(files))
-        found = _ventilation(pair, labels, inhale, settings, stage)
+        regions = _labels(labels, pair, orientation)
+        stage("ventilation")
+        found = ventilation(pair, labels=regions, inhale=inhale, config=settings)
         stage("writing")
         found.save(out)
     for warning in found.warnings:
@@ -147,7 +154,9 @@ def _check(inputs: tuple[Path, ...], fixed: Path | None, registering: Mapping[st
         )
 
 
-def _read(folder: Path, fixed: Path | None, series: str | None) -> "RegisteredPair":
+def _read(
+    folder: Path, fixed: Path | None, series: str | None, orientation: str | None
+) -> "RegisteredPair":
     """The pair in a folder of `jaxreg register`; `jaxreg demo` keeps the fixed image in it."""
     from jaxreg.io.images import read_image
     from jaxreg.pipeline.registered import read_registered_pair
@@ -158,7 +167,8 @@ def _read(folder: Path, fixed: Path | None, series: str | None) -> "RegisteredPa
             f"--fixed: expected the fixed image that was registered, as {folder} does not hold "
             "it, got none. Give it."
         )
-    return read_registered_pair(folder, read_image(path, series=series))
+    image = read_image(path, series=series, orientation=orientation)
+    return read_registered_pair(folder, image)
 
 
 def _register(
@@ -187,22 +197,16 @@ def _register(
     return registered_pair(result)
 
 
-def _ventilation(
-    pair: "RegisteredPair",
-    labels: Path | None,
-    inhale: Literal["fixed", "moving"] | None,
-    settings: VentilationConfig,
-    stage: Stage,
-) -> "Ventilation":
+def _labels(
+    labels: Path | None, pair: "RegisteredPair", orientation: str | None
+) -> "Volume | None":
+    """The label map of the fixed image, on its grid."""
     from jaxreg.io.images import read_labels
-    from jaxreg.pipeline.ventilation import ventilation
 
+    if labels is None:
+        return None
     others = {} if pair.moving_grid is None else {"moving": pair.moving_grid}
-    regions = None
-    if labels is not None:
-        regions = read_labels(labels, grid=pair.fixed.grid, others=others)
-    stage("ventilation")
-    return ventilation(pair, labels=regions, inhale=inhale, config=settings)
+    return read_labels(labels, grid=pair.fixed.grid, others=others, orientation=orientation)
 
 
 def _table(found: "Ventilation") -> str:

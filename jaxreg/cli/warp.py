@@ -42,6 +42,7 @@ _CT_AIR_HU = -900.0  # no image but a CT has values so low
 @click.option(
     "--series", help="DICOM series in the folder IMAGE: its number or the end of its UID."
 )
+@options.orientation
 @options.as_json
 @options.quiet
 def command(
@@ -54,6 +55,7 @@ def command(
     fill: float,
     inverse: bool,
     series: str | None,
+    orientation: str | None,
     as_json: bool,
     quiet: bool | None,
 ) -> int:
@@ -86,7 +88,8 @@ def command(
     keep_compiled_programs()
     with stages(quiet=quiet) as stage:
         stage("reading")
-        volume = (read_labels if whole else read_image)(image, series=series)
+        read = read_labels if whole else read_image
+        volume = read(image, series=series, orientation=orientation)
         _tell_doubts(volume, field, labels=whole, inverse=inverse)
         map_ = _field_to(read_displacement(field), to, inverse=inverse)
         stage("warping")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxreg.config import VentilationConfig
-from jaxreg.geometry.volume import Volume, require_same_grid
+from jaxreg.geometry.labels import OTHER_GRID, labels_on_image
+from jaxreg.geometry.volume import Volume
 from jaxreg.io.atomic import replacing_set
 from jaxreg.io.documents import table_text
 from jaxreg.io.nifti import write_volume
@@ -136,7 +137,7 @@ def ventilation(
 
     Args:
         pair: registered.
-        labels: of the fixed image, such as lobes, for rows of their own; on its grid.
+        labels: of the fixed image, such as lobes, for rows of their own; on any grid that overlaps.
         inhale: which image shows the lungs inhaled; the one in which they are larger if None.
         config: settings.
 
@@ -144,11 +145,13 @@ def ventilation(
         The ventilation, on the grid of the fixed image.
 
     Raises:
-        ValueError: no voxel was measured in both images, or labels on another grid.
+        ValueError: no voxel was measured in both images, or labels do not overlap the image.
     """
     fixed = pair.fixed
+    others = {} if pair.moving_grid is None else {"moving": pair.moving_grid}
+    doubt = None
     if labels is not None:
-        require_same_grid(fixed, labels, ("fixed", "labels"))
+        labels, doubt = labels_on_image(labels, fixed.grid, "labels", others=others)
     if not np.any(pair.valid.data == MEASURED):
         raise ValueError(
             "valid: expected voxels of the lungs that both images show, got none. Look at the "
@@ -183,6 +186,8 @@ def ventilation(
     if part.labels is not None and not part.labels[part.lungs].any():
         text = "no label lies in the lungs of the fixed image. Check that the file belongs to it."
         doubts.append(Finding("labels-outside", text))
+    if doubt is not None:
+        doubts.append(Finding(OTHER_GRID, f"labels: {doubt}"))
     return Ventilation(
         fixed=fixed,
         maps={name: _whole(values, part.box, fixed) for name, values in found.maps.items()},

@@ -40,10 +40,12 @@ def in_a_process(tool, files, field):
             cost = run_register(files[0].parent, "classical", str(out))
         (out / "displacement.nii.gz").rename(field)
         return cost
-    script = Path(__file__).with_name("peer_tools.py")
-    words = [sys.executable, str(script), tool, str(field), *map(str, files)]
+    script = Path(__file__).resolve().with_name("peer_tools.py")
+    words = [sys.executable, script, tool, field, *(path.resolve() for path in files)]
     began = time.perf_counter()
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(  # transformix writes another file into the working directory
+        [str(word) for word in words], stdout=subprocess.DEVNULL, cwd=field.parent
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         raise SystemExit(f"{tool} failed")

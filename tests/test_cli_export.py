@@ -281,7 +281,7 @@ def recorded(tmp_path):
         write_volume(tmp_path / "result" / "warped.nii.gz", warped)
         valid = Volume(np.ones(warped.shape, np.uint8), warped.affine)
         write_volume(tmp_path / "result" / "valid.nii.gz", valid)
-        summary = {"fixed_grid": str(grid), "moving_grid": str(moving.grid)}
+        summary = {"fixed_grid": grid.document(), "moving_grid": moving.grid.document()}
         text = json.dumps(summary | {"correlation_after": 1.0})
         (tmp_path / "result" / "summary.json").write_text(text, encoding="utf-8")
         return tmp_path
@@ -328,9 +328,9 @@ def test_a_folder_of_images_with_turned_axes_is_that_of_its_series(recorded):
     grid = read_grid(path / "fixed")
     turn = np.diag([1.0, -1.0, 1.0, 1.0])
     turn[1, 3] = grid.shape[1] - 1
-    summary = {"fixed_grid": str(Grid(grid.shape, grid.affine @ turn))}
-    summary["moving_grid"] = str(read_grid(path / "moving"))
-    assert summary["fixed_grid"] != str(grid)
+    summary = {"fixed_grid": Grid(grid.shape, grid.affine @ turn).document()}
+    summary["moving_grid"] = read_grid(path / "moving").document()
+    assert summary["fixed_grid"] != grid.document()
     text = json.dumps(summary)
     (path / "result" / "summary.json").write_text(text, encoding="utf-8")
     assert export(path, "fixed", "moving") == 0

@@ -355,7 +355,7 @@ def test_the_demo_does_not_write_over_scans(tmp_path, capsys):
 )
 def test_an_image_in_the_wrong_space_is_told(folder, tmp_path, capsys, name, options, text):
     (tmp_path / "displacement.nii.gz").write_bytes((folder / "field.nii.gz").read_bytes())
-    summary = {"fixed_grid": str(FIXED), "moving_grid": str(MOVING)}
+    summary = {"fixed_grid": FIXED.document(), "moving_grid": MOVING.document()}
     (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     to = ["--to", folder / "moving.nii.gz"] if options else []
     words = ["--field", tmp_path / "displacement.nii.gz", "--out", tmp_path / "w.nii.gz"]

@@ -125,7 +125,7 @@ def test_a_saved_result_comes_back_as_it_was(tmp_path, field_mm):
     assert coarse.shape == (SHAPE if field_mm == 0.0 else (5, 4, 6))
     field = before.displacement.on_grid(coarse)
     before = dataclasses.replace(before, displacement=field)
-    grids = {"fixed_grid": str(before.fixed.grid), "moving_grid": str(before.moving.grid)}
+    grids = {f"{name}_grid": getattr(before, name).grid.document() for name in ("fixed", "moving")}
     certificate = {"uncertified": 0}
     summary = {"method": "m", "certificate": certificate, "seconds": {}, **before.measures()}
     summary |= {"prealignment_matrix": np.eye(4).tolist(), **grids}
@@ -154,10 +154,11 @@ def test_a_saved_result_comes_back_as_it_was(tmp_path, field_mm):
 
 def test_images_that_are_exchanged_are_told():
     fixed, moving = (Volume(np.zeros((3, 3, n), np.float32), np.eye(4)) for n in (4, 5))
-    summary = {"fixed_grid": str(fixed.grid), "moving_grid": str(moving.grid)}
+    summary = {"fixed_grid": fixed.grid.document(), "moving_grid": moving.grid.document()}
     require_registered_grid(fixed, "fixed", summary)
     with pytest.raises(ValueError, match=r"fixed: .* grid of the moving one: exchange them\.$"):
         require_registered_grid(moving, "fixed", summary)
+    require_registered_grid(moving, "fixed", {"fixed_grid": str(fixed.grid)})  # an earlier version
 
 
 @pytest.mark.parametrize("step", [1, 2, 5])

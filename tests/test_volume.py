@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 
 import jax
 import numpy as np
@@ -395,10 +396,11 @@ def test_the_same_voxels_in_another_order_of_axes_are_told(affine):
     assert not grid.has_voxels_of(Grid((5, 6, 7), shifted))
 
 
-def test_a_grid_is_read_from_its_words():
+def test_a_grid_comes_back_from_json():
     affine = np.array([[0, -0.75, 0, 12.25], [0, 0, 2.5, -7.5], [0.5, 0, 0, 3], [0, 0, 0, 1]])
     grid = Grid((4, 5, 6), affine)
-    found = Grid.from_text(str(grid))
+    found = Grid.from_document(json.loads(json.dumps(grid.document())))
     assert found is not None and found.shape == (4, 5, 6)
     np.testing.assert_array_equal(found.affine, affine)
-    assert Grid.from_text("None") is None
+    for other in (None, str(grid), {}, {"shape": [1, 2], "affine": []}):
+        assert Grid.from_document(other) is None

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-import re
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -10,11 +10,6 @@ import numpy as np
 Box = tuple[slice, slice, slice]  # voxels of a grid, without a step
 EVERYWHERE: Box = (slice(None), slice(None), slice(None))
 SAME_GRID_TOLERANCE = 0.05  # voxels: more than the rounding of headers does at a corner
-
-_TEXT = re.compile(
-    r"(\d+) x (\d+) x (\d+) voxels of (\S+) x (\S+) x (\S+) mm, axes ([RLAPSI]{3}), "
-    r"origin \((\S+), (\S+), (\S+)\) mm RAS"
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,23 +36,17 @@ class Grid:
         axes = "".join(str(code) for code in nibabel.orientations.aff2axcodes(self.affine))
         return f"{shape} voxels of {spacing} mm, axes {axes}, origin ({origin}) mm RAS"
 
-    @classmethod
-    def from_text(cls, text: str) -> "Grid | None":
-        """Returns the grid in words of `str(grid)`, its axes along RAS; None for other text.
+    def document(self) -> dict[str, Any]:
+        """Returns shape and affine as JSON holds them."""
+        return {"shape": list(self.shape), "affine": self.affine.tolist()}
 
-        Spacing and origin have the digits of the words.
-        """
-        found = _TEXT.fullmatch(text)
-        if found is None:
-            return None
-        x, y, z, *lengths = (float(word) for word in found.groups()[:6])
-        affine = np.eye(4)
-        affine[:3, :3] = 0.0
-        for column, (code, length) in enumerate(zip(found[7], lengths, strict=True)):
-            row = max("RAS".find(code), "LPI".find(code))
-            affine[row, column] = length if code in "RAS" else -length
-        affine[:3, 3] = [float(word) for word in found.groups()[7:]]
-        return cls((int(x), int(y), int(z)), affine)
+    @classmethod
+    def from_document(cls, value: object) -> "Grid | None":
+        """Returns the grid of a `document`; None for anything else."""
+        match value:
+            case {"shape": [int(x), int(y), int(z)], "affine": list(affine)}:
+                return cls((x, y, z), np.array(affine, float))
+        return None
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

@@ -1,8 +1,6 @@
 """What the folder of a registration says of its images: whether others are those, or exchanged."""
 
-import itertools
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from jaxreg.pipeline.assess import MEASURED
 from jaxreg.pipeline.result import correlation, values_at
 
 SIDES = ("fixed", "moving")
-_ROUNDED = 0.02  # mm: by which the numbers of a summary may differ from those of a header
 _SAMPLES = 200_000
 _FEWEST = 1000
 _SAME_IMAGE = 0.98  # correlation of one image, resampled or rounded on the way
@@ -30,14 +27,15 @@ def record_of(field: Path) -> Mapping[str, Any] | None:
         field: the file of the field.
 
     Returns:
-        What summary.json beside it holds; None where the field is not that of a folder of results.
+        What summary.json beside it holds; None where the field is not that of a folder of results,
+        or where an earlier version wrote it, with the grids in words.
     """
     path = field.with_name("summary.json")
     if field.name != "displacement.nii.gz" or not path.is_file():
         return None
     found = read_json(path)
-    named = isinstance(found, dict) and all(f"{side}_grid" in found for side in SIDES)
-    return found if named else None
+    known = isinstance(found, dict) and all(_grid(found, side) is not None for side in SIDES)
+    return found if known else None
 
 
 def sides_of(grid: Grid, record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -50,7 +48,8 @@ def sides_of(grid: Grid, record: Mapping[str, Any]) -> tuple[str, ...]:
     Returns:
         Some of "fixed" and "moving".
     """
-    return tuple(side for side in SIDES if _is_told(grid, str(record[f"{side}_grid"])))
+    told = {side: _grid(record, side) for side in SIDES}
+    return tuple(side for side, own in told.items() if own is not None and own.has_voxels_of(grid))
 
 
 def require_side(grid: Grid, side: str, record: Mapping[str, Any]) -> None:
@@ -71,7 +70,7 @@ def require_side(grid: Grid, side: str, record: Mapping[str, Any]) -> None:
     if found:
         advice = f"It is on the grid of the {found[0]} image: exchange --fixed and --moving."
     raise ValueError(
-        f"--{side}: expected the series that was registered, on the grid {record[f'{side}_grid']}, "
+        f"--{side}: expected the series that was registered, on the grid {_grid(record, side)}, "
         f"got {grid}. {advice}"
     )
 
@@ -124,27 +123,5 @@ def require_registered_images(
         )
 
 
-def _is_told(grid: Grid, text: str) -> bool:
-    """Whether a text, as `str(Grid)`, is that of a grid with its axes in any order."""
-    return any(_same_text(str(turned), text) for turned in _turned(grid))
-
-
-def _same_text(a: str, b: str) -> bool:
-    """Whether two texts are the same but for the rounding of their numbers."""
-    number = r"-?\d+\.?\d*(?:e[+-]?\d+)?"
-    if re.sub(number, "", a) != re.sub(number, "", b):
-        return False
-    numbers = [[float(n) for n in re.findall(number, text)] for text in (a, b)]
-    return np.allclose(*numbers, rtol=0, atol=_ROUNDED)
-
-
-def _turned(grid: Grid) -> Iterator[Grid]:
-    """The same voxels with their axes in every order and direction."""
-    for order in itertools.permutations(range(3)):
-        for signs in itertools.product((1, -1), repeat=3):
-            x, y, z = (grid.shape[axis] for axis in order)
-            step = np.eye(4)
-            step[:3, :3] = np.eye(3)[:, order] * np.array(signs)
-            for axis, sign in zip(order, signs, strict=True):
-                step[axis, 3] = 0 if sign > 0 else grid.shape[axis] - 1
-            yield Grid((x, y, z), grid.affine @ step)
+def _grid(record: Mapping[str, Any], side: str) -> Grid | None:
+    return Grid.from_document(record.get(f"{side}_grid"))

@@ -99,7 +99,7 @@ def read_registered_pair(folder: Path, fixed: Volume) -> RegisteredPair:
     ]
     for image, name in zip(images, _INPUTS, strict=False):
         require_same_grid(fixed, image, ("fixed", name))
-    moving_grid = Grid.from_text(str(summary.get("moving_grid")))
+    moving_grid = Grid.from_document(summary.get("moving_grid"))
     warnings = summary.get("warnings", ())
     warped, determinant, valid = images
     pair = RegisteredPair(fixed, warped, determinant, valid, warnings, moving_grid, _dates(summary))

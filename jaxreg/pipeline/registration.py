@@ -219,8 +219,8 @@ def _summary(fixed, moving, pair, config, networks, certificate) -> dict[str, An
         "weights": None if networks is None else weights_digest(networks[0]),
         "prealignment": pair.prealignment,
         "prealignment_matrix": pair.matrix.tolist(),
-        "fixed_grid": str(fixed.grid),
-        "moving_grid": str(moving.grid),
+        "fixed_grid": fixed.grid.document(),
+        "moving_grid": moving.grid.document(),
         "certificate": certificate,
         "versions": versions(),
     }

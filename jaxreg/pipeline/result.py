@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from jaxreg.geometry.grid import EVERYWHERE, Box
+from jaxreg.geometry.grid import EVERYWHERE, Box, Grid
 from jaxreg.geometry.lung_grid import AIR_HU, voxel_box
 from jaxreg.geometry.resampling import (
     field_determinant,
@@ -368,18 +368,22 @@ def require_registered_grid(image: Volume, name: str, summary: Mapping[str, Any]
     Args:
         image: the image given.
         name: "fixed" or "moving".
-        summary: of the registration, as in summary.json.
+        summary: of the registration, as in summary.json; one of an earlier version, which has the
+            grids in words, says too little.
 
     Raises:
         ValueError: it is on another grid.
     """
-    if str(image.grid) != summary[f"{name}_grid"]:
+    told = Grid.from_document(summary[f"{name}_grid"])
+    if told is not None and not told.matches(image.grid):
         other = "moving" if name == "fixed" else "fixed"
-        exchanged = str(image.grid) == summary.get(f"{other}_grid")
-        advice = f"It is on the grid of the {other} one: exchange them" if exchanged else None
+        exchanged = Grid.from_document(summary.get(f"{other}_grid"))
+        advice = "Give that image"
+        if exchanged is not None and exchanged.matches(image.grid):
+            advice = f"It is on the grid of the {other} one: exchange them"
         raise ValueError(
-            f"{name}: expected the image that was registered, on the grid "
-            f"{summary[f'{name}_grid']}, got {image.grid}. {advice or 'Give that image'}."
+            f"{name}: expected the image that was registered, on the grid {told}, got "
+            f"{image.grid}. {advice}."
         )
 
 

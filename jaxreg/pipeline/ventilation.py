@@ -178,7 +178,7 @@ def ventilation(
         "inhale": told,
         "inhale_by": "as told" if inhale else "where the lungs are larger",
         **_described(found),
-        "fixed_grid": str(fixed.grid),
+        "fixed_grid": fixed.grid.document(),
         "config": dataclasses.asdict(config),
         "versions": versions(),
     }

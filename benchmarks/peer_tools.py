@@ -49,34 +49,7 @@ def ants(files, field):
     Path(written).rename(field)
 
 
-def elastix(files, field):
-    """Affine, then a B-spline of 8 mm by normalised correlation, four resolutions, fixed mask."""
-    import itk
-
-    images = {name: itk.imread(files[name], itk.F) for name in ("fixed", "moving")}
-    parameters = itk.ParameterObject.New()
-    parameters.AddParameterMap(parameters.GetDefaultParameterMap("affine", 4))
-    spline = parameters.GetDefaultParameterMap("bspline", 4, 8.0)
-    changed = {
-        "Registration": ["MultiResolutionRegistration"],
-        "Metric": ["AdvancedNormalizedCorrelation"],
-        "MaximumNumberOfIterations": ["1000"],
-        "NumberOfSpatialSamples": ["5000"],
-    }
-    for name, value in changed.items():
-        spline[name] = value
-    parameters.AddParameterMap(spline)
-    _, found = itk.elastix_registration_method(
-        images["fixed"],
-        images["moving"],
-        parameter_object=parameters,
-        fixed_mask=itk.imread(files["fixed mask"], itk.UC),
-        number_of_threads=int(CORES),
-    )
-    itk.imwrite(itk.transformix_deformation_field(images["moving"], found), str(field))
-
-
-TOOLS = {"greedy": greedy, "ANTs SyN": ants, "elastix B-spline": elastix}
+TOOLS = {"greedy": greedy, "ANTs SyN": ants}
 
 if __name__ == "__main__":
     NAMES = ("fixed", "moving", "fixed mask", "moving mask")

@@ -1,12 +1,12 @@
 """Other tools beside jaxreg on the development pairs, in turn on the same machine.
 
-    python benchmarks/peers.py [FOLDER] [--tools jaxreg greedy "ANTs SyN" "elastix B-spline"]
+    python benchmarks/peers.py [FOLDER] [--tools jaxreg greedy "ANTs SyN"]
 
 Each tool gets files and writes a displacement field on the grid of the fixed image, which is then
 measured in the same way for all. Others also get the lung masks that jaxreg finds, and start with
 their own affine map; jaxreg finds its masks itself. The seconds are those of the whole process; for
-jaxreg those of a second run, which finds its programs compiled. `make interop` makes an environment
-that has all tools.
+jaxreg those of a second run, which finds its programs compiled. The extra [peers] has the other
+tools; ANTsPy asks for an older NumPy, hence an environment of its own.
 """
 
 import os
@@ -40,12 +40,10 @@ def in_a_process(tool, files, field):
             cost = run_register(files[0].parent, "classical", str(out))
         (out / "displacement.nii.gz").rename(field)
         return cost
-    script = Path(__file__).resolve().with_name("peer_tools.py")
-    words = [sys.executable, script, tool, field, *(path.resolve() for path in files)]
+    script = Path(__file__).with_name("peer_tools.py")
+    words = [sys.executable, script, tool, field, *files]
     began = time.perf_counter()
-    process = subprocess.Popen(  # transformix writes another file into the working directory
-        [str(word) for word in words], stdout=subprocess.DEVNULL, cwd=field.parent
-    )
+    process = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         raise SystemExit(f"{tool} failed")

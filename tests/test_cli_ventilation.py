@@ -179,7 +179,7 @@ def test_messy_input_is_named(files, tmp_path, capsys):
     text = refused(capsys, folder, *out)
     assert text.startswith("jaxreg: --fixed: expected the fixed image that was registered, as")
     text = refused(capsys, folder, "--fixed", moving, *out)  # same grid, other image
-    assert "fixed: expected the image that was registered, whose correlation with warped" in text
+    assert "fixed: expected the image that was registered as FIXED, whose correlation" in text
     text = refused(capsys, files, *out)
     assert "expected a folder that jaxreg register wrote, got one without warped.nii.gz" in text
     text = refused(capsys, fixed, *out)

@@ -81,7 +81,8 @@ def renderer(stored: Mapping[str, Record]) -> Callable[[str], str]:
         keep_trailing_newline=True,
     )
     environment.globals.update(
-        **dict(table=table, pivot=pivot, made=made, best=best, groups=groups, helps=helps),
+        **dict(table=table, pivot=pivot, made=made, groups=groups, helps=helps),
+        **dict(of_tool=of_tool, least=least),
         records=stored,
         missing=missing(stored),
     )
@@ -125,9 +126,15 @@ def pivot(
     return markdown(list(table.values()))
 
 
-def best(record: Record, pair: str, column: str) -> float:
-    """The least value of a column over the rows of a pair."""
-    return min(row[column] for row in record["rows"] if row["pair"] == pair)
+def of_tool(record: Record, pair: str, tool: str) -> Mapping[str, Any]:
+    """The row of a pair and a tool."""
+    return next(row for row in record["rows"] if (row["pair"], row["method"]) == (pair, tool))
+
+
+def least(record: Record, pair: str, column: str) -> Mapping[str, Any]:
+    """The row of the tool with the least value for a pair, jaxreg apart."""
+    peers = [row for row in record["rows"] if row["pair"] == pair and row["method"] != "jaxreg"]
+    return min(peers, key=lambda row: row[column])
 
 
 def missing(stored: Mapping[str, Record]) -> list[tuple[str, str]]:

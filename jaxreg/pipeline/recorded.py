@@ -115,10 +115,24 @@ def require_registered_images(
             f"values are not those of warped.nii.gz (correlation {same:.3f}). Check that --fixed "
             "and --moving are not exchanged."
         )
-    found, told = correlation(values_at(fixed, points), saved), record.get("correlation_after")
+    found = correlation(values_at(fixed, points), saved)
+    require_same_correlation(found, record.get("correlation_after"), "--fixed")
+
+
+def require_same_correlation(found: float, told: float | None, name: str) -> None:
+    """Checks that a fixed image correlates with warped.nii.gz as the one that was registered.
+
+    Args:
+        found: the correlation where both images show lung.
+        told: that of the summary; None if it says none, and nothing is checked.
+        name: of the image, for the message.
+
+    Raises:
+        ValueError: it is another image, such as another phase.
+    """
     if told is not None and not abs(found - told) < _SAME_CORRELATION:
         raise ValueError(
-            "--fixed: expected the image that was registered as FIXED, whose correlation with "
+            f"{name}: expected the image that was registered as FIXED, whose correlation with "
             f"warped.nii.gz is {told:.3f}, got one with {found:.3f}. Give that image."
         )
 

@@ -13,10 +13,10 @@ from jaxreg.geometry.volume import Volume, require_same_grid
 from jaxreg.io.documents import read_json
 from jaxreg.io.nifti import read_volume
 from jaxreg.pipeline.assess import MEASURED
-from jaxreg.pipeline.result import Registration, require_registered_grid
+from jaxreg.pipeline.recorded import require_same_correlation
+from jaxreg.pipeline.result import Registration, correlation, require_registered_grid
 
 _SAMPLED, _FEWEST = 7, 1000  # voxels of which a correlation is taken: one in seven, at least
-_SAME_CORRELATION = 0.05
 _INPUTS = ("warped.nii.gz", "jacobian.nii.gz", "valid.nii.gz", "summary.json")
 
 
@@ -123,12 +123,7 @@ def _require_registered(pair: RegisteredPair, registered: float) -> None:
     if len(measured) < _FEWEST:
         return
     values, warped = (volume.data.reshape(-1)[measured] for volume in (pair.fixed, pair.warped))
-    correlation = np.corrcoef(values, warped)[0, 1]
-    if not abs(correlation - registered) < _SAME_CORRELATION:
-        raise ValueError(
-            f"fixed: expected the image that was registered, whose correlation with warped.nii.gz "
-            f"is {registered:.3f}, got one with {correlation:.3f}. Give that image."
-        )
+    require_same_correlation(correlation(values, warped), registered, "fixed")
 
 
 def require_result(folder: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from jaxreg.config import FollowConfig
-from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.grid import Box, Grid
 from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.volume import Volume, resample
 from jaxreg.lungs.morphology import distance_mm, labelled
@@ -154,7 +154,7 @@ def distance_to(outline: Outline, place_mm: np.ndarray) -> float:
     return apart - outline.diameter_mm / 2
 
 
-def on_grid(mask: Volume, grid: Grid) -> tuple[tuple[slice, ...], np.ndarray]:
+def on_grid(mask: Volume, grid: Grid) -> tuple[Box, np.ndarray]:
     """A small mask on a grid.
 
     Args:
@@ -169,12 +169,14 @@ def on_grid(mask: Volume, grid: Grid) -> tuple[tuple[slice, ...], np.ndarray]:
     low = np.maximum(np.floor(voxels.min(axis=0)).astype(int), 0)
     high = np.minimum(np.ceil(voxels.max(axis=0)).astype(int) + 1, grid.shape)
     if np.any(high <= low):
-        return (slice(0, 0),) * 3, np.zeros((0, 0, 0), bool)
+        nothing = slice(0, 0)
+        return (nothing, nothing, nothing), np.zeros((0, 0, 0), bool)
     affine = np.array(grid.affine)
     affine[:3, 3] = grid.world_from_voxel(low)
     soft = Volume(mask.data.astype(np.float32), mask.affine)
     inside = resample(soft, affine, (high - low).tolist(), fill=0.0).data >= 0.5
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)), inside
+    x, y, z = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return (x, y, z), inside
 
 
 def _markers(patch: Patch, place_mm, within_mm, config) -> Iterator[np.ndarray]:

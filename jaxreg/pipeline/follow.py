@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,7 +24,10 @@ from jaxreg.pipeline.result import Registration
 from jaxreg.trust.findings import Finding
 
 _IMAGES = ("fixed", "moving")
+_ABSENT = ("new", "vanished")  # status of a lesion that the other image lacks
 _NONE = MarkedLesions(())
+_Own = TypeVar("_Own")
+_Other = TypeVar("_Other")
 
 
 def follow(
@@ -86,20 +89,15 @@ def follow(
         fixed, moving, fixed_mask=given[0], moving_mask=given[1], config=config.lungs
     )
     progress("lesions")
-    given_lesions = lesions or _NONE, moving_lesions or _NONE
-    scans = (
-        _scan("fixed", fixed, lungs[0], given_lesions[0]),
-        _scan("moving", moving, lungs[1], given_lesions[1]),
-    )
+    lists = lesions or _NONE, moving_lesions or _NONE
+    scans = _scan("fixed", fixed, lungs[0], lists[0]), _scan("moving", moving, lungs[1], lists[1])
     marked = [
         [delineated(scan, lesion, config=settings) for lesion in those.lesions]
-        for scan, those in zip(scans, given_lesions, strict=True)
+        for scan, those in zip(scans, lists, strict=True)
     ]
     cut = [
-        without_lesions(mask, [mark.outline for mark in those], labels, settings.margin_mm)
-        for mask, those, labels in zip(
-            lungs, marked, [those.labels for those in given_lesions], strict=True
-        )
+        without_lesions(mask, [mark.outline for mark in those], found.labels, settings.margin_mm)
+        for mask, those, found in zip(lungs, marked, lists, strict=True)
     ]
     masks = {"fixed_mask": cut[0], "moving_mask": cut[1], "config": config, "progress": progress}
     if field is None:
@@ -107,13 +105,13 @@ def follow(
     else:
         registration = registration_of_field(field, fixed, moving, **masks)
     progress("comparing")
+    comparison = _Comparison(registration, scans, days, settings)
     if lesions is None:
-        found = told_apart(list(_of_moving(registration, scans, marked[1], days, settings)))
+        found = told_apart(list(comparison.followed(1, marked[1])))
     else:
-        found = told_apart(list(_of_fixed(registration, scans, marked[0], days, settings)))
+        found = told_apart(list(comparison.followed(0, marked[0])))
         found, alone = joined(found, marked[1], config=settings)
-        others = _of_moving(registration, scans, alone, days, settings)
-        found += [seen_already(lesion, found) for lesion in others]
+        found += [seen_already(lesion, found) for lesion in comparison.followed(1, alone)]
     if days is not None and days < 0:
         found = [_swapped(lesion) for lesion in found]
     told = None if dates is None else {n: str(d) for n, d in zip(_IMAGES, dates, strict=True)}
@@ -129,30 +127,50 @@ def _scan(name: str, image: Volume, lungs: Volume, lesions: MarkedLesions | None
     return Scan(name, image, Volume(inside.astype(np.uint8), lungs.affine))
 
 
-def _of_fixed(
-    registration: Registration,
-    scans: tuple[Scan, Scan],
-    marked: Sequence[Marked],
-    days: float | None,
-    settings: FollowConfig,
-) -> Iterator[Followed]:
-    """Yields the lesions that are marked in the fixed image."""
-    for mark in marked:
-        start, outline, label = mark.place_mm, mark.outline, (mark.lesion.mask, None)
-        place = registration.map_points(start[None])[0]
-        common: dict[str, Any] = {"marked_in": "fixed", "marked_ml": mark.lesion.ml}
-        if outline is None or mark.doubt:
-            places, shown = np.stack([start, place]), (outline, None)
-            yield _unlike(mark, places, shown, label, common)
-            continue
-        near = around(registration, outline.mask, config=settings)
-        match = look_for(scans[1], outline, place, near.quality, config=settings)
-        places = np.stack([start, place if match.outline is None else match.outline.centre_mm])
-        status, remark = _status(match, outline, "fixed", "new")
-        common |= near._asdict() | {"apart_mm": match.apart_mm}
-        pair = outline, match.outline
-        common |= measures_of(pair, days, config=settings)
-        yield Followed(mark.lesion.name, status, remark, places, pair, common, label)
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Comparison:
+    """What lesions of one image are looked for in the other one with; sides are 0 and 1."""
+
+    registration: Registration
+    scans: tuple[Scan, Scan]
+    days: float | None
+    settings: FollowConfig
+
+    def followed(self, side: int, marked: Sequence[Marked]) -> Iterator[Followed]:
+        """Yields the lesions that are marked in the fixed (0) or the moving (1) image."""
+        for mark in marked:
+            place, known = self._in_other(side, mark.place_mm)
+            outline, label = mark.outline, _ordered(side, mark.lesion.mask, None)
+            common = {"marked_in": _IMAGES[side], "marked_ml": mark.lesion.ml}
+            if outline is None or mark.doubt:
+                places = np.stack(_ordered(side, mark.place_mm, place))
+                yield _unlike(mark, places, _ordered(side, outline, None), label, common)
+                continue
+            shift = (place - mark.place_mm) * side  # to the fixed image, where quality is known
+            near = around(self.registration, outline.mask, shift_mm=shift, config=self.settings)
+            quality = near.quality if known else 0.0
+            match = look_for(self.scans[1 - side], outline, place, quality, config=self.settings)
+            other = match.outline
+            places = np.stack(
+                _ordered(side, mark.place_mm, place if other is None else other.centre_mm)
+            )
+            status, remark = _status(match, outline, _IMAGES[side], _ABSENT[side])
+            pair = _ordered(side, outline, other)
+            common |= near._asdict() | {"apart_mm": match.apart_mm}
+            common |= measures_of(pair, self.days, config=self.settings)
+            yield Followed(mark.lesion.name, status, remark, places, pair, common, label)
+
+    def _in_other(self, side: int, place_mm: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Where a point of one image is in the other, and whether that is known."""
+        if side == 0:
+            return self.registration.map_points(place_mm[None])[0], True
+        found, error = invert_at_points(self.registration.displacement, place_mm[None])
+        return found[0], bool(error[0] <= CONVERGED_MM)
+
+
+def _ordered(side: int, own: _Own, other: _Other) -> tuple[_Own | _Other, _Own | _Other]:
+    """What belongs to the image of a side and to the other one, that of the fixed image first."""
+    return (own, other) if side == 0 else (other, own)
 
 
 def _unlike(mark: Marked, places, outlines, labels, measures) -> Followed:
@@ -171,34 +189,6 @@ def _status(match: Match, outline: Outline, scan: str, absent: str) -> tuple[str
             "doubtful"
         )
     return ("matched" if match.outline is not None else absent), ""
-
-
-def _of_moving(
-    registration: Registration,
-    scans: tuple[Scan, Scan],
-    marked: Sequence[Marked],
-    days: float | None,
-    settings: FollowConfig,
-) -> Iterator[Followed]:
-    """Yields the lesions that are marked in the moving image alone."""
-    for mark in marked:
-        start, outline, label = mark.place_mm, mark.outline, (None, mark.lesion.mask)
-        inverse, error = invert_at_points(registration.displacement, start[None])
-        place = inverse[0]
-        common: dict[str, Any] = {"marked_in": "moving", "marked_ml": mark.lesion.ml}
-        places = np.stack([place, start])
-        if outline is None or mark.doubt:
-            yield _unlike(mark, places, (None, outline), label, common)
-            continue
-        near = around(registration, outline.mask, shift_mm=place - start, config=settings)
-        quality = near.quality if error[0] <= CONVERGED_MM else 0.0
-        match = look_for(scans[0], outline, place, quality, config=settings)
-        places = np.stack([place if match.outline is None else match.outline.centre_mm, start])
-        status, remark = _status(match, outline, "moving", "vanished")
-        common |= near._asdict() | {"apart_mm": match.apart_mm}
-        pair = match.outline, outline
-        common |= measures_of(pair, days, config=settings)
-        yield Followed(mark.lesion.name, status, remark, places, pair, common, label)
 
 
 def _swapped(lesion: Followed) -> Followed:

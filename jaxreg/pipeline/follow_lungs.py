@@ -68,7 +68,7 @@ def around(
     registration: Registration,
     mask: Volume,
     *,
-    shift_mm: np.ndarray | None = None,
+    shift_mm: np.ndarray,
     config: FollowConfig = FollowConfig(),
 ) -> Around:
     """The registration of the lung around a lesion.
@@ -76,22 +76,21 @@ def around(
     Args:
         registration: with `valid` and `quality`.
         mask: of the lesion, nonzero inside.
-        shift_mm: from where the mask is to where it is meant to be, (3,); none if None.
+        shift_mm: from where the mask is to where it is meant to be, (3,).
         config: settings.
 
     Returns:
         Its measures, where both images show lung.
     """
     assert registration.valid is not None and registration.quality is not None
-    if shift_mm is not None:
-        affine = np.array(mask.affine)
-        affine[:3, 3] += shift_mm
-        mask = Volume(mask.data, affine)
+    affine = np.array(mask.affine)
+    affine[:3, 3] += shift_mm
+    mask = Volume(mask.data, affine)
     shell = _shell(mask, config.margin_mm, config.margin_mm + config.shell_mm)
     box, inside = on_grid(shell, registration.fixed.grid)
     measured = inside & (registration.valid.data[box] == MEASURED)
     if not measured.any():
         return Around(None, 0.0)
-    determinant = registration.jacobian_determinant().data[box][measured]
+    determinant = registration.determinant_in(box).data[measured]
     quality = registration.quality.data[box][measured]
     return Around(float(determinant.mean()), float(quality.mean()))

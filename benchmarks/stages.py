@@ -38,7 +38,7 @@ def main():
         return median_seconds(lambda: optimiser_stage(on_grid, None, OptimiserConfig()), rounds)
 
     fixed, moving = aligned(config.grid).fixed, aligned(config.grid).moving
-    whole = LungGridConfig().shape
+    whole = aligned(None).fixed.shape
     half = (whole[0] // 2, whole[1] // 2, whole[2] // 2)
     rows = {
         f"networks on {size(config.grid)}": median_seconds(lambda: networks(fixed, moving), rounds),

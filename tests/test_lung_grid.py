@@ -5,6 +5,7 @@ from scipy.spatial.transform import Rotation
 from jaxreg.config import LungGridConfig
 from jaxreg.geometry.lung_grid import (
     AIR_HU,
+    grid_around_boxes,
     grid_around_lungs,
     image_on_grid,
     labels_on_grid,
@@ -64,7 +65,11 @@ def test_the_grid_covers_both_lungs_and_a_margin_after_prealignment():
     fixed = box_mask(np.diag([1.0, 2.0, 3.0, 1.0]))
     moving = Volume(fixed.data, shift(100.0, 0.0, 6.0) @ fixed.affine)
     grid = grid_around_lungs(
-        fixed, moving, shift(100.0, 0.0, 0.0), config=LungGridConfig((20, 16, 24))
+        fixed,
+        moving,
+        shift(100.0, 0.0, 0.0),
+        voxels_mm=[(1.0, 1.0, 1.0)],
+        config=LungGridConfig((20, 16, 24)),
     )
     low = grid.world_from_voxel(np.array([-0.5, -0.5, -0.5]))
     high = grid.world_from_voxel(np.array(grid.shape) - 0.5)
@@ -82,7 +87,11 @@ def test_an_image_linear_in_the_world_keeps_its_values_on_another_grid(affine):
     image = Volume(world @ np.array([1.0, 2.0, -3.0]), affine)
     matrix = shift(1.5, -2.0, 0.5)  # grid world -> image world
     grid = grid_around_lungs(
-        Volume(mask, affine), Volume(mask, affine), np.eye(4), config=LungGridConfig((23, 19, 21))
+        Volume(mask, affine),
+        Volume(mask, affine),
+        np.eye(4),
+        voxels_mm=[(1.0, 1.0, 1.0)],
+        config=LungGridConfig((23, 19, 21)),
     )
     got = image_on_grid(image, grid, matrix=matrix)
     index = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), axis=-1)
@@ -93,7 +102,9 @@ def test_an_image_linear_in_the_world_keeps_its_values_on_another_grid(affine):
 def test_values_below_air_are_raised_and_outside_is_air():
     mask = box_mask(np.eye(4))
     image = Volume(np.full(mask.shape, -2000.0, np.float32), np.eye(4))
-    grid = grid_around_lungs(mask, mask, np.eye(4), config=LungGridConfig((17, 16, 18)))
+    grid = grid_around_lungs(
+        mask, mask, np.eye(4), voxels_mm=[(1.0, 1.0, 1.0)], config=LungGridConfig((17, 16, 18))
+    )
     assert np.all(image_on_grid(image, grid) == AIR_HU)
 
 
@@ -101,9 +112,35 @@ def test_labels_and_points_agree_with_the_prealignment():
     mask = box_mask(OBLIQUE)
     matrix = shift(30.0, -20.0, 10.0)  # fixed world -> moving world
     moving = Volume(mask.data, matrix @ mask.affine)
-    grid = grid_around_lungs(mask, moving, matrix, config=LungGridConfig((40, 42, 38)))
+    grid = grid_around_lungs(
+        mask, moving, matrix, voxels_mm=[(1.0, 1.0, 1.0)], config=LungGridConfig((40, 42, 38))
+    )
     labels = labels_on_grid(moving, grid, matrix=matrix)
     assert np.array_equal(labels, labels_on_grid(mask, grid))
     centre = moving.world_from_voxel(np.argwhere(moving.data > 0)).mean(axis=0)
     got = points_on_grid(centre[None], grid, matrix=matrix)[0]
     assert np.allclose(got, np.argwhere(labels > 0).mean(axis=0), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("voxels_mm", "index"),
+    [
+        ([(3.5, 3.5, 3.5), (1.0, 1.0, 1.0)], 0),  # the coarser image counts
+        ([(2.0, 2.0, 2.5), (2.0, 2.0, 2.5)], 1),
+        ([(0.7, 0.7, 5.0), (2.1, 2.1, 2.1)], 1),
+        ([(1.4, 1.4, 2.5), (1.4, 1.4, 2.5)], 2),
+        ([(0.2, 0.2, 0.2), (0.2, 0.2, 0.2)], 2),  # the finest there is
+    ],
+)
+def test_the_shape_suits_the_voxels_of_the_images(voxels_mm, index):
+    boxes = [np.array([[-140.0, -110.0, 0.0], [135.0, 105.0, 290.0]])]
+    config = LungGridConfig()
+    grid = grid_around_boxes(boxes, voxels_mm=voxels_mm, config=config)
+    assert grid.shape == config.shapes[index]
+    given = grid_around_boxes(boxes, voxels_mm=voxels_mm, config=LungGridConfig((17, 19, 23)))
+    assert given.shape == (17, 19, 23)
+    volume = np.prod(grid.spacing_mm)
+    allowed = 0.78**3 * max(np.prod(lengths) for lengths in voxels_mm)
+    assert index == 2 or volume <= allowed
+    coarser = volume * np.prod(grid.shape) / np.prod(config.shapes[max(index - 1, 0)])
+    assert index == 0 or coarser > allowed

@@ -74,32 +74,44 @@ class LungGridConfig:
     """The grid around the lungs on which a pair is aligned (`jaxreg.geometry.lung_grid`).
 
     Attributes:
-        shape: voxels (X, Y, Z); about 1.5 mm in the lungs of an adult.
+        shape: voxels (X, Y, Z); None takes one of `shapes`, by the voxels of the images.
+        shapes: from coarse to fine; voxels of about 2.3, 1.5 and 1.3 mm in the lungs of an adult.
+        per_voxel: the coarsest of `shapes` is taken whose voxels are at most this large, in those
+            of the coarser image (cube roots of their volumes); the finest where none is.
         margin_mm: around the lungs, so that their surface has an outside to be compared with.
         working_mm: images with smaller voxels are reduced, by means over blocks no larger than
-            this, before lungs, prealignment and this grid; no axis gets shorter than the grid's
-            longest.
+            this, before lungs, prealignment and this grid.
+        working_voxels: no axis gets shorter by that; the longest of `shape`, where it is given.
         smallest_mm: lungs smaller than a cube with this edge (a newborn's, a mouse's), where a mask
             tells, are prealigned as if they had that size, and the margin shrinks with them: the
             lengths of other settings are those of children and adults.
     """
 
-    shape: tuple[int, int, int] = (192, 160, 192)
+    shape: tuple[int, int, int] | None = None
+    shapes: tuple[tuple[int, int, int], ...] = ((128, 104, 128), (192, 160, 192), (224, 184, 224))
+    per_voxel: float = 0.78
     margin_mm: float = 12.0
     working_mm: float = 1.5
+    working_voxels: int = 192
     smallest_mm: float = 80.0
 
     def __post_init__(self):
-        """Refuses grids too small for one level."""
-        tuples(self, "shape")
-        positive(self, "margin_mm", "working_mm", "smallest_mm")
-        check(
-            len(self.shape) == 3 and all(isinstance(n, int) and n >= 16 for n in self.shape),
-            "grid.shape",
-            "three whole numbers of at least 16 voxels",
-            self.shape,
-            "Use (192, 160, 192).",
-        )
+        """Refuses grids too small for one level, and shapes that do not get finer."""
+        tuples(self, "shapes")
+        object.__setattr__(self, "shapes", tuple(tuple(shape) for shape in self.shapes))
+        if self.shape is not None:
+            tuples(self, "shape")
+        positive(self, "per_voxel", "margin_mm", "working_mm", "working_voxels", "smallest_mm")
+        check(len(self.shapes) > 0, "grid.shapes", "at least one shape", self.shapes, "Add one.")
+        for shape in self.shapes if self.shape is None else (self.shape,):
+            check(
+                len(shape) == 3 and all(isinstance(n, int) and n >= 16 for n in shape),
+                "grid.shape",
+                "three whole numbers of at least 16 voxels",
+                shape,
+                "Use (192, 160, 192).",
+            )
+        ordered("grid.shapes, in voxels", [float(math.prod(shape)) for shape in self.shapes])
 
 
 @dataclasses.dataclass(frozen=True)

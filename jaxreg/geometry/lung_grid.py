@@ -5,7 +5,7 @@ the prealignment. Any orientation, size and field of view of the two images end 
 networks and refinement see lungs in one pose and one order of axes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -67,7 +67,12 @@ def lung_box(mask: Volume, *, matrix: np.ndarray | None = None) -> np.ndarray:
 
 
 def grid_around_lungs(
-    fixed_mask: Volume, moving_mask: Volume, matrix: np.ndarray, *, config: LungGridConfig
+    fixed_mask: Volume,
+    moving_mask: Volume,
+    matrix: np.ndarray,
+    *,
+    voxels_mm: Iterable[Sequence[float]],
+    config: LungGridConfig,
 ) -> Grid:
     """Grid around the lungs of both images, axes parallel to RAS.
 
@@ -75,20 +80,25 @@ def grid_around_lungs(
         fixed_mask: lungs of the fixed image.
         moving_mask: lungs of the moving image.
         matrix: (4, 4), prealignment, fixed world to moving world, RAS mm.
+        voxels_mm: voxel size of each image, three lengths.
         config: number of voxels, whose size follows from the box, and margin of the box.
 
     Returns:
         The box of the lungs with a margin on each side.
     """
     moving_box = lung_box(moving_mask, matrix=np.linalg.inv(matrix))
-    return grid_around_boxes([lung_box(fixed_mask), moving_box], config=config)
+    boxes = lung_box(fixed_mask), moving_box
+    return grid_around_boxes(boxes, voxels_mm=voxels_mm, config=config)
 
 
-def grid_around_boxes(boxes: Sequence[np.ndarray], *, config: LungGridConfig) -> Grid:
+def grid_around_boxes(
+    boxes: Sequence[np.ndarray], *, voxels_mm: Iterable[Sequence[float]], config: LungGridConfig
+) -> Grid:
     """Grid around boxes of lungs, axes parallel to RAS.
 
     Args:
         boxes: lower and upper corner of each in world RAS mm, (2, 3).
+        voxels_mm: voxel size of each image, three lengths.
         config: number of voxels, whose size follows from the boxes, and margin around them.
 
     Returns:
@@ -96,11 +106,22 @@ def grid_around_boxes(boxes: Sequence[np.ndarray], *, config: LungGridConfig) ->
     """
     lower = np.min([box[0] for box in boxes], axis=0) - config.margin_mm
     upper = np.max([box[1] for box in boxes], axis=0) + config.margin_mm
-    shape = config.shape
+    shape = config.shape or _suiting(upper - lower, voxels_mm, config)
     spacing = (upper - lower) / np.array(shape)
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = lower + spacing / 2.0
     return Grid(shape, affine)
+
+
+def _suiting(
+    edges_mm: np.ndarray, voxels_mm: Iterable[Sequence[float]], config: LungGridConfig
+) -> tuple[int, int, int]:
+    """The coarsest shape whose voxels are fine enough for the coarser image, or the finest one."""
+    coarsest = max(np.prod(lengths) for lengths in voxels_mm) * config.per_voxel**3
+    for shape in config.shapes:
+        if np.prod(edges_mm) / np.prod(shape) <= coarsest:
+            return shape
+    return config.shapes[-1]
 
 
 def image_on_grid(image: Volume, grid: Grid, *, matrix: np.ndarray | None = None) -> np.ndarray:

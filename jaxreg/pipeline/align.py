@@ -118,7 +118,8 @@ def align(
         matrix, stage = prealign(fixed, moving, *masks, config=config.prealignment)
     matrix = np.eye(4) if matrix is None else matrix
     progress("resampling")
-    grid = grid_around_lungs(*masks, matrix, config=config.grid)
+    voxels_mm = [image.spacing_mm for image in (fixed, moving)]
+    grid = grid_around_lungs(*masks, matrix, voxels_mm=voxels_mm, config=config.grid)
     with ThreadPoolExecutor() as pool:  # scipy holds no lock while it samples
         tasks = (
             pool.submit(image_on_grid, fixed, grid),
@@ -204,4 +205,5 @@ def working_factors(grid: Grid, config: LungGridConfig) -> tuple[int, int, int]:
     Returns:
         Factors, at least 1.
     """
-    return factors_to(grid, config.working_mm, least=max(config.shape))
+    least = max(config.shape or (config.working_voxels,))
+    return factors_to(grid, config.working_mm, least=least)

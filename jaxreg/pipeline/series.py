@@ -81,7 +81,11 @@ def register_series(
     )
     images, lungs = _lungs_of_phases(phases, given, config)
     first = _nearest_to_mean_volume(lungs) if reference == "mean" else reference
-    grid = grid_around_boxes([lung_box(mask) for mask in lungs], config=config.grid)
+    grid = grid_around_boxes(
+        [lung_box(mask) for mask in lungs],
+        voxels_mm=[image.spacing_mm for image in images],
+        config=config.grid,
+    )
     pairs = _aligned(images, lungs, first, grid)
     displacements = np.zeros((len(phases), *grid.shape, 3), np.float32)
     for index, pair in enumerate(pairs):

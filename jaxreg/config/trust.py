@@ -10,6 +10,8 @@ class TrustConfig:
     """What is doubted of a pair and of its registration (`jaxreg.trust`).
 
     Attributes:
+        shape: voxels (X, Y, Z) that the lung grid is brought to for this where `grid.shape` is not
+            given: correlations depend on the size of the voxels.
         window_hu: values outside are clipped before the images are compared.
         radius: of the windows of standardisation and correlation, voxels of half of the lung grid.
         noise_hu: standard deviation of noise there.
@@ -33,6 +35,7 @@ class TrustConfig:
         fewest_voxels: of a mask; of fewer nothing is said.
     """
 
+    shape: tuple[int, int, int] = (192, 160, 192)
     window_hu: tuple[float, float] = (-1000.0, 0.0)
     radius: int = 2
     noise_hu: float = 20.0
@@ -53,7 +56,14 @@ class TrustConfig:
 
     def __post_init__(self):
         """Refuses windows, shares and counts that say nothing."""
-        tuples(self, "window_hu", "quality", "lungs_ml", "stretch")
+        tuples(self, "shape", "window_hu", "quality", "lungs_ml", "stretch")
+        check(
+            len(self.shape) == 3 and all(isinstance(n, int) and n >= 16 for n in self.shape),
+            "trust.shape",
+            "three whole numbers of at least 16 voxels",
+            self.shape,
+            "Use (192, 160, 192).",
+        )
         ordered("trust.window_hu", self.window_hu)
         ordered("trust.lungs_ml", self.lungs_ml)
         positive(self, "radius", "noise_hu", "breath", "local_change", "fewest_voxels")

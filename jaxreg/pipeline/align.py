@@ -17,6 +17,7 @@ from jaxreg.geometry.lung_grid import grid_around_lungs, image_on_grid, labels_o
 from jaxreg.geometry.reduction import factors_to, reduced, reduced_labels
 from jaxreg.geometry.volume import Volume, check_ct, require_same_grid
 from jaxreg.lungs.pair import lungs_of_pair
+from jaxreg.ops.interpolation import resize
 
 _NO_ENLARGEMENT = 1.001  # rounding
 
@@ -52,6 +53,24 @@ class AlignedPair:
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel size of the grid along each axis, mm."""
         return self.grid.spacing_mm
+
+    def resized(self, shape: tuple[int, int, int]) -> "AlignedPair":
+        """The pair on a grid of another shape over the same extent."""
+        factors = np.array(self.grid.shape) / np.array(shape)
+        affine = np.array(self.grid.affine)
+        affine[:3, 3] = self.grid.world_from_voxel((factors - 1) / 2)
+        affine[:3, :3] *= factors
+        nearest = np.ix_(
+            *(((np.arange(n) + 0.5) * f).astype(int) for n, f in zip(shape, factors, strict=True))
+        )
+        return dataclasses.replace(
+            self,
+            fixed=np.asarray(resize(self.fixed, shape)),
+            moving=np.asarray(resize(self.moving, shape)),
+            fixed_lungs=self.fixed_lungs[nearest],
+            moving_lungs=self.moving_lungs[nearest],
+            grid=Grid(shape, affine),
+        )
 
     def swapped(self) -> "AlignedPair":
         """The pair for the registration in the other direction, on the same grid."""

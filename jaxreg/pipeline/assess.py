@@ -14,7 +14,7 @@ from jaxreg.geometry.lung_grid import voxel_box
 from jaxreg.geometry.separable import interpolate, parallel_axes
 from jaxreg.geometry.volume import Volume, resample
 from jaxreg.lungs.view import cut_fraction
-from jaxreg.ops.deformation import target_points
+from jaxreg.ops.deformation import resize_displacement, target_points
 from jaxreg.ops.interpolation import sample_nearest
 from jaxreg.ops.jacobian import jacobian_determinant
 from jaxreg.ops.pyramid import mean_2x2x2
@@ -65,7 +65,11 @@ def assess(
     Returns:
         The assessment.
     """
-    pair, u = _with_even_shape(pair, np.asarray(u))
+    u = np.asarray(u)
+    if config.grid.shape is None and pair.grid.shape != config.trust.shape:
+        u = np.asarray(resize_displacement(u, config.trust.shape))
+        pair = pair.resized(config.trust.shape)
+    pair, u = _with_even_shape(pair, u)
     found = _quality(pair, u, config)
     warnings = tuple(_doubts(pair, found, config))
     x, y, z = found.shown.shape

@@ -167,9 +167,26 @@ def run_register(pair: Path, method: str, out: str) -> tuple[float, float]:
     """
     files = [str(pair / "fixed.nii.gz"), str(pair / "moving.nii.gz")]
     command = [sys.executable, "-m", "jaxreg", "register", *files, "--method", method, "--out", out]
+    return in_a_process(command)
+
+
+def in_a_process(command: Sequence[str]) -> tuple[float, float]:
+    """Runs a command, started by a small process: a child counts what its parent holds as its own.
+
+    Returns:
+        Wall seconds, and the greatest memory that its process held, MiB.
+    """
     began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
+    started = [sys.executable, "-c", _STARTER, *command]
+    found = subprocess.run(started, stdout=subprocess.PIPE, text=True, check=False)
+    if found.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    return time.perf_counter() - began, int(found.stdout) / 1024
+
+
+_STARTER = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""

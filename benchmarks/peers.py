@@ -9,15 +9,19 @@ jaxreg those of a second run, which finds its programs compiled. The extra [peer
 tools; ANTsPy asks for an older NumPy, hence an environment of its own.
 """
 
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-from harness import development_pairs, development_parser, lengths, print_rows, run_register
+from harness import (
+    development_pairs,
+    development_parser,
+    in_a_process,
+    lengths,
+    print_rows,
+    run_register,
+)
 from peer_tools import TOOLS
 
 from jaxreg.geometry.resampling import field_determinant
@@ -28,33 +32,28 @@ from jaxreg.lungs.pair import lungs_of_pair
 JAXREG = "jaxreg"
 
 
-def in_a_process(tool, files, field):
+def run_tool(tool, files, field):
     """Runs a tool.
 
     Returns:
         Wall seconds, and the greatest memory that its process held, MiB.
     """
-    if tool == JAXREG:
-        out = field.parent / "jaxreg"
-        for _ in range(2):
-            cost = run_register(files[0].parent, "classical", str(out))
-        (out / "displacement.nii.gz").rename(field)
-        return cost
-    script = Path(__file__).with_name("peer_tools.py")
-    words = [sys.executable, script, tool, field, *files]
-    began = time.perf_counter()
-    process = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        raise SystemExit(f"{tool} failed")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    if tool != JAXREG:
+        script = Path(__file__).with_name("peer_tools.py")
+        words = [sys.executable, script, tool, field, *files]
+        return in_a_process([str(word) for word in words])
+    out = field.parent / "jaxreg"
+    for _ in range(2):
+        cost = run_register(files[0].parent, "classical", str(out))
+    (out / "displacement.nii.gz").rename(field)
+    return cost
 
 
 def measure(tool, pair, files, lungs, points):
     """Figures of one tool on one pair."""
     with tempfile.TemporaryDirectory() as folder:
         field = Path(folder) / "displacement.nii.gz"
-        seconds, memory = in_a_process(tool, files, field)
+        seconds, memory = run_tool(tool, files, field)
         found = read_displacement(field)
     error = lengths(found.transform_points(points.fixed) - points.moving)
     vessel = points.kind == "vessel"

@@ -126,7 +126,7 @@ def test_settings_have_a_description_each(render):
     groups = list(render.groups())
     rows = {row["setting"]: row for group in groups for row in group["rows"]}
     assert rows["`optimiser.smoothness`"]["default"] == "`1.2`"
-    assert rows["`grid.shape`"]["default"] == "`[192, 160, 192]`"
+    assert rows["`grid.shape`"]["default"] == "`null`"
     assert "curvature" in rows["`optimiser.smoothness`"]["what it is"]
     assert all(row["what it is"] for row in rows.values())
 

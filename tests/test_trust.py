@@ -303,3 +303,37 @@ def test_an_image_registered_to_itself_is_told(pair):
     other[-1, -1, -1] += 1.0
     assert not list(findings.doubt_of_same_image(pair.fixed, Volume(other, pair.fixed.affine)))
     assert not list(findings.doubt_of_same_image(pair.fixed, pair.moving))
+
+
+def test_what_is_said_hardly_depends_on_the_lung_grid(pair):
+    """Correlations rise with the size of the voxels, so the pair is brought to one grid first."""
+    trust = dataclasses.replace(CONFIG.trust, shape=(96, 80, 96))
+    found = []
+    for shape in ((96, 80, 96), (80, 64, 72), (112, 96, 104)):
+        grid = dataclasses.replace(CONFIG.grid, shape=None, shapes=(shape,))
+        config = dataclasses.replace(CONFIG, grid=grid, trust=trust)
+        aligned = align(pair.fixed, pair.moving, config=config)
+        assert aligned.fixed.shape == shape
+        still = np.zeros((*shape, 3), np.float32)
+        found.append(assess(aligned, still, config=config).lungs)
+        assert set(found[-1]) == {"right", "left"}
+    for lungs in found[1:]:
+        for name, lung in lungs.items():
+            assert lung["agreement"] == pytest.approx(found[0][name]["agreement"], abs=0.04)
+            assert lung["shown"] == pytest.approx(found[0][name]["shown"], abs=0.01)
+
+
+def test_a_resized_pair_has_its_values_where_they_were(pair):
+    aligned = align(pair.fixed, pair.moving, config=CONFIG)
+    world = aligned.grid.world_from_voxel(np.moveaxis(np.indices(aligned.grid.shape), 0, -1))
+    ramps = {"fixed": world[..., 0], "moving": world @ [0.2, -0.3, 0.5]}
+    aligned = dataclasses.replace(aligned, **{k: v.astype(np.float32) for k, v in ramps.items()})
+    finer = aligned.resized((120, 84, 101))
+    assert finer.grid.shape == finer.fixed.shape == finer.fixed_lungs.shape == (120, 84, 101)
+    inner = (slice(2, -2),) * 3
+    world = finer.grid.world_from_voxel(np.moveaxis(np.indices(finer.grid.shape), 0, -1))
+    np.testing.assert_allclose(finer.fixed[inner], world[..., 0][inner], atol=1e-2)
+    np.testing.assert_allclose(finer.moving[inner], (world @ [0.2, -0.3, 0.5])[inner], atol=1e-2)
+    voxels = np.rint(aligned.grid.voxel_from_world(world) - 1e-6).astype(int)
+    expected = aligned.fixed_lungs[tuple(np.moveaxis(voxels, -1, 0))]
+    assert np.mean(finer.fixed_lungs != expected) < 1e-3  # ties

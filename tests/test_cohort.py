@@ -14,6 +14,7 @@ import pytest
 from jaxreg.benchmark.cohort_page import write_cohort
 from jaxreg.cli import cohort
 from jaxreg.cli.app import main
+from jaxreg.cli.cohort_worker import work
 from jaxreg.config import RegistrationConfig, override, with_method
 from jaxreg.datasets.manifest import Pair
 from jaxreg.geometry.volume import DisplacementField, Volume
@@ -78,6 +79,14 @@ def test_a_pair_is_done_once(pair, tmp_path):
     again = plan(pair, out)
     assert not again.jobs and not again.failed
     assert again.done["p/1"]["status"] == "ok" and again.done["p/1"]["folder"] == "out"
+
+
+def test_a_pair_whose_worker_died_after_writing_it_is_not_made_again(pair, tmp_path):
+    (job,) = plan(pair, tmp_path / "out").jobs
+    keep(job)
+    before = (job.folder / "summary.json").stat().st_mtime_ns
+    assert work(job)["status"] == "ok"  # the images of 4x5x6 voxels show no lungs
+    assert (job.folder / "summary.json").stat().st_mtime_ns == before
 
 
 def test_workers_may_run_in_another_folder(pair, tmp_path, monkeypatch):

@@ -107,7 +107,7 @@ def test_another_person_is_doubted_in_both_lungs(pair):
     other = phantom_pair(52, shape=(96, 80, 80), motion=10.0)
     _, _, assessment = assessed(pair, other.moving, RegistrationConfig())
     assert {("images-disagree", "right"), ("images-disagree", "left")} <= codes(assessment)
-    assert all(lung["quality"] < 0.5 for lung in assessment.lungs.values())
+    assert all(lung["quality"] < 0.6 for lung in assessment.lungs.values())
 
 
 def test_a_linear_map_alone_is_not_asked_whether_the_images_agree(pair):
@@ -328,8 +328,8 @@ def test_a_resized_pair_has_its_values_where_they_were(pair):
     world = aligned.grid.world_from_voxel(np.moveaxis(np.indices(aligned.grid.shape), 0, -1))
     ramps = {"fixed": world[..., 0], "moving": world @ [0.2, -0.3, 0.5]}
     aligned = dataclasses.replace(aligned, **{k: v.astype(np.float32) for k, v in ramps.items()})
-    finer = aligned.resized((120, 84, 101))
-    assert finer.grid.shape == finer.fixed.shape == finer.fixed_lungs.shape == (120, 84, 101)
+    finer = aligned.resized((101, 83, 97))
+    assert finer.grid.shape == finer.fixed.shape == finer.fixed_lungs.shape == (101, 83, 97)
     inner = (slice(2, -2),) * 3
     world = finer.grid.world_from_voxel(np.moveaxis(np.indices(finer.grid.shape), 0, -1))
     np.testing.assert_allclose(finer.fixed[inner], world[..., 0][inner], atol=1e-2)

@@ -38,7 +38,7 @@ def work(job: "Job") -> "Row":
 
 def _registered(job: "Job") -> "Row":
     from jaxreg.benchmark.cost import measured
-    from jaxreg.pipeline.cohort import row_of, scores
+    from jaxreg.pipeline.cohort import finished_summary, row_of, scores
 
     installed = metadata.version("jaxreg")
     if installed != job.made_from["jaxreg"]:
@@ -46,6 +46,9 @@ def _registered(job: "Job") -> "Row":
             f"worker: expected jaxreg {job.made_from['jaxreg']}, as where the command runs, got "
             f"{installed}. Install the same version on all machines."
         )
+    finished = finished_summary(job.folder, job.made_from)
+    if finished is not None:  # by a worker that died before it could say so
+        return row_of(job.pair.id, job.folder.name, finished)
     share_arenas()
     keep_compiled_programs()
     pair, began = job.pair, time.perf_counter()

@@ -13,7 +13,7 @@ CORES = str(len(os.sched_getaffinity(0)))
 
 
 def greedy(files, field):
-    """Normalised cross-correlation at four resolutions, within the dilated mask."""
+    """Normalised cross-correlation at four resolutions, within the fixed mask."""
     from picsl_greedy import Greedy3D
 
     tool, affine, warp = Greedy3D(), field.parent / "affine.mat", field.parent / "warp.nii.gz"

@@ -22,7 +22,7 @@ from jaxreg.config import RegistrationConfig
 from jaxreg.geometry.grid import transform
 from jaxreg.ops.deformation import transform_points
 from jaxreg.pipeline.align import align
-from jaxreg.pipeline.assess import agreement_of, assess
+from jaxreg.pipeline.assess import agreement_of, assess, comparable
 from jaxreg.pipeline.stages import optimiser_stage
 
 CONFIG = RegistrationConfig()
@@ -37,6 +37,7 @@ def at(volume, points):
 
 def inputs_of_quality(pair, u, assessment, scene):
     """What the logistic model of the quality is made of, at the points of a scene, (N, 3)."""
+    pair, u = comparable(pair, np.asarray(u), config=CONFIG)
     measures = agreement_of(pair, u, config=CONFIG)
     places = ((pair.grid.voxel_from_world(scene.fixed_points) - 0.5) / 2).T
     sampled = [ndimage.map_coordinates(np.asarray(m), places, order=1) for m in measures]

@@ -65,6 +65,25 @@ def below_one_voxel(settings: Any, name: str) -> None:
     check(0 < value < 1, name, rule, value, "Longer steps could fold. Use 0.8.")
 
 
+def grid_shape(name: str, shape: Sequence[int]) -> None:
+    """Checks the shape of a grid around lungs.
+
+    Args:
+        name: of the setting.
+        shape: voxels (X, Y, Z).
+
+    Raises:
+        ValueError: it is not three whole numbers, or too small for one level.
+    """
+    check(
+        len(shape) == 3 and all(isinstance(n, int) and n >= 16 for n in shape),
+        name,
+        "three whole numbers of at least 16 voxels",
+        shape,
+        "Use (192, 160, 192).",
+    )
+
+
 def tuples(settings: Any, *names: str) -> None:
     """Turns lists, as JSON has them, into tuples, which are hashable.
 

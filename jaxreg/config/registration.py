@@ -7,7 +7,7 @@ are hashable, so they can be static arguments of `jax.jit`.
 import dataclasses
 import math
 
-from jaxreg.config.checks import below_one_voxel, check, ordered, positive, tuples
+from jaxreg.config.checks import below_one_voxel, check, grid_shape, ordered, positive, tuples
 from jaxreg.config.keypoints import KeypointConfig
 from jaxreg.config.lungs import LungConfig
 from jaxreg.config.network import NetworkConfig
@@ -97,20 +97,14 @@ class LungGridConfig:
 
     def __post_init__(self):
         """Refuses grids too small for one level, and shapes that do not get finer."""
-        tuples(self, "shapes")
         object.__setattr__(self, "shapes", tuple(tuple(shape) for shape in self.shapes))
         if self.shape is not None:
             tuples(self, "shape")
+            grid_shape("grid.shape", self.shape)
         positive(self, "per_voxel", "margin_mm", "working_mm", "working_voxels", "smallest_mm")
         check(len(self.shapes) > 0, "grid.shapes", "at least one shape", self.shapes, "Add one.")
-        for shape in self.shapes if self.shape is None else (self.shape,):
-            check(
-                len(shape) == 3 and all(isinstance(n, int) and n >= 16 for n in shape),
-                "grid.shape",
-                "three whole numbers of at least 16 voxels",
-                shape,
-                "Use (192, 160, 192).",
-            )
+        for shape in self.shapes:
+            grid_shape("grid.shapes", shape)
         ordered("grid.shapes, in voxels", [float(math.prod(shape)) for shape in self.shapes])
 
 

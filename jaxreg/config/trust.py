@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxreg.config.checks import check, ordered, positive, tuples
+from jaxreg.config.checks import check, grid_shape, ordered, positive, tuples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,13 +57,7 @@ class TrustConfig:
     def __post_init__(self):
         """Refuses windows, shares and counts that say nothing."""
         tuples(self, "shape", "window_hu", "quality", "lungs_ml", "stretch")
-        check(
-            len(self.shape) == 3 and all(isinstance(n, int) and n >= 16 for n in self.shape),
-            "trust.shape",
-            "three whole numbers of at least 16 voxels",
-            self.shape,
-            "Use (192, 160, 192).",
-        )
+        grid_shape("trust.shape", self.shape)
         ordered("trust.window_hu", self.window_hu)
         ordered("trust.lungs_ml", self.lungs_ml)
         positive(self, "radius", "noise_hu", "breath", "local_change", "fewest_voxels")

@@ -37,7 +37,7 @@ class Grid:
         return f"{shape} voxels of {spacing} mm, axes {axes}, origin ({origin}) mm RAS"
 
     def document(self) -> dict[str, Any]:
-        """Returns shape and affine as JSON holds them."""
+        """Returns shape (X, Y, Z) and affine (voxel to world, RAS mm) as JSON holds them."""
         return {"shape": list(self.shape), "affine": self.affine.tolist()}
 
     @classmethod

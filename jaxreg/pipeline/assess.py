@@ -65,11 +65,7 @@ def assess(
     Returns:
         The assessment.
     """
-    u = np.asarray(u)
-    if config.grid.shape is None and pair.grid.shape != config.trust.shape:
-        u = np.asarray(resize_displacement(u, config.trust.shape))
-        pair = pair.resized(config.trust.shape)
-    pair, u = _with_even_shape(pair, u)
+    pair, u = _with_even_shape(*comparable(pair, np.asarray(u), config=config))
     found = _quality(pair, u, config)
     warnings = tuple(_doubts(pair, found, config))
     x, y, z = found.shown.shape
@@ -109,6 +105,25 @@ def _in_lungs(found: Quality, source: Grid, mask: Volume) -> tuple[Volume, Volum
 
 _HALF = np.diag([2.0, 2.0, 2.0, 1.0])
 _HALF[:3, 3] = 0.5  # centre of the first block of two
+
+
+def comparable(
+    pair: AlignedPair, u: np.ndarray, *, config: RegistrationConfig
+) -> tuple[AlignedPair, np.ndarray]:
+    """A pair and its field on the grid on which agreement means the same for all pairs.
+
+    Args:
+        pair: both images on the lung grid.
+        u: displacement, voxels of that grid, (X, Y, Z, 3).
+        config: settings; with `grid.shape` the lung grid is kept.
+
+    Returns:
+        Both on `trust.shape`, the field in its voxels.
+    """
+    shape = config.trust.shape
+    if config.grid.shape is not None or pair.grid.shape == shape:
+        return pair, u
+    return pair.resized(shape), np.asarray(resize_displacement(u, shape))
 
 
 def _with_even_shape(pair: AlignedPair, u: np.ndarray) -> tuple[AlignedPair, np.ndarray]:

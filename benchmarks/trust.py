@@ -22,7 +22,8 @@ from jaxreg.config import RegistrationConfig
 from jaxreg.geometry.grid import transform
 from jaxreg.ops.deformation import transform_points
 from jaxreg.pipeline.align import align
-from jaxreg.pipeline.assess import agreement_of, assess, comparable
+from jaxreg.pipeline.assess import assess
+from jaxreg.pipeline.comparison import agreement_of, compared
 from jaxreg.pipeline.stages import optimiser_stage
 
 CONFIG = RegistrationConfig()
@@ -37,9 +38,9 @@ def at(volume, points):
 
 def inputs_of_quality(pair, u, assessment, scene):
     """What the logistic model of the quality is made of, at the points of a scene, (N, 3)."""
-    pair, u = comparable(pair, np.asarray(u), config=CONFIG)
-    measures = agreement_of(pair, u, config=CONFIG)
-    places = ((pair.grid.voxel_from_world(scene.fixed_points) - 0.5) / 2).T
+    seen = compared(pair, np.asarray(u), config=CONFIG)
+    measures = agreement_of(seen, config=CONFIG)
+    places = seen.half.voxel_from_world(scene.fixed_points).T
     sampled = [ndimage.map_coordinates(np.asarray(m), places, order=1) for m in measures]
     correlation, _, shown, log_volume = sampled
     lung = {name: values["agreement"] for name, values in assessment.lungs.items()}

@@ -68,8 +68,10 @@ def to_itk(volume):
     return image
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("nearest", [False, True])
-def test_warp_equals_itk(nearest):
+def test_warp_equals_itk(monkeypatch, nearest, large):
+    monkeypatch.setattr(warping, "LARGE", 1 if large else 1 << 24)
     rng = np.random.default_rng(2)
     values = rng.integers(0, 9, MOVING.shape).astype(np.uint8 if nearest else np.float32)
     moving = Volume(values, MOVING.affine)
@@ -115,9 +117,9 @@ def test_inverse_that_does_not_converge_tells_so():
     assert error.data.max() > 1.0
 
 
-@pytest.mark.parametrize("planes", [2, 5, 7, 100])
-def test_volume_change_in_slabs_is_that_of_the_whole_field(planes, monkeypatch):
-    monkeypatch.setattr(warping, "SLAB", planes)
+@pytest.mark.parametrize("edge", [2, 5, 7, 100])
+def test_volume_change_in_blocks_is_that_of_the_whole_field(edge, monkeypatch):
+    monkeypatch.setattr(warping, "EDGE", edge)
     field = DisplacementField.from_voxels(smooth_field(FIXED, 5, 2.0), FIXED.affine)
     found = field_determinant(field)
     np.testing.assert_allclose(found.data, jacobian_determinant(field.to_voxels()), atol=1e-6)

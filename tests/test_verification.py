@@ -60,10 +60,10 @@ def test_an_affine_field_has_its_determinant():
     assert verify(u).smallest == pytest.approx(expected, rel=1e-9)
 
 
-def test_slabs_make_no_difference(monkeypatch):
+def test_blocks_make_no_difference(monkeypatch):
     u = noise((24, 12, 11), sigma=1.0, amplitude=0.6)
     whole = verify(u)
-    monkeypatch.setattr(verification, "SLAB_CELLS", 5 * 11 * 10)  # 23 layers in slabs of 5
+    monkeypatch.setattr(verification, "EDGE", 5)  # 23 layers: the last block overlaps
     assert verify(u) == whole and whole.uncertified > 0
 
 

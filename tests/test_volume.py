@@ -325,7 +325,7 @@ def test_all_ways_to_sample_give_what_scipy_gives(monkeypatch, order, dtype, fil
     if parallel:
         lattice = np.diag([*np.diag(lattice)[:3], 1.0]) + lattice * [0, 0, 0, 1] * (lattice != 1)
         lattice = lattice[[2, 0, 1, 3]]  # axes of the image along others of the grid
-    monkeypatch.setattr(sampling, "_LARGE", 1)
+    monkeypatch.setattr(sampling, "LARGE", 1)
     assert (sampling.parallel_axes(lattice, (13, 8, 11)) is not None) == parallel
     found = sampling.sampled(image, lattice, (13, 8, 11), order=order, fill=fill)
     wanted = sampling._by_scipy(image, lattice, (13, 8, 11), order, fill)
@@ -336,7 +336,7 @@ def test_all_ways_to_sample_give_what_scipy_gives(monkeypatch, order, dtype, fil
 def test_labels_beyond_32_bits_are_kept_on_a_large_oblique_grid(monkeypatch):
     image, lattice = obliquely(np.int64)
     image += 1 << 40
-    monkeypatch.setattr(sampling, "_LARGE", 1)
+    monkeypatch.setattr(sampling, "LARGE", 1)
     found = sampling.sampled(image, lattice, (13, 8, 11), order=0, fill=0.0)
     assert np.isin(found, [0, *np.unique(image)]).all() and found.max() > 1 << 39
 

@@ -116,8 +116,8 @@ class OptimiserConfig:
         enabled: whether it takes part.
         window_hu: values outside are clipped: lungs and their vessels, not bone or contrast.
         radius: of the window of the local correlation, voxels of a level.
-        rim: radius, voxels of a level, of the window in which lungs of both images are compared:
-            where they differ by more than a quarter of it, intensities count less.
+        rim: radius, voxels of the displacement's grid, of the window in which lungs of both images
+            are compared: where they differ by more than a quarter of it, intensities count less.
         noise_hu: standard deviation of noise in CT of the lung; less contrast counts as none.
         gain_floor: of the mean square in a window, so that flat windows have gain 0.
         smoothness: weight of curvature.
@@ -143,7 +143,7 @@ class OptimiserConfig:
     enabled: bool = True
     window_hu: tuple[float, float] = (-1000.0, 0.0)
     radius: int = 3
-    rim: int = 4
+    rim: int = 2
     noise_hu: float = 40.0
     gain_floor: float = 1e-3
     smoothness: float = 1.2
@@ -153,7 +153,7 @@ class OptimiserConfig:
     damping: float = 1e-6
     coarsest: int = 16
     most_steps: int = 15
-    smallest_step: float = 0.008
+    smallest_step: float = 0.03
     longest_step: float = 0.8
     largest_ratio: float = 0.6
     solver_steps: tuple[int, int, int] = (8, 20, 50)

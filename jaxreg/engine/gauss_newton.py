@@ -56,13 +56,17 @@ MULTIPLE = 8  # of the shape of a level: halved once for u, twice in the solver
 
 
 class _Level(NamedTuple):
-    """One resolution: features of both images, slopes of the fixed ones, masks."""
+    """One resolution: features of both images, slopes of the fixed ones, masks.
+
+    Lungs of both images are compared on the grid of u, half of that of the images.
+    """
 
     fixed: Channels
     fixed_slopes: Float[AnyArray, "C 3 X Y Z"]
     moving: Channels
     mask: Image
-    moving_mask: Image | None
+    lungs: Float[AnyArray, "x y z"]
+    moving_lungs: Float[AnyArray, "x y z"] | None
     spacing_mm: Float[AnyArray, "3"]
 
 
@@ -221,9 +225,10 @@ def _run_level_on(
     slopes = jax.vmap(lambda channel: image_gradient(channel, spacing=spacing_mm))(channels)
     moved = features(binomial(resize(moving, shape)))
     mask, *others = (resize(m, shape) for m in masks)
-    level = _Level(channels, slopes, moved, mask, others[0] if others else None, spacing_mm)
-    weight = mean_2x2x2(level.mask)
-    weight /= jnp.maximum(jnp.sum(weight), 1e-6)
+    lungs, *moving_lungs = map(mean_2x2x2, (mask, *others))
+    other = moving_lungs[0] if moving_lungs else None
+    level = _Level(channels, slopes, moved, mask, lungs, other, spacing_mm)
+    weight = lungs / jnp.maximum(jnp.sum(lungs), 1e-6)
     tolerance = config.smallest_step * 2 * jnp.prod(spacing_mm) ** (1 / 3)
 
     def body(state):
@@ -268,16 +273,17 @@ def _step(level: _Level, pulls: _Pulls, u: Field, lungs: Image, config: Optimise
     spacing_mm = 2 * level.spacing_mm
     displaced = voxels_last(double(u), level.spacing_mm)
     warped = [warp(channel, displaced) for channel in level.moving]  # faster than jax.vmap
-    shown = level.mask
-    if level.moving_mask is not None:
-        shown *= both_show(level.mask, warp(level.moving_mask, displaced), radius=config.rim)
-    seen = shown * inside(displaced, level.mask.shape)
+    shown, seen = level.lungs, level.mask * inside(displaced, level.mask.shape)
+    if level.moving_lungs is not None:
+        warped_lungs = warp(level.moving_lungs, voxels_last(u, spacing_mm))
+        both = both_show(level.lungs, warped_lungs, radius=config.rim)
+        shown, seen = shown * both, seen * double(both)
     a, b, remainder = _normal_equations(level, warped, seen, config)
     strength, force = _pull(pulls, u, spacing_mm, config.keypoint_mm3)
     weight = config.smoothness * jnp.prod(spacing_mm) ** (2 / 3)
     bent = bending(u, lungs, spacing_mm)
     weight *= balance(remainder, bent, at=config.balance, most=config.most_balance)
-    anchor = (1.0 - mean_2x2x2(shown)) * weight / config.anchor_mm**4
+    anchor = (1.0 - shown) * weight / config.anchor_mm**4
     a = a + (config.damping + strength + anchor)[None] * IDENTITY
     b = b + force - anchor[None] * u
     return solve(a, b, u, weight=weight, spacing_mm=spacing_mm, steps=config.solver_steps)

@@ -125,6 +125,14 @@ class Grid:
         x, y, z = (int(n) + 1 for n in high - low)
         return Grid((x, y, z), affine)
 
+    def reshaped(self, shape: tuple[int, int, int]) -> "Grid":
+        """Grid of another shape over the same extent, to the borders of the outermost voxels."""
+        factors = np.array(self.shape) / np.array(shape)
+        affine = np.array(self.affine)
+        affine[:3, 3] = self.world_from_voxel((factors - 1) / 2)
+        affine[:3, :3] *= factors
+        return Grid(shape, affine)
+
     def coarsened(self, spacing_mm: float) -> "Grid":
         """Returns the grid between the same corners with voxels of at most this size.
 

@@ -6,24 +6,27 @@ out in float64, plus a sampled displacement in float32.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from jaxreg.geometry.grid import EVERYWHERE, Box, Grid
-from jaxreg.geometry.sampling import PLANES, plane_points
+from jaxreg.geometry.sampling import LARGE, PLANES, over_planes, plane_points
 from jaxreg.geometry.separable import interpolate, parallel_axes
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.ops.interpolation import sample, sample_majority, sample_nearest
 from jaxreg.ops.jacobian import jacobian_determinant
-from jaxreg.ops.slabs import over_slabs
+from jaxreg.ops.slabs import over_blocks, over_slabs
 from jaxreg.ops.types import Displacement, Number
 from jaxreg.ops.verification import Verification, verify
 
 SLAB = 16  # planes that are passed to a program at a time
+EDGE = 32  # voxels, of a block whose determinant is worked out at once
 
 
 @functools.partial(jax.jit, static_argnames="shape")
@@ -137,7 +140,9 @@ def warp_volume(
 def warper(
     volume: Volume, *, fill: Number, sampling: Sampling = "linear"
 ) -> Callable[[DisplacementField], Volume]:
-    """`warp_volume` of one volume by several fields, for which it is on the device once.
+    """`warp_volume` of one volume by several fields, which is on the device once where it must be.
+
+    Small fields are left to scipy, which needs no program for each shape.
 
     Args:
         volume: as there.
@@ -147,25 +152,58 @@ def warper(
     Returns:
         Function of a field that gives the warped volume.
     """
-    voxel_from_world = np.linalg.inv(volume.affine)
-    data = jax.device_put(volume.data, may_alias=True)  # it is not written to
-    vectors = jnp.asarray(voxel_from_world[:3, :3], jnp.float32)
-    value = jnp.asarray(fill, jnp.float32 if sampling == "linear" else data.dtype)
+    on_device: list[jax.Array] = []
 
     def warp(field: DisplacementField) -> Volume:
-        lattice = jnp.asarray(voxel_from_world @ field.affine, jnp.float32)
-        warped = np.empty(field.shape, value.dtype)
-
-        def store(first: int, stop: int) -> None:
-            d_mm = jnp.asarray(field.data[first:stop])
-            warped[first:stop] = _warp_planes(
-                data, d_mm, first, lattice, vectors, value, sampling=sampling
-            )
-
-        over_slabs(store, field.shape[0], SLAB)
-        return Volume(warped, field.affine)
+        if sampling != "majority" and math.prod(field.shape) < LARGE:
+            return Volume(_warped_by_scipy(volume, field, fill, sampling), field.affine)
+        if not on_device:
+            on_device.append(jax.device_put(volume.data, may_alias=True))  # it is not written to
+        return Volume(_warped_by_program(on_device[0], volume, field, fill, sampling), field.affine)
 
     return warp
+
+
+def _warped_by_scipy(volume: Volume, field: DisplacementField, fill, sampling) -> np.ndarray:
+    linear = sampling == "linear"
+    warped = np.empty(field.shape, np.float32 if linear else volume.data.dtype)
+    voxel_from_world = np.linalg.inv(volume.affine)
+    lattice, vectors = voxel_from_world @ field.affine, voxel_from_world[:3, :3]
+    last = np.array(volume.shape)[:, None, None] - 0.5
+    in_plane = np.einsum("ca,ajk->cjk", lattice[:3, 1:3], np.indices(field.shape[1:]))
+
+    def store(first: int) -> None:
+        for i in range(first, min(first + SLAB, len(warped))):
+            start = lattice[:3, 0] * i + lattice[:3, 3]
+            moved = np.einsum("ca,jka->cjk", vectors, field.data[i])
+            places = in_plane + moved + start[:, None, None]
+            inside = np.all((places >= -0.5) & (places <= last), axis=0)
+            found = map_coordinates(
+                volume.data, places, output=warped.dtype, order=int(linear), mode="nearest"
+            )
+            warped[i] = np.where(inside, found, warped.dtype.type(fill))
+
+    over_planes(store, len(warped))
+    return warped
+
+
+def _warped_by_program(
+    data: jax.Array, volume: Volume, field: DisplacementField, fill, sampling
+) -> np.ndarray:
+    voxel_from_world = np.linalg.inv(volume.affine)
+    vectors = jnp.asarray(voxel_from_world[:3, :3], jnp.float32)
+    lattice = jnp.asarray(voxel_from_world @ field.affine, jnp.float32)
+    value = jnp.asarray(fill, jnp.float32 if sampling == "linear" else data.dtype)
+    warped = np.empty(field.shape, value.dtype)
+
+    def store(first: int, stop: int) -> None:
+        d_mm = jnp.asarray(field.data[first:stop])
+        warped[first:stop] = _warp_planes(
+            data, d_mm, first, lattice, vectors, value, sampling=sampling
+        )
+
+    over_slabs(store, field.shape[0], SLAB)
+    return warped
 
 
 def field_determinant(field: DisplacementField, *, box: Box = EVERYWHERE) -> Volume:
@@ -179,22 +217,20 @@ def field_determinant(field: DisplacementField, *, box: Box = EVERYWHERE) -> Vol
         The determinant on that part of the grid.
     """
     low, high = field.grid.limits(box)
-    wide_low = np.maximum(low - 1, 0)  # differences reach one voxel further
-    wide_high = np.minimum(high + 1, field.shape)
-    data = field.data[tuple(map(slice, wide_low, wide_high))]
-    across = tuple(map(slice, low - wide_low, high - wide_low))[1:]
     basis = field.affine[:3, :3].astype(np.float32)
-    thickness = min(len(data), SLAB + 2)
-    determinant = np.empty(high - low, np.float32)
+    x, y, z = high - low
+    determinant = np.empty((x, y, z), np.float32)
+    sizes = np.minimum(field.shape, EDGE + 2)  # differences reach one voxel further
 
-    def store(first: int, stop: int) -> None:
-        start = low[0] - wide_low[0] + first
-        slab = np.clip(start - 1, 0, len(data) - thickness)
-        values = _determinant(jnp.asarray(data[slab : slab + thickness]), basis=basis)
-        inner = slice(start - slab, start - slab + stop - first)
-        determinant[first:stop] = np.asarray(values)[(inner, *across)]
+    def store(block: tuple[slice, ...]) -> None:
+        first = low + [side.start for side in block]
+        corner = np.clip(first - 1, 0, field.shape - sizes)
+        part = field.data[tuple(map(slice, corner, corner + sizes))]
+        extent = [side.stop - side.start for side in block]
+        inner = tuple(map(slice, first - corner, first - corner + extent))
+        determinant[block] = np.asarray(_determinant(jnp.asarray(part), basis=basis))[inner]
 
-    over_slabs(store, len(determinant), SLAB)
+    over_blocks(store, (int(x), int(y), int(z)), EDGE)
     return Volume(determinant, field.grid.part(box).affine)
 
 

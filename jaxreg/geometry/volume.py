@@ -1,6 +1,6 @@
 """Images and displacement fields with their geometry, on the host.
 
-Contract of everything in `jaxreg.data`:
+Contract of everything in `jaxreg.geometry`:
 
 - Arrays are (X, Y, Z) = NIfTI voxel indices (i, j, k); component c of a vector is axis c.
 - `affine` (4, 4) takes a voxel index to world millimetres in RAS: x grows to the patient's right,
@@ -19,8 +19,8 @@ import scipy.ndimage
 from jaxreg.geometry.grid import Box, checked_affine
 from jaxreg.geometry.grid import Grid as Grid
 from jaxreg.geometry.grid import transform as transform
-from jaxreg.geometry.refinement import LONG_STEP, box_below, refined
-from jaxreg.geometry.sampling import sampled
+from jaxreg.geometry.refinement import LONG_STEP, box_below
+from jaxreg.geometry.sampling import sampled, sampled_cubic
 
 _NO_IMAGE = "Replace them (outside of a scanner's field of view: by -1024)."
 _NO_FIELD = "Register anew, or replace them by 0 where the field is not needed."
@@ -221,12 +221,12 @@ def resample(
             missing = np.where(step > LONG_STEP, step**2 - 1, 0.0)
             sigma = np.sqrt(missing / (8 * np.log(2)))
             data = scipy.ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3.0)
+    x, y, z = shape
     if order == 3:
-        data, voxel_from_voxel = refined(data, voxel_from_voxel, shape)
+        return Volume(sampled_cubic(data, voxel_from_voxel, (x, y, z), fill=fill), affine)
     if data.dtype == bool:
         data = data.view(np.uint8)
-    x, y, z = shape
-    data = sampled(data, voxel_from_voxel, (x, y, z), order=min(order, 1), fill=fill)
+    data = sampled(data, voxel_from_voxel, (x, y, z), order=order, fill=fill)
     if volume.data.dtype == bool and order == 0:
         data = data.view(bool)
     return Volume(data, affine)

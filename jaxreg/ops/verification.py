@@ -31,12 +31,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxreg.ops.slabs import over_slabs
+from jaxreg.ops.slabs import over_blocks
 from jaxreg.ops.types import AnyArray, Displacement
 
 ROUNDING = 1e-9  # of coefficients in float64, generously: no more is certified
 TOLERANCE = 1e-4  # of the smallest coefficient
-SLAB_CELLS = 1_000_000  # checked at once, in about 0.1 GB
+EDGE = 32  # cells, of a block that is checked at once
 _EVERY = 4  # cells along each axis, of which one is worked out first
 _BATCH = 16384  # cells worked out at once
 _ROUNDING_32 = 1e-5  # of determinants in float32, relative, generously
@@ -82,36 +82,38 @@ def verify(
             f"{u.shape}. A single slice has no cells to verify."
         )
     basis = np.eye(3) if voxel_from_vector is None else np.linalg.inv(voxel_from_vector)
-    layers, layer = u.shape[0] - 1, (u.shape[1] - 1) * (u.shape[2] - 1)
+    layers, rows, columns = (n - 1 for n in u.shape[:3])
     some = np.meshgrid(*(np.arange(0, n - 1, _EVERY) for n in u.shape[:3]), indexing="ij")
     smallest = _bounds(u, [index.ravel() for index in some], basis).min()
     least = max(0.0 if np.isnan(smallest) else smallest - TOLERANCE, _NOT_NEAR_ZERO)
-    thickness = min(layers, max(1, SLAB_CELLS // layer))
     found: list[tuple[int, float]] = []
 
-    def check(start: int, stop: int) -> None:
-        slab = u[start : stop + 1]
+    def check(block: tuple[slice, ...]) -> None:
+        part = u[tuple(slice(side.start, side.stop + 1) for side in block)]
         with jax.enable_x64(True):  # float64 stays so
-            bound = np.array(_cheap_bound(jnp.asarray(slab), jnp.asarray(basis, slab.dtype)))
-        bound[: -start % thickness] = np.inf  # layers of the slab before
+            bound = np.array(_cheap_bound(jnp.asarray(part), jnp.asarray(basis, part.dtype)))
+        for axis, side in enumerate(block):  # cells of the block before
+            np.moveaxis(bound, axis, 0)[: -side.start % bound.shape[axis]] = np.inf
         cells = np.nonzero(~(bound >= least))
-        bounds = _bounds(slab, cells, basis)
+        bounds = _bounds(part, cells, basis)
         found.append((int(np.sum(~(bounds > ROUNDING))), bounds.min(initial=np.inf)))
 
-    over_slabs(check, layers, thickness)
+    over_blocks(check, (layers, rows, columns), EDGE)
     uncertified, least_bounds = zip(*found, strict=True)
-    return Verification(layers * layer, sum(uncertified), float(np.min([smallest, *least_bounds])))
+    return Verification(
+        layers * rows * columns, sum(uncertified), float(np.min([smallest, *least_bounds]))
+    )
 
 
-def _bounds(slab: np.ndarray, cells, basis: np.ndarray) -> np.ndarray:
-    """Least Bernstein coefficients of chosen cells of a slab, float64, (N,)."""
+def _bounds(u: np.ndarray, cells, basis: np.ndarray) -> np.ndarray:
+    """Least Bernstein coefficients of chosen cells of a field, float64, (N,)."""
     x, y, z = cells
     bounds = np.empty(len(x))
     for first in range(0, len(x), _BATCH):
         part = slice(first, min(first + _BATCH, len(x)))
         index = np.minimum(np.arange(first, first + _BATCH), len(x) - 1)  # one shape, one program
         corners = [
-            slab[x[index] + i, y[index] + j, z[index] + k]
+            u[x[index] + i, y[index] + j, z[index] + k]
             for i, j, k in itertools.product((0, 1), repeat=3)
         ]
         with jax.enable_x64(True):

@@ -15,9 +15,8 @@ from jaxreg.engine.prealignment import prealign
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.lung_grid import grid_around_lungs, image_on_grid, labels_on_grid
 from jaxreg.geometry.reduction import factors_to, reduced, reduced_labels
-from jaxreg.geometry.volume import Volume, check_ct, require_same_grid
+from jaxreg.geometry.volume import Volume, check_ct, require_same_grid, resample
 from jaxreg.lungs.pair import lungs_of_pair
-from jaxreg.ops.interpolation import resize
 
 _NO_ENLARGEMENT = 1.001  # rounding
 
@@ -56,21 +55,18 @@ class AlignedPair:
 
     def resized(self, shape: tuple[int, int, int]) -> "AlignedPair":
         """The pair on a grid of another shape over the same extent."""
-        factors = np.array(self.grid.shape) / np.array(shape)
-        affine = np.array(self.grid.affine)
-        affine[:3, 3] = self.grid.world_from_voxel((factors - 1) / 2)
-        affine[:3, :3] *= factors
-        nearest = np.ix_(
-            *(((np.arange(n) + 0.5) * f).astype(int) for n, f in zip(shape, factors, strict=True))
-        )
-        return dataclasses.replace(
-            self,
-            fixed=np.asarray(resize(self.fixed, shape)),
-            moving=np.asarray(resize(self.moving, shape)),
-            fixed_lungs=self.fixed_lungs[nearest],
-            moving_lungs=self.moving_lungs[nearest],
-            grid=Grid(shape, affine),
-        )
+        if shape == self.grid.shape:
+            return self
+        grid = self.grid.reshaped(shape)
+        images, labels = ("fixed", "moving"), ("fixed_lungs", "moving_lungs")
+        arrays = {
+            name: resample(
+                Volume(getattr(self, name), self.grid.affine), grid.affine, shape, order=order
+            ).data
+            for names, order in ((images, 1), (labels, 0))
+            for name in names
+        }
+        return dataclasses.replace(self, grid=grid, **arrays)
 
     def swapped(self) -> "AlignedPair":
         """The pair for the registration in the other direction, on the same grid."""

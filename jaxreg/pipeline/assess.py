@@ -14,14 +14,13 @@ from jaxreg.geometry.lung_grid import voxel_box
 from jaxreg.geometry.separable import interpolate, parallel_axes
 from jaxreg.geometry.volume import Volume, resample
 from jaxreg.lungs.view import cut_fraction
-from jaxreg.ops.deformation import resize_displacement, target_points
+from jaxreg.ops.deformation import target_points
 from jaxreg.ops.interpolation import sample_nearest
 from jaxreg.ops.jacobian import jacobian_determinant
-from jaxreg.ops.pyramid import mean_2x2x2
 from jaxreg.ops.types import Displacement
 from jaxreg.pipeline.align import AlignedPair
+from jaxreg.pipeline.comparison import Compared, agreement_of, compared
 from jaxreg.trust import findings
-from jaxreg.trust.agreement import Agreement, agreement
 from jaxreg.trust.orientation import similarity_by_orientation
 from jaxreg.trust.quality import Quality, estimate_quality
 
@@ -65,13 +64,11 @@ def assess(
     Returns:
         The assessment.
     """
-    pair, u = _with_even_shape(*comparable(pair, np.asarray(u), config=config))
-    found = _quality(pair, u, config)
+    seen = compared(pair, np.asarray(u), config=config)
+    found = _quality(pair, seen, config)
     warnings = tuple(_doubts(pair, found, config))
-    x, y, z = found.shown.shape
-    half = Grid((x, y, z), pair.grid.affine @ _HALF)
     mask = pair.masks[0] if fixed_mask is None else fixed_mask
-    quality, valid = _in_lungs(found, half, mask)
+    quality, valid = _in_lungs(found, seen.half, mask)
     return Assessment(
         quality=quality,
         valid=valid,
@@ -103,89 +100,30 @@ def _in_lungs(found: Quality, source: Grid, mask: Volume) -> tuple[Volume, Volum
     return Volume(quality, mask.affine), Volume(valid, mask.affine)
 
 
-_HALF = np.diag([2.0, 2.0, 2.0, 1.0])
-_HALF[:3, 3] = 0.5  # centre of the first block of two
-
-
-def comparable(
-    pair: AlignedPair, u: np.ndarray, *, config: RegistrationConfig
-) -> tuple[AlignedPair, np.ndarray]:
-    """A pair and its field on the grid on which agreement means the same for all pairs.
-
-    Args:
-        pair: both images on the lung grid.
-        u: displacement, voxels of that grid, (X, Y, Z, 3).
-        config: settings; with `grid.shape` the lung grid is kept.
-
-    Returns:
-        Both on `trust.shape`, the field in its voxels.
-    """
-    shape = config.trust.shape
-    if config.grid.shape is not None or pair.grid.shape == shape:
-        return pair, u
-    return pair.resized(shape), np.asarray(resize_displacement(u, shape))
-
-
-def _with_even_shape(pair: AlignedPair, u: np.ndarray) -> tuple[AlignedPair, np.ndarray]:
-    """The pair and the field on a grid that can be halved: a plane more along each odd axis."""
-    odd = [(0, n % 2) for n in pair.grid.shape]
-    if odd == [(0, 0)] * 3:
-        return pair, u
-    x, y, z = (n + more for n, (_, more) in zip(pair.grid.shape, odd, strict=True))
-    names = ("fixed", "moving", "fixed_lungs", "moving_lungs")
-    arrays = {name: np.pad(getattr(pair, name), odd, mode="edge") for name in names}
-    grid = Grid((x, y, z), pair.grid.affine)
-    return dataclasses.replace(pair, grid=grid, **arrays), np.pad(u, [*odd, (0, 0)], mode="edge")
-
-
-def agreement_of(
-    pair: AlignedPair, u: Displacement, *, config: RegistrationConfig = RegistrationConfig()
-) -> Agreement:
-    """How well an aligned pair agrees around each voxel under a displacement (`agreement`).
-
-    Args:
-        pair: images and lungs on the lung grid.
-        u: displacement, voxels of the lung grid, (X, Y, Z, 3).
-        config: settings.
-
-    Returns:
-        The agreement, on the lung grid.
-    """
-    return agreement(
-        pair.fixed,
-        pair.moving,
-        pair.fixed_lungs > 0,
-        pair.moving_lungs > 0,
-        u,
-        rim=config.optimiser.rim,
-        config=config.trust,
-    )
-
-
-def _quality(pair: AlignedPair, u: Displacement, config: RegistrationConfig) -> Quality:
+def _quality(pair: AlignedPair, seen: Compared, config: RegistrationConfig) -> Quality:
     fixed, moving = pair.images
-    measures = agreement_of(pair, u, config=config)
-    warped, determinant = _moved(pair.moving_lungs, u)
+    lungs = Volume(seen.moving_lungs, pair.grid.reshaped(seen.moving_lungs.shape).affine)
+    lungs = resample(lungs, seen.half.affine, seen.half.shape, order=0)
+    warped, determinant = _moved(lungs.data, seen.u)
     return estimate_quality(
-        measures,
-        pair.fixed_lungs,
-        pair.moving_lungs,
+        agreement_of(seen, config=config),
+        seen.fixed_lungs,
+        seen.moving_lungs,
         np.asarray(warped),
         np.asarray(determinant),
         (
-            _in_scan(pair, u, moving.grid, matrix=pair.matrix),
-            _in_scan(pair, -np.asarray(u), fixed.grid, matrix=np.eye(4)),
+            _in_scan(seen.half, seen.u, moving.grid, matrix=pair.matrix),
+            _in_scan(seen.half, -seen.u, fixed.grid, matrix=np.eye(4)),
         ),
         volumes_ml=(_volumes_ml(pair.masks[0]), _volumes_ml(pair.masks[1])),
         config=config.trust,
     )
 
 
-def _in_scan(pair: AlignedPair, u: Displacement, scan: Grid, *, matrix: np.ndarray) -> np.ndarray:
-    """Whether voxels of half of the lung grid end in a scan, moved by u and `matrix`."""
-    step = np.stack([np.asarray(mean_2x2x2(u[..., axis])) for axis in range(3)], axis=-1)
-    voxels = 2.0 * np.moveaxis(np.indices(step.shape[:3]), 0, -1) + 0.5 + step
-    places = scan.voxel_from_world(transform(matrix, pair.grid.world_from_voxel(voxels)))
+def _in_scan(half: Grid, u: Displacement, scan: Grid, *, matrix: np.ndarray) -> np.ndarray:
+    """Whether voxels of a grid end in a scan, moved by u and `matrix`."""
+    voxels = np.moveaxis(np.indices(half.shape), 0, -1) + u
+    places = scan.voxel_from_world(transform(matrix, half.world_from_voxel(voxels)))
     return np.all((places >= -0.5) & (places <= np.array(scan.shape) - 0.5), axis=-1)
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from jaxreg.config import TrustConfig
 from jaxreg.engine.gauss_newton import both_show
@@ -12,7 +13,7 @@ from jaxreg.ops.deformation import inside, warp
 from jaxreg.ops.filters import box_mean, standardise
 from jaxreg.ops.jacobian import jacobian_determinant
 from jaxreg.ops.pyramid import mean_2x2x2
-from jaxreg.ops.types import Displacement, Image, Mask
+from jaxreg.ops.types import AnyArray, Image, Mask
 
 
 class Agreement(NamedTuple):
@@ -31,51 +32,39 @@ class Agreement(NamedTuple):
     log_volume: Image
 
 
+@functools.partial(jax.jit, static_argnames=("config", "rim"))
 def agreement(
     fixed: Image,
-    moving: Image,
+    warped: Image,
     fixed_mask: Mask,
     moving_mask: Mask,
-    u: Displacement,
+    u: Float[AnyArray, "x y z 3"],
     *,
     rim: int,
     config: TrustConfig,
 ) -> Agreement:
-    """Agreement of two images under a displacement, on half of their grid to suppress noise.
+    """Agreement of two registered images, on half of their grid to suppress noise.
 
     Args:
         fixed: HU, (X, Y, Z), all even.
-        moving: HU, on the same grid.
+        warped: HU of the moving image after the registration, on the same grid.
         fixed_mask: lungs, nonzero inside.
-        moving_mask: the same of the moving image.
-        u: displacement in voxels, (X, Y, Z, 3).
-        rim: radius of the window in which lungs are compared, voxels (`both_show`).
+        moving_mask: the same of the moving image, before the registration.
+        u: displacement on half of the grid, voxels of that, (X/2, Y/2, Z/2, 3).
+        rim: radius of the window in which lungs are compared, voxels of half of the grid
+            (`both_show`).
         config: settings.
 
     Returns:
         The measures.
     """
-    fine = _in_voxels(fixed, moving, fixed_mask, moving_mask, u, rim=rim, config=config)
-    return _in_windows(*fine, config=config)
-
-
-# Two programs: as one, XLA samples anew for each of the eight voxels of a mean.
-@functools.partial(jax.jit, static_argnames=("config", "rim"))
-def _in_voxels(fixed, moving, fixed_mask, moving_mask, u, *, rim, config):
-    """What both images show, lungs, volume change and both images, on the grid of the images."""
-    mask = (jnp.asarray(fixed_mask) > 0).astype(jnp.float32)
-    warped_mask = warp((jnp.asarray(moving_mask) > 0).astype(jnp.float32), u)
-    shown = mask * both_show(mask, warped_mask, radius=rim) * inside(u, moving.shape)
-    images = [jnp.clip(image, *config.window_hu) for image in (fixed, warp(moving, u))]
+    images = [mean_2x2x2(jnp.clip(image, *config.window_hu)) for image in (fixed, warped)]
+    mask, moving_lungs = (
+        mean_2x2x2((jnp.asarray(m) > 0).astype(jnp.float32)) for m in (fixed_mask, moving_mask)
+    )
+    both = both_show(mask, warp(moving_lungs, u), radius=rim) * inside(u, mask.shape)
+    shown = jnp.where(mask > 0, both, 0.0)
     change = jnp.abs(jnp.log(jnp.maximum(jacobian_determinant(u), 1e-3)))
-    return shown, mask, change, *images
-
-
-@functools.partial(jax.jit, static_argnames="config")
-def _in_windows(shown, mask, change, fixed, warped, *, config) -> Agreement:
-    """The measures around each voxel of half of the grid."""
-    shown, mask, change, *images = map(mean_2x2x2, (shown, mask, change, fixed, warped))
-    shown = shown / jnp.maximum(mask, 1e-6)  # of the lung in a voxel, not of the voxel
     f, w = (standardise(i, radius=config.radius, noise=config.noise_hu) for i in images)
     weight = mask * shown + 1e-6
 

@@ -50,7 +50,7 @@ class Lung(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Quality:
-    """Quality on half of the lung grid, (X, Y, Z) each.
+    """Quality on half of the grid that is compared, (X, Y, Z) each.
 
     Attributes:
         probability: that the error is below 2 mm, 0 to 1.
@@ -77,12 +77,12 @@ def estimate_quality(
     """Quality of a registration from its measures.
 
     Args:
-        measures: on half of the lung grid.
-        fixed_lungs: 1 right, 2 left, on the lung grid.
+        measures: on half of the grid of the lungs.
+        fixed_lungs: 1 right, 2 left, on the grid of twice as many voxels along each axis.
         moving_lungs: the same of the moving image, prealigned.
-        warped_lungs: `moving_lungs` taken through the registration.
-        determinant: of its Jacobian on the lung grid.
-        in_scan: on half of the lung grid, where the fixed lungs end within the moving scan, and
+        warped_lungs: `moving_lungs` taken through the registration, on half of the grid.
+        determinant: of its Jacobian, on half of the grid.
+        in_scan: on half of the grid, where the fixed lungs end within the moving scan, and
             where the moving ones end within the fixed scan.
         volumes_ml: of right and left lung, in the fixed and in the moving image.
         config: settings.
@@ -92,28 +92,28 @@ def estimate_quality(
     """
     correlation, texture, shown, log_volume = (np.asarray(m, np.float64) for m in measures)
     fraction, quality = np.zeros(shown.shape), np.zeros(shown.shape)
-    measured = {}
+    measured, either = {}, _weight(fixed_lungs > 0)
     for label, name in NAMES.items():
         in_lung = fixed_lungs == label
         if not in_lung.any():
             continue
-        weight = np.asarray(mean_2x2x2(in_lung.astype(np.float32)), np.float64)
+        weight = _weight(in_lung)
         seen = weight * shown * texture
         agreement = float((seen * correlation).sum() / max(seen.sum(), 1e-6))
         inputs = (shown * np.maximum(correlation, 0.0), shown * agreement, log_volume)
         found = _logistic(inputs, config.quality)
         fraction += weight
         quality += weight * found
-        moving = np.count_nonzero(moving_lungs == label)
-        met = float(determinant[(fixed_lungs > 0) & (warped_lungs == label)].sum())
+        moving = _weight(moving_lungs == label)
+        met = float((determinant * either)[warped_lungs == label].sum())
         measured[name] = Lung(
             fixed_ml=volumes_ml[0][label - 1],
             moving_ml=volumes_ml[1][label - 1],
             agreement=agreement,
             shown=_share(weight, shown),
-            covered=min(1.0, met / float(moving)) if moving else 0.0,
+            covered=min(1.0, met / float(moving.sum())) if moving.any() else 0.0,
             in_view=_share(weight, in_scan[0]),
-            moving_in_view=_share(mean_2x2x2((moving_lungs == label) * 1.0), in_scan[1]),
+            moving_in_view=_share(moving, in_scan[1]),
             quality=_share(weight, found),
             abrupt=_share(weight * shown, log_volume > np.log(config.local_change)),
         )
@@ -128,6 +128,11 @@ def _continued(image: np.ndarray, known: np.ndarray) -> np.ndarray:
     """The image with the nearest known value elsewhere, for interpolation at the border."""
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     return image[tuple(np.asarray(nearest))]
+
+
+def _weight(mask: np.ndarray) -> np.ndarray:
+    """Fraction of each voxel of half of the grid in a mask."""
+    return np.asarray(mean_2x2x2(mask.astype(np.float32)), np.float64)
 
 
 def _share(weight, part) -> float:

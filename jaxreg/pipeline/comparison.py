@@ -1,0 +1,88 @@
+"""A registered pair on the grid on which agreement means the same for all pairs."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from jaxreg.config import RegistrationConfig
+from jaxreg.geometry.grid import Grid
+from jaxreg.geometry.volume import Volume, resample
+from jaxreg.ops.deformation import warp
+from jaxreg.ops.types import AnyArray, Displacement, Image, Labels
+from jaxreg.pipeline.align import AlignedPair
+from jaxreg.trust.agreement import Agreement, agreement
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compared:
+    """Images and lungs on one grid, and on half of it the displacement between them.
+
+    Attributes:
+        fixed: HU, (X, Y, Z), all even.
+        warped: the moving image after the registration, HU, (X, Y, Z).
+        fixed_lungs: labels of the lungs, (X, Y, Z).
+        moving_lungs: the same of the moving image, after the prealignment alone.
+        u: displacement, voxels of `half`, (X/2, Y/2, Z/2, 3).
+        half: the grid of half as many voxels along each axis.
+    """
+
+    fixed: Image
+    warped: Image
+    fixed_lungs: Labels
+    moving_lungs: Labels
+    u: Float[AnyArray, "x y z 3"]
+    half: Grid
+
+
+def compared(pair: AlignedPair, u: Displacement, *, config: RegistrationConfig) -> Compared:
+    """A pair under a displacement, on the grid `trust.shape`.
+
+    Args:
+        pair: both images on the lung grid.
+        u: displacement, voxels of that grid, (X, Y, Z, 3).
+        config: settings; with `grid.shape` the lung grid is kept, made even.
+
+    Returns:
+        What is compared.
+    """
+    warped = np.asarray(_warped(pair.moving, u))
+    x, y, z = pair.grid.shape if config.grid.shape is not None else config.trust.shape
+    on_grid = dataclasses.replace(pair, moving=warped).resized((x + x % 2, y + y % 2, z + z % 2))
+    half = on_grid.grid.reshaped(((x + 1) // 2, (y + 1) // 2, (z + 1) // 2))
+    factors = np.array(half.shape, np.float32) / np.array(pair.grid.shape, np.float32)
+    components = (Volume(component, pair.grid.affine) for component in np.moveaxis(u, -1, 0))
+    moved = [resample(component, half.affine, half.shape).data for component in components]
+    return Compared(
+        fixed=on_grid.fixed,
+        warped=on_grid.moving,
+        fixed_lungs=on_grid.fixed_lungs,
+        moving_lungs=on_grid.moving_lungs,
+        u=np.stack(moved, axis=-1) * factors,
+        half=half,
+    )
+
+
+_warped = jax.jit(warp)
+
+
+def agreement_of(pair: Compared, *, config: RegistrationConfig = RegistrationConfig()) -> Agreement:
+    """How well a registered pair agrees around each voxel (`agreement`).
+
+    Args:
+        pair: what is compared.
+        config: settings.
+
+    Returns:
+        The agreement, on `half`.
+    """
+    return agreement(
+        pair.fixed,
+        pair.warped,
+        pair.fixed_lungs > 0,
+        pair.moving_lungs > 0,
+        pair.u,
+        rim=config.optimiser.rim,
+        config=config.trust,
+    )

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from jaxreg.geometry.grid import EVERYWHERE, Box, Grid
-from jaxreg.geometry.sampling import LARGE, PLANES, over_planes, plane_points
+from jaxreg.geometry.sampling import LARGE, PLANES, plane_points
 from jaxreg.geometry.separable import interpolate, parallel_axes
 from jaxreg.geometry.volume import DisplacementField, Volume
 from jaxreg.ops.interpolation import sample, sample_majority, sample_nearest
@@ -87,16 +87,18 @@ def _field_on_parallel(u, vectors, lattice, offset, grid: Grid, axes) -> np.ndar
     """The same where the axes of both grids are parallel; (X, Y, Z, 3)."""
     x, y, z = grid.shape
     data = np.empty((x, y, z, 3), np.float32)
-    shift_mm = np.moveaxis(np.asarray(u, np.float32) @ vectors.T.astype(np.float32), -1, 0)
+    vectors = vectors.astype(np.float32)
     i, j, k = np.arange(x)[:, None, None], np.arange(y)[:, None], np.arange(z)
 
     def store(planes: slice, values: np.ndarray) -> None:
         for c in range(3):
             row = offset[c]
             linear = (row[1] * j + row[2] * k + row[3])[None] + row[0] * i[planes]
-            np.add(values[c], linear, out=data[planes, ..., c], casting="same_kind")
+            shift_mm = sum(vectors[c, a] * values[a] for a in range(3))
+            np.add(shift_mm, linear, out=data[planes, ..., c], casting="same_kind")
 
-    interpolate(shift_mm, lattice, grid.shape, axes, store)
+    components = np.moveaxis(np.asarray(u, np.float32), -1, 0)
+    interpolate(components, lattice, grid.shape, axes, store)
     return data
 
 
@@ -172,8 +174,8 @@ def _warped_by_scipy(volume: Volume, field: DisplacementField, fill, sampling) -
     last = np.array(volume.shape)[:, None, None] - 0.5
     in_plane = np.einsum("ca,ajk->cjk", lattice[:3, 1:3], np.indices(field.shape[1:]))
 
-    def store(first: int) -> None:
-        for i in range(first, min(first + SLAB, len(warped))):
+    def store(first: int, stop: int) -> None:
+        for i in range(first, stop):
             start = lattice[:3, 0] * i + lattice[:3, 3]
             moved = np.einsum("ca,jka->cjk", vectors, field.data[i])
             places = in_plane + moved + start[:, None, None]
@@ -183,7 +185,7 @@ def _warped_by_scipy(volume: Volume, field: DisplacementField, fill, sampling) -
             )
             warped[i] = np.where(inside, found, warped.dtype.type(fill))
 
-    over_planes(store, len(warped))
+    over_slabs(store, len(warped), SLAB)
     return warped
 
 

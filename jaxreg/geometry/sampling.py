@@ -1,15 +1,11 @@
 """An image at every voxel of another grid, by the fastest of three ways that give one result.
 
 Axis by axis where the axes of both grids are parallel; a compiled program for a large oblique grid;
-scipy, some planes at a time on all cores, for a smaller one, which is done sooner than a program is
-compiled for its shape.
+scipy for a smaller one, which is done sooner than a program is compiled for its shape.
 """
 
 import functools
 import math
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +15,8 @@ from jaxtyping import Float, Int
 
 from jaxreg.geometry.refinement import refined, spline
 from jaxreg.geometry.separable import interpolate, parallel_axes
-from jaxreg.ops.interpolation import sample, sample_nearest
+from jaxreg.ops.interpolation import sample_flat
+from jaxreg.ops.slabs import over_slabs
 from jaxreg.ops.types import AnyArray, Shape
 
 LARGE = 1 << 24  # voxels of a grid for which a program pays
@@ -49,16 +46,11 @@ def sampled(
         Values, `shape`.
     """
     axes = parallel_axes(lattice, shape)
-    large = math.prod(shape) >= LARGE and image.dtype.itemsize <= 4
-    if axes is None and not large:
+    if axes is None and (order == 0 or math.prod(shape) < LARGE):
         return _by_scipy(image, lattice, shape, order, fill)
-    if fill is not None:  # a border of one voxel holds all that lies outside
-        image = np.pad(image, 1, constant_values=image.dtype.type(fill))
-        lattice = lattice.copy()
-        lattice[:3, 3] += 1
+    image, lattice = _bordered(image, lattice, fill)
     if axes is None:
-        program = _linear if order else _nearest
-        return np.asarray(program(image, lattice.astype(np.float32), shape=shape))
+        return _by_program(image, lattice, shape)
     if order == 0:
         return _nearest_on_parallel(image, lattice, shape, axes)
     found = np.empty((1, *shape), np.float32)
@@ -93,43 +85,49 @@ def sampled_cubic(
     """
     coefficients = spline(image, lattice)
     found = np.empty(shape, np.float32)
+    oblique = parallel_axes(lattice, shape) is None
 
-    def store(first: int) -> None:
-        planes = found[first : first + SLAB]
+    def store(first: int, stop: int) -> None:
         place = np.eye(4)
         place[0, 3] = first
-        part, to_part = refined(coefficients, lattice @ place, planes.shape)
-        planes[:] = sampled(part, to_part, planes.shape, order=1, fill=fill)
+        planes = (stop - first, *shape[1:])
+        part, to_part = refined(coefficients, lattice @ place, planes)
+        if oblique:
+            found[first:stop] = _by_program(*_bordered(part, to_part, fill), planes)
+        else:
+            found[first:stop] = sampled(part, to_part, planes, order=1, fill=fill)
 
-    over_planes(store, shape[0])
+    over_slabs(store, shape[0], SLAB)
     return found
+
+
+def _bordered(image, lattice, fill) -> tuple[np.ndarray, np.ndarray]:
+    """The image with a border of one voxel, which holds all that lies outside, and its lattice."""
+    if fill is None:
+        return image, lattice
+    place = np.eye(4)
+    place[:3, 3] = 1
+    return np.pad(image, 1, constant_values=image.dtype.type(fill)), place @ lattice
 
 
 def _by_scipy(image, lattice, shape, order, fill) -> np.ndarray:
     found = np.empty(shape, image.dtype)
 
-    def store(first: int) -> None:
-        planes = found[first : first + SLAB]
+    def store(first: int, stop: int) -> None:
         scipy.ndimage.affine_transform(
             image,
             lattice[:3, :3],
             offset=lattice[:3, 3] + first * lattice[:3, 0],
-            output_shape=planes.shape,
-            output=planes,
+            output_shape=(stop - first, *shape[1:]),
+            output=found[first:stop],
             order=order,
             # not "constant": it would fill voxels that rounding puts 1e-12 outside
             mode="nearest" if fill is None else "grid-constant",
             cval=0.0 if fill is None else fill,
         )
 
-    over_planes(store, shape[0])
+    over_slabs(store, shape[0], SLAB)
     return found
-
-
-def over_planes(store: Callable[[int], None], size: int) -> None:
-    """Calls a function with the first plane of each slab of `SLAB`, on all cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # scipy holds no lock while it samples
-        list(pool.map(store, range(0, size, SLAB)))
 
 
 def _nearest_on_parallel(image, lattice, shape, axes) -> np.ndarray:
@@ -159,14 +157,18 @@ def plane_points(
     return i.astype(jnp.float32) * column[0] + j * column[1] + k * column[2] + column[3]
 
 
-def _by_planes(at, image, lattice, *, shape):
-    """A sampler at each voxel of a grid, a few planes at a time."""
+def _by_program(image: np.ndarray, lattice: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A program for each power of two, which images fill in part, and not for each shape."""
+    values = np.empty(1 << math.ceil(math.log2(image.size)), np.float32)
+    values[: image.size] = image.ravel()
+    return np.asarray(_linear(values, np.array(image.shape), np.float32(lattice), shape=shape))
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _linear(values, sizes, lattice, *, shape):
+    """Linear interpolation at each voxel of a grid, a few planes at a time."""
 
     def plane(i):
-        return at(image, plane_points(i, lattice, shape))
+        return sample_flat(values, sizes, plane_points(i, lattice, shape))
 
     return jax.lax.map(plane, jnp.arange(shape[0]), batch_size=PLANES)
-
-
-_linear = jax.jit(functools.partial(_by_planes, sample), static_argnames="shape")
-_nearest = jax.jit(functools.partial(_by_planes, sample_nearest), static_argnames="shape")

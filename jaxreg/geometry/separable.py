@@ -57,17 +57,17 @@ def interpolate(
         lattice[axis, i] * np.arange(n) + lattice[axis, 3]
         for i, (axis, n) in enumerate(zip(axes, shape, strict=True))
     )
-    ordered = _along(ordered, z, axis=3)
-    store_planes = functools.partial(_store_planes, ordered, x, y, store)
+    store_planes = functools.partial(_store_planes, ordered, (x, y, z), store)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(store_planes, range(0, shape[0], _PLANES)))
 
 
-def _store_planes(source, x, y, store, start: int) -> None:
+def _store_planes(source, places, store, start: int) -> None:
+    x, y, z = places
     planes = x[start : start + _PLANES]
     low, _ = _cell(planes, source.shape[1])
     first, last = low.min(), low.max() + 2
-    part = _along(source[:, first:last], y, axis=2)
+    part = _along(_along(source[:, first:last], z, axis=3), y, axis=2)
     clipped = np.clip(planes, 0, source.shape[1] - 1)
     store(slice(start, start + len(planes)), _along(part, clipped - first, axis=1))
 

@@ -7,10 +7,11 @@ image the value of the nearest edge voxel is returned (scipy.ndimage's mode "nea
 
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Real, Shaped
+from jaxtyping import Float, Int, Real, Shaped
 
 from jaxreg.ops.types import AnyArray, Coordinates, Shape
 
@@ -23,19 +24,19 @@ def _cell(size, coordinate):
     The last cell of an axis also holds its upper edge; an axis of one voxel has one flat cell.
     """
     coordinate = jnp.clip(coordinate, 0.0, size - 1.0)
-    lower = jnp.minimum(coordinate.astype(jnp.int32), max(size - 2, 0))
+    lower = jnp.minimum(coordinate.astype(jnp.int32), jnp.maximum(size - 2, 0))
     return lower, coordinate - lower
 
 
-def _corners(image, coordinates):
+def _corners(flat, sizes, coordinates):
     """The eight voxels around each point, each (..., C), and three fractions in that cell, (...).
 
-    The three coordinates are taken apart first: XLA then makes one vectorised pass over the points.
+    The image is in the order of C, (N, *C), N at least its number of voxels. The three coordinates
+    are taken apart first: XLA then makes one vectorised pass over the points.
     """
-    n_x, n_y, n_z = image.shape[:3]
-    cells = [_cell(n, coordinates[..., axis]) for axis, n in enumerate(image.shape[:3])]
+    n_x, n_y, n_z = sizes
+    cells = [_cell(n, coordinates[..., axis]) for axis, n in enumerate(sizes)]
     (x, y, z), fractions = zip(*cells, strict=True)
-    flat = image.reshape(n_x * n_y * n_z, *image.shape[3:])
     base = (x * n_y + y) * n_z + z
     step = [n_y * n_z * (n_x > 1), n_z * (n_y > 1), 1 * (n_z > 1)]
 
@@ -44,9 +45,13 @@ def _corners(image, coordinates):
             mode="promise_in_bounds"
         )
 
-    if image.ndim == 4:
+    if flat.ndim == 2:
         fractions = [fraction[..., None] for fraction in fractions]
     return [[[value(i, j, k) for k in (0, 1)] for j in (0, 1)] for i in (0, 1)], fractions
+
+
+def _flat(image):
+    return image.reshape(math.prod(image.shape[:3]), *image.shape[3:])
 
 
 def _mix(pair, fraction):
@@ -56,13 +61,17 @@ def _mix(pair, fraction):
 
 def _values(image, coordinates):
     """The same with values of a floating type: an image of integers is not copied as a whole."""
-    corners, fractions = _corners(image, coordinates)
+    corners, fractions = _corners(_flat(image), image.shape[:3], coordinates)
     dtype = image.dtype if jnp.issubdtype(image.dtype, jnp.inexact) else jnp.float32
     return jax.tree.map(lambda corner: corner.astype(dtype), corners), fractions
 
 
 def _trilinear(image, coordinates):
-    corners, (fx, fy, fz) = _values(image, coordinates)
+    return _within_cell(*_values(image, coordinates))
+
+
+def _within_cell(corners, fractions):
+    fx, fy, fz = fractions
     along_yz = [_mix([_mix(c, fz) for c in row], fy) for row in corners]
     return _mix(along_yz, fx)
 
@@ -137,6 +146,22 @@ def sample(
     return _sample(jnp.asarray(image), jnp.asarray(coordinates))
 
 
+def sample_flat(
+    values: Float[AnyArray, "N"], sizes: Int[AnyArray, "3"], coordinates: Coordinates
+) -> Float[AnyArray, "*points"]:
+    """`sample` of an image whose shape the program need not know when it is compiled.
+
+    Args:
+        values: the image in the order of C, and anything after it.
+        sizes: of the image along X, Y and Z.
+        coordinates: points in voxels, (..., 3).
+
+    Returns:
+        Values, (...).
+    """
+    return _within_cell(*_corners(values, (sizes[0], sizes[1], sizes[2]), coordinates))
+
+
 def sample_nearest(
     labels: Shaped[AnyArray, "X Y Z"], coordinates: Coordinates
 ) -> Shaped[AnyArray, "*points"]:
@@ -174,7 +199,8 @@ def sample_majority(
     Returns:
         Labels, (...).
     """
-    corners, fractions = _corners(jnp.asarray(labels), jnp.asarray(coordinates))
+    labels = jnp.asarray(labels)
+    corners, fractions = _corners(_flat(labels), labels.shape, jnp.asarray(coordinates))
     places = list(itertools.product((0, 1), repeat=3))
     found = [corners[i][j][k] for i, j, k in places]
     x, y, z = fractions

@@ -480,3 +480,23 @@ def test_public_names_are_there():
     assert all(getattr(jaxreg, name) is not None for name in jaxreg.__all__)
     with pytest.raises(AttributeError, match="attribute nothing"):
         _ = jaxreg.nothing
+
+
+def test_a_pair_of_another_size_needs_no_new_program(tmp_path):
+    """Nor do its files and its picture: the next patient is not waited for."""
+    pairs = [phantom_pair(7, shape=shape) for shape in ((64, 56, 60), (70, 50, 64))]
+    compiled = []
+
+    def note(event, seconds, **about):
+        if event.endswith("backend_compile_duration"):
+            compiled.append(about)
+
+    def run(pair):
+        register_volumes(pair.fixed, pair.moving, config=SETTINGS).save(tmp_path)
+
+    run(pairs[0])
+    jax.monitoring.register_event_duration_secs_listener(note)
+    run(pairs[1])
+    assert compiled == []
+    jax.jit(lambda x: x + 1)(np.arange(7))  # what is compiled is noted
+    assert len(compiled) == 1

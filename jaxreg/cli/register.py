@@ -1,6 +1,8 @@
 """`jaxreg register`: two images registered, the results in a folder."""
 
+import importlib
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import click
 from jaxreg.cli import options
 from jaxreg.cli.compilation import keep_compiled_programs
 from jaxreg.cli.files import PairFiles, prepare_folder, register_files
-from jaxreg.cli.progress import stages
+from jaxreg.cli.progress import Stage, stages
 
 
 @click.command("register")
@@ -49,6 +51,8 @@ def command(
     if not quiet:
         _tell_replaced(out)
     with stages(quiet=quiet, told="registering, which takes about a minute ...") as stage:
+        if "report" in chosen:
+            stage = _importing_meanwhile("jaxreg.figures.pair", stage)
         result, noted = register_files(files, settings=settings, stage=stage)
         stage("writing")
         result.save(out, outputs=chosen)
@@ -60,6 +64,17 @@ def command(
         click.echo("\n".join(result.lines()))
         click.echo(f"written to {out}" + (": look at report.png" if "report" in chosen else ""))
     return options.WARNED if strict and result.warnings else 0
+
+
+def _importing_meanwhile(module: str, stage: Stage) -> Stage:
+    """Imports a module beside the longest stage, in which compiled programs run."""
+
+    def begin(name: str) -> None:
+        stage(name)
+        if name in ("cascade", "optimiser"):
+            threading.Thread(target=importlib.import_module, args=(module,), daemon=True).start()
+
+    return begin
 
 
 def _tell_replaced(out: Path) -> None:

@@ -31,7 +31,8 @@ def spline(image: np.ndarray, lattice: np.ndarray) -> np.ndarray:
     """
     for axis, factor in enumerate(_factors(image.shape, lattice)):
         if factor > 1:
-            image = np.asarray(ndimage.spline_filter1d(image, 3, axis, np.float32, mode="mirror"))
+            filtered = ndimage.spline_filter1d(image, 3, axis, mode="mirror")
+            image = np.asarray(filtered, np.float32)
     return image
 
 

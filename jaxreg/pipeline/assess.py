@@ -102,7 +102,7 @@ def _in_lungs(found: Quality, source: Grid, mask: Volume) -> tuple[Volume, Volum
 
 def _quality(pair: AlignedPair, seen: Compared, config: RegistrationConfig) -> Quality:
     fixed, moving = pair.images
-    lungs = Volume(seen.moving_lungs, pair.grid.reshaped(seen.moving_lungs.shape).affine)
+    lungs = Volume(seen.moving_lungs, seen.grid.affine)
     lungs = resample(lungs, seen.half.affine, seen.half.shape, order=0)
     warped, determinant = _moved(lungs.data, seen.u)
     return estimate_quality(

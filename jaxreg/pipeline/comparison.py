@@ -4,13 +4,12 @@ import dataclasses
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from jaxreg.config import RegistrationConfig
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.volume import Volume, resample
 from jaxreg.ops.deformation import warp
-from jaxreg.ops.types import AnyArray, Displacement, Image, Labels
+from jaxreg.ops.types import Displacement
 from jaxreg.pipeline.align import AlignedPair
 from jaxreg.trust.agreement import Agreement, agreement
 
@@ -20,19 +19,21 @@ class Compared:
     """Images and lungs on one grid, and on half of it the displacement between them.
 
     Attributes:
-        fixed: HU, (X, Y, Z), all even.
-        warped: the moving image after the registration, HU, (X, Y, Z).
+        fixed: HU, (X, Y, Z), all even, float32.
+        warped: the moving image after the registration, HU, (X, Y, Z), float32.
         fixed_lungs: labels of the lungs, (X, Y, Z).
         moving_lungs: the same of the moving image, after the prealignment alone.
-        u: displacement, voxels of `half`, (X/2, Y/2, Z/2, 3).
+        grid: of these.
+        u: displacement, voxels of `half`, (X/2, Y/2, Z/2, 3), float32.
         half: the grid of half as many voxels along each axis.
     """
 
-    fixed: Image
-    warped: Image
-    fixed_lungs: Labels
-    moving_lungs: Labels
-    u: Float[AnyArray, "x y z 3"]
+    fixed: np.ndarray
+    warped: np.ndarray
+    fixed_lungs: np.ndarray
+    moving_lungs: np.ndarray
+    grid: Grid
+    u: np.ndarray
     half: Grid
 
 
@@ -52,13 +53,16 @@ def compared(pair: AlignedPair, u: Displacement, *, config: RegistrationConfig) 
     on_grid = dataclasses.replace(pair, moving=warped).resized((x + x % 2, y + y % 2, z + z % 2))
     half = on_grid.grid.reshaped(((x + 1) // 2, (y + 1) // 2, (z + 1) // 2))
     factors = np.array(half.shape, np.float32) / np.array(pair.grid.shape, np.float32)
-    components = (Volume(component, pair.grid.affine) for component in np.moveaxis(u, -1, 0))
+    components = (
+        Volume(component, pair.grid.affine) for component in np.moveaxis(np.asarray(u), -1, 0)
+    )
     moved = [resample(component, half.affine, half.shape).data for component in components]
     return Compared(
         fixed=on_grid.fixed,
         warped=on_grid.moving,
         fixed_lungs=on_grid.fixed_lungs,
         moving_lungs=on_grid.moving_lungs,
+        grid=on_grid.grid,
         u=np.stack(moved, axis=-1) * factors,
         half=half,
     )

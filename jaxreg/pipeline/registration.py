@@ -18,7 +18,6 @@ from jaxreg.config import (
     with_method,
 )
 from jaxreg.geometry.volume import Volume, resample
-from jaxreg.network.weights import load_named, weights_digest
 from jaxreg.ops.deformation import compose
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.types import AnyArray, Displacement, Mask, Spacing
@@ -70,6 +69,8 @@ def register(
             f"{moving.shape}. Resample one, or use jaxreg.register_volumes."
         )
     if params is None or config is None:
+        from jaxreg.network.weights import load_named  # flax: only where networks take part
+
         shipped = load_named("lung")
         params = shipped[0] if params is None else params
         config = shipped[1] if config is None else config
@@ -183,6 +184,8 @@ def _networks(
     """Parameters of the networks and their settings, where they take part."""
     if not config.network.enabled:
         return None
+    from jaxreg.network.weights import load_named
+
     if params is not None:
         return params, config.network.architecture or load_named("lung")[1]
     return load_named(config.network.weights)
@@ -213,10 +216,15 @@ def _inverse_consistency(pair, u, config, networks, fixed: Volume) -> Volume:
 
 
 def _summary(fixed, moving, pair, config, networks, certificate) -> dict[str, Any]:
+    digest = None
+    if networks is not None:
+        from jaxreg.network.weights import weights_digest
+
+        digest = weights_digest(networks[0])
     return {
         "method": method_name(config),
         "config": dataclasses.asdict(config),
-        "weights": None if networks is None else weights_digest(networks[0]),
+        "weights": digest,
         "prealignment": pair.prealignment,
         "prealignment_matrix": pair.matrix.tolist(),
         "fixed_grid": fixed.grid.document(),

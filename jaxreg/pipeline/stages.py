@@ -12,7 +12,6 @@ import numpy as np
 
 from jaxreg.config import NetworkConfig, OptimiserConfig
 from jaxreg.engine.gauss_newton import continue_outside, refine
-from jaxreg.network.cascade import cascade
 from jaxreg.ops.deformation import resize_displacement
 from jaxreg.ops.interpolation import resize
 from jaxreg.ops.types import Displacement, Image, Mask, Spacing
@@ -42,6 +41,8 @@ def network_displacement(
     Returns:
         u in voxels, (X, Y, Z, 3).
     """
+    from jaxreg.network.cascade import cascade  # flax: only where networks take part
+
     small_fixed, small_moving = (resize(image, config.grid) for image in (fixed, moving))
     small_mask = None if mask is None else resize(jnp.asarray(mask, jnp.float32), config.grid)
     scale = jnp.array([n / m for n, m in zip(fixed.shape, config.grid, strict=True)])

@@ -3,12 +3,14 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.config import RegistrationConfig
 from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.volume import Volume, resample
 from jaxreg.ops.deformation import warp
+from jaxreg.ops.jacobian import jacobian_determinant
 from jaxreg.ops.types import Displacement
 from jaxreg.pipeline.align import AlignedPair
 from jaxreg.trust.agreement import Agreement, agreement
@@ -25,6 +27,7 @@ class Compared:
         moving_lungs: the same of the moving image, after the prealignment alone.
         grid: of these.
         u: displacement, voxels of `half`, (X/2, Y/2, Z/2, 3), float32.
+        log_volume: |log det| of the Jacobian of the displacement, on `half`, float32.
         half: the grid of half as many voxels along each axis.
     """
 
@@ -34,6 +37,7 @@ class Compared:
     moving_lungs: np.ndarray
     grid: Grid
     u: np.ndarray
+    log_volume: np.ndarray
     half: Grid
 
 
@@ -48,15 +52,15 @@ def compared(pair: AlignedPair, u: Displacement, *, config: RegistrationConfig) 
     Returns:
         What is compared.
     """
-    warped = np.asarray(_warped(pair.moving, u))
+    warped, change = map(np.asarray, (_warped(pair.moving, u), _log_volume(u)))
     x, y, z = pair.grid.shape if config.grid.shape is not None else config.trust.shape
     on_grid = dataclasses.replace(pair, moving=warped).resized((x + x % 2, y + y % 2, z + z % 2))
     half = on_grid.grid.reshaped(((x + 1) // 2, (y + 1) // 2, (z + 1) // 2))
     factors = np.array(half.shape, np.float32) / np.array(pair.grid.shape, np.float32)
-    components = (
-        Volume(component, pair.grid.affine) for component in np.moveaxis(np.asarray(u), -1, 0)
+    images = (change, *np.moveaxis(np.asarray(u), -1, 0))
+    log_volume, *moved = (
+        resample(Volume(image, pair.grid.affine), half.affine, half.shape).data for image in images
     )
-    moved = [resample(component, half.affine, half.shape).data for component in components]
     return Compared(
         fixed=on_grid.fixed,
         warped=on_grid.moving,
@@ -64,11 +68,17 @@ def compared(pair: AlignedPair, u: Displacement, *, config: RegistrationConfig) 
         moving_lungs=on_grid.moving_lungs,
         grid=on_grid.grid,
         u=np.stack(moved, axis=-1) * factors,
+        log_volume=log_volume,
         half=half,
     )
 
 
 _warped = jax.jit(warp)
+
+
+@jax.jit
+def _log_volume(u):
+    return jnp.abs(jnp.log(jnp.maximum(jacobian_determinant(u), 1e-3)))
 
 
 def agreement_of(pair: Compared, *, config: RegistrationConfig = RegistrationConfig()) -> Agreement:
@@ -87,6 +97,7 @@ def agreement_of(pair: Compared, *, config: RegistrationConfig = RegistrationCon
         pair.fixed_lungs > 0,
         pair.moving_lungs > 0,
         pair.u,
+        pair.log_volume,
         rim=config.optimiser.rim,
         config=config.trust,
     )

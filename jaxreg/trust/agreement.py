@@ -11,8 +11,7 @@ from jaxreg.config import TrustConfig
 from jaxreg.engine.gauss_newton import both_show
 from jaxreg.ops.deformation import inside, warp
 from jaxreg.ops.filters import box_mean, standardise
-from jaxreg.ops.jacobian import jacobian_determinant
-from jaxreg.ops.pyramid import double, mean_2x2x2
+from jaxreg.ops.pyramid import mean_2x2x2
 from jaxreg.ops.types import AnyArray, Image, Mask
 
 
@@ -39,6 +38,7 @@ def agreement(
     fixed_mask: Mask,
     moving_mask: Mask,
     u: Float[AnyArray, "x y z 3"],
+    log_volume: Float[AnyArray, "x y z"],
     *,
     rim: int,
     config: TrustConfig,
@@ -51,6 +51,7 @@ def agreement(
         fixed_mask: lungs, nonzero inside.
         moving_mask: the same of the moving image, before the registration.
         u: displacement on half of the grid, voxels of that, (X/2, Y/2, Z/2, 3).
+        log_volume: |log det| of its Jacobian there, of the field as fine as it was found.
         rim: radius of the window in which lungs are compared, voxels of half of the grid
             (`both_show`).
         config: settings.
@@ -64,10 +65,6 @@ def agreement(
     )
     both = both_show(mask, warp(moving_lungs, u), radius=rim) * inside(u, mask.shape)
     shown = jnp.where(mask > 0, both, 0.0)
-    # of the steps from one voxel of u to the next: differences on the finer grid span no more
-    fine = 2.0 * jnp.moveaxis(double(jnp.moveaxis(u, -1, 0)), 0, -1)
-    change = jnp.abs(jnp.log(jnp.maximum(jacobian_determinant(fine), 1e-3)))
-    change = jax.lax.optimization_barrier(change)  # or XLA works it out for each voxel of a mean
     f, w = (standardise(i, radius=config.radius, noise=config.noise_hu) for i in images)
     weight = mask * shown + 1e-6
 
@@ -81,5 +78,5 @@ def agreement(
         correlation=local(f * w) / power,
         texture=local(f**2),
         shown=shown,
-        log_volume=mean_2x2x2(change),
+        log_volume=log_volume,
     )

@@ -166,12 +166,31 @@ def warper(
     return warp
 
 
+def at_voxels(image: np.ndarray, voxels: np.ndarray, *, fill: Number, order: int = 1) -> np.ndarray:
+    """Values of an image at points; `fill` more than half a voxel outside of it, as in ITK.
+
+    Args:
+        image: (X, Y, Z).
+        voxels: points, voxels of the image, (3, ...).
+        fill: value outside.
+        order: 1 linear, float32; 0 nearest, of the image's type.
+
+    Returns:
+        Values, (...).
+    """
+    last = np.reshape(image.shape, (3, *(1,) * (voxels.ndim - 1))) - 0.5
+    inside = np.all((voxels >= -0.5) & (voxels <= last), axis=0)
+    output = np.float32 if order else image.dtype.type
+    values = map_coordinates(image, voxels, order=order, mode="nearest", output=output)
+    return np.where(inside, values, output(fill))
+
+
 def _warped_by_scipy(volume: Volume, field: DisplacementField, fill, sampling) -> np.ndarray:
+    """The volume at x + d(x) of each voxel of the field, (X, Y, Z)."""
     linear = sampling == "linear"
     warped = np.empty(field.shape, np.float32 if linear else volume.data.dtype)
     voxel_from_world = np.linalg.inv(volume.affine)
     lattice, vectors = voxel_from_world @ field.affine, voxel_from_world[:3, :3]
-    last = np.array(volume.shape)[:, None, None] - 0.5
     in_plane = np.einsum("ca,ajk->cjk", lattice[:3, 1:3], np.indices(field.shape[1:]))
 
     def store(first: int, stop: int) -> None:
@@ -179,11 +198,7 @@ def _warped_by_scipy(volume: Volume, field: DisplacementField, fill, sampling) -
             start = lattice[:3, 0] * i + lattice[:3, 3]
             moved = np.einsum("ca,jka->cjk", vectors, field.data[i])
             places = in_plane + moved + start[:, None, None]
-            inside = np.all((places >= -0.5) & (places <= last), axis=0)
-            found = map_coordinates(
-                volume.data, places, output=warped.dtype, order=int(linear), mode="nearest"
-            )
-            warped[i] = np.where(inside, found, warped.dtype.type(fill))
+            warped[i] = at_voxels(volume.data, places, fill=fill, order=int(linear))
 
     over_slabs(store, len(warped), SLAB)
     return warped
@@ -192,6 +207,7 @@ def _warped_by_scipy(volume: Volume, field: DisplacementField, fill, sampling) -
 def _warped_by_program(
     data: jax.Array, volume: Volume, field: DisplacementField, fill, sampling
 ) -> np.ndarray:
+    """The same by a compiled program; `data` is that of the volume on the device."""
     voxel_from_world = np.linalg.inv(volume.affine)
     vectors = jnp.asarray(voxel_from_world[:3, :3], jnp.float32)
     lattice = jnp.asarray(voxel_from_world @ field.affine, jnp.float32)

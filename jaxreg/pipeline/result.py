@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import map_coordinates
 
 from jaxreg.geometry.grid import EVERYWHERE, Box, Grid
 from jaxreg.geometry.lung_grid import AIR_HU, voxel_box
 from jaxreg.geometry.resampling import (
+    at_voxels,
     field_determinant,
     invert_field,
     on_same_grid,
@@ -402,11 +402,7 @@ def values_at(image: Volume, points: np.ndarray) -> np.ndarray:
     Returns:
         HU, (N,), float32.
     """
-    voxels = image.voxel_from_world(points).T
-    last = np.array(image.shape)[:, None] - 0.5
-    inside = np.all((voxels >= -0.5) & (voxels <= last), axis=0)
-    values = map_coordinates(image.data, voxels, order=1, mode="nearest", output=np.float32)
-    return np.where(inside, values, np.float32(AIR_HU))
+    return at_voxels(image.data, image.voxel_from_world(points).T, fill=AIR_HU)
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:

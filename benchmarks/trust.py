@@ -39,9 +39,9 @@ def at(volume, points):
 def inputs_of_quality(pair, u, assessment, scene):
     """What the logistic model of the quality is made of, at the points of a scene, (N, 3)."""
     seen = compared(pair, np.asarray(u), config=CONFIG)
-    measures = agreement_of(seen, config=CONFIG)
+    images = (*agreement_of(seen, config=CONFIG), seen.log_volume)
     places = seen.half.voxel_from_world(scene.fixed_points).T
-    sampled = [ndimage.map_coordinates(np.asarray(m), places, order=1) for m in measures]
+    sampled = [ndimage.map_coordinates(np.asarray(m), places, order=1) for m in images]
     correlation, _, shown, log_volume = sampled
     lung = {name: values["agreement"] for name, values in assessment.lungs.items()}
     of_lung = np.where(scene.left, lung.get("left", 0.0), lung.get("right", 0.0))

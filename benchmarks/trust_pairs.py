@@ -154,6 +154,23 @@ def slices_missing(scene: Scene, *, thickness_mm: float = 30.0) -> Scene:
     )
 
 
+def slices_displaced(scene: Scene, *, axis: int = 0, shift_mm: float = 12.0) -> Scene:
+    """The upper half of the moving scan shifted within its planes: the patient moved meanwhile."""
+    moving = scene.moving
+    planes = np.flatnonzero((scene.moving_lungs.data > 0).any((0, 1)))
+    first = int(planes[0] + planes[-1]) // 2
+    count = round(shift_mm / moving.spacing_mm[axis])
+    data = np.array(moving.data)
+    data[:, :, first:] = np.roll(data[:, :, first:], count, axis)
+    voxels = moving.voxel_from_world(scene.moving_points)
+    voxels[voxels[:, 2] > first - 0.5, axis] += count
+    return dataclasses.replace(
+        scene,
+        moving=Volume(data, moving.affine),
+        moving_points=moving.world_from_voxel(voxels),
+    )
+
+
 def effusion(scene: Scene, *, side: int = 2, level: float = 0.45) -> Scene:
     """Fluid in the lower and dorsal part of a lung."""
     lung = scene.moving_lungs.data == side
@@ -485,6 +502,7 @@ KINDS = {
     "slices twice as far apart": Kind(_scaled(1, 1, 2), "part", True),
     "pixels 1.3 times too wide": Kind(_scaled(1.3, 1, 1), "part", True),
     "slices missing": Kind(slices_missing, "part", True),
+    "slices displaced": Kind(slices_displaced, "part", True),
     "fixed effusion": Kind(exchanged(effusion), "part"),
     "effusion of a third": Kind(lambda scene: effusion(scene, side=1, level=0.33), "part"),
     "fixed lung missing": Kind(exchanged(missing_lung), "part"),
@@ -498,5 +516,8 @@ KINDS = {
     "slices half as far apart": Kind(_scaled(1, 1, 0.5), "part"),
     "pixels 0.8 times too narrow": Kind(_scaled(0.8, 0.8, 1), "part"),
     "fixed slices missing": Kind(exchanged(lambda s: slices_missing(s, thickness_mm=25.0)), "part"),
+    "fixed slices displaced": Kind(
+        exchanged(lambda s: slices_displaced(s, axis=1, shift_mm=-15.0)), "part"
+    ),
     "micrometre": Kind(_scaled(1e-3, 1e-3, 1e-3), "part"),
 }

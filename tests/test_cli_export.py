@@ -13,8 +13,8 @@ from dicom_data import write_series
 
 from jaxreg.cli.app import main
 from jaxreg.geometry.grid import Grid
-from jaxreg.geometry.resampling import warp_volume
 from jaxreg.geometry.volume import DisplacementField, Volume
+from jaxreg.geometry.warping import warp_volume
 from jaxreg.io.dicom_series import read_series
 from jaxreg.io.dicom_writer import deformable_registration, warped_series
 from jaxreg.io.images import read_date, read_grid, read_image

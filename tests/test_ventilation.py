@@ -9,8 +9,9 @@ import scipy.ndimage
 import scipy.stats
 
 from jaxreg.config import VentilationConfig
-from jaxreg.geometry.resampling import field_determinant, warp_volume
+from jaxreg.geometry.resampling import field_determinant
 from jaxreg.geometry.volume import Volume
+from jaxreg.geometry.warping import warp_volume
 from jaxreg.lungs.sides import LEFT, RIGHT
 from jaxreg.metrics.ventilation import UNITS, inhaled_image, masses, ventilation_measures
 from jaxreg.metrics.ventilation_regions import (

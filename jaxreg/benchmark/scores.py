@@ -13,8 +13,9 @@ import numpy as np
 from jaxreg.benchmark.cases import GroundTruth
 from jaxreg.datasets.manifest import LoadedPair
 from jaxreg.geometry.grid import Grid
-from jaxreg.geometry.resampling import invert_field, warp_volume
+from jaxreg.geometry.resampling import invert_field
 from jaxreg.geometry.volume import DisplacementField, Volume, resample
+from jaxreg.geometry.warping import warp_volume
 from jaxreg.io.points import Landmarks
 from jaxreg.metrics import folding, surfaces
 from jaxreg.metrics import landmarks as metrics

@@ -32,8 +32,9 @@ def command(first: Path, second: Path, out: Path, as_json: bool, quiet: bool | N
     """
     import numpy as np
 
-    from jaxreg.geometry.resampling import compose_fields, warp_volume
+    from jaxreg.geometry.resampling import compose_fields
     from jaxreg.geometry.volume import Volume
+    from jaxreg.geometry.warping import warp_volume
     from jaxreg.io.images import read_displacement
     from jaxreg.io.nifti import write_displacement
 

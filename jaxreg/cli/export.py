@@ -99,7 +99,7 @@ def _write_dicom(
     stage: Stage,
 ) -> list[str]:
     """Paths of the files written."""
-    from jaxreg.geometry.resampling import warp_volume
+    from jaxreg.geometry.warping import warp_volume
     from jaxreg.io.dicom import is_dicom
     from jaxreg.io.dicom_series import read_series
     from jaxreg.io.dicom_writer import write_dicom

@@ -35,8 +35,9 @@ def command(field: Path, out: Path, to: Path | None, as_json: bool, quiet: bool 
     import numpy as np
 
     from jaxreg.geometry.inversion import CONVERGED_MM, affine_part
-    from jaxreg.geometry.resampling import invert_field, warp_volume
+    from jaxreg.geometry.resampling import invert_field
     from jaxreg.geometry.volume import Volume
+    from jaxreg.geometry.warping import warp_volume
     from jaxreg.io.images import read_displacement, read_grid
     from jaxreg.io.nifti import write_displacement
 

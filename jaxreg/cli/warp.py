@@ -71,7 +71,7 @@ def command(
     Returns:
         Exit status.
     """
-    from jaxreg.geometry.resampling import warp_volume
+    from jaxreg.geometry.warping import warp_volume
     from jaxreg.io.images import read_displacement, read_image, read_labels
     from jaxreg.io.nifti import write_volume
 
@@ -166,8 +166,8 @@ def _tell_outside(volume: "Volume", field: "DisplacementField", fill: float, *, 
     """
     import numpy as np
 
-    from jaxreg.geometry.resampling import warp_volume
     from jaxreg.geometry.volume import Volume
+    from jaxreg.geometry.warping import warp_volume
 
     ones = Volume(np.ones(volume.shape, np.uint8), volume.affine)
     outside = np.count_nonzero(warp_volume(ones, field, fill=0, sampling="nearest").data == 0)

@@ -153,7 +153,7 @@ class OptimiserConfig:
     damping: float = 1e-6
     coarsest: int = 16
     most_steps: int = 15
-    smallest_step: float = 0.015
+    smallest_step: float = 0.03
     longest_step: float = 0.8
     largest_ratio: float = 0.6
     solver_steps: tuple[int, int, int] = (8, 20, 50)

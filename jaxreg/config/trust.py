@@ -27,10 +27,9 @@ class TrustConfig:
         breath: factor by which a lung may grow or shrink by respiration.
         stretch: factors by which the prealignment may make the lungs wider or narrower from right
             to left, and deeper or flatter from front to back; respiration does less.
-        local_change: factor by which a part of a lung may grow or shrink beside the linear part.
-        most_abrupt: fraction of a lung that may change its volume by more.
-        least_in_view: fraction of a lung in the other scan below which nothing is said of that: a
-            field is squeezed where a scan ends.
+        largest_jump: of the field across a plane of the lungs, voxels of half of the lung grid
+            (`jaxreg.trust.jumps`).
+        beside_jump: factor of the quality near a larger one.
         least_compared: fraction of a lung that both images must show for a statement about it.
         fewest_voxels: of a mask; of fewer nothing is said.
     """
@@ -48,9 +47,8 @@ class TrustConfig:
     lungs_ml: tuple[float, float] = (100.0, 12_000.0)
     breath: float = 5.0
     stretch: tuple[float, float] = (1.15, 1.35)
-    local_change: float = 3.0
-    most_abrupt: float = 0.005
-    least_in_view: float = 0.98
+    largest_jump: float = 1.3
+    beside_jump: float = 0.7
     least_compared: float = 0.1
     fewest_voxels: int = 1000
 
@@ -60,13 +58,20 @@ class TrustConfig:
         grid_shape("trust.shape", self.shape)
         ordered("trust.window_hu", self.window_hu)
         ordered("trust.lungs_ml", self.lungs_ml)
-        positive(self, "radius", "noise_hu", "breath", "local_change", "fewest_voxels")
+        positive(self, "radius", "noise_hu", "breath", "largest_jump", "fewest_voxels")
         check(
             len(self.stretch) == 2 and min(self.stretch) >= 1.0,
             "trust.stretch",
             "two factors of at least 1",
             self.stretch,
             "Use (1.15, 1.35).",
+        )
+        check(
+            0.0 <= self.beside_jump <= 1.0,
+            "trust.beside_jump",
+            "0 to 1",
+            self.beside_jump,
+            "1 leaves the quality as it is.",
         )
         check(
             len(self.quality) == 4,

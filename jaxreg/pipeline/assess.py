@@ -66,7 +66,7 @@ def assess(
     """
     seen = compared(pair, np.asarray(u), config=config)
     found = _quality(pair, seen, config)
-    warnings = tuple(_doubts(pair, found, config))
+    warnings = tuple(_doubts(pair, found, seen.half, config))
     mask = pair.masks[0] if fixed_mask is None else fixed_mask
     quality, valid = _in_lungs(found, seen.half, mask)
     return Assessment(
@@ -107,6 +107,8 @@ def _quality(pair: AlignedPair, seen: Compared, config: RegistrationConfig) -> Q
     warped, determinant = _moved(lungs.data, seen.u)
     return estimate_quality(
         agreement_of(seen, config=config),
+        seen.u,
+        seen.log_volume,
         seen.fixed_lungs,
         seen.moving_lungs,
         np.asarray(warped),
@@ -140,7 +142,7 @@ def _moved(labels, u):
 
 
 def _doubts(
-    pair: AlignedPair, found: Quality, config: RegistrationConfig
+    pair: AlignedPair, found: Quality, half: Grid, config: RegistrationConfig
 ) -> Iterator[findings.Finding]:
     yield from findings.doubts_of_masks(pair.masks, config=config.trust)
     cut = [
@@ -151,6 +153,7 @@ def _doubts(
     yield from findings.doubt_of_stretch(pair.matrix, config=config.trust)
     if config.prealignment.enabled:
         yield from findings.doubt_of_prealignment(at_limit(pair.matrix, config.prealignment))
+    yield from findings.doubt_of_jumps(found.jumps, half, config=config.trust)
     doubts = list(findings.doubts_of_lungs(found.lungs, config=config.trust))
     if not config.deforms:  # a linear map alone leaves images of one person apart
         doubts = [doubt for doubt in doubts if doubt.code != "images-disagree"]

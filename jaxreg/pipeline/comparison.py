@@ -97,7 +97,6 @@ def agreement_of(pair: Compared, *, config: RegistrationConfig = RegistrationCon
         pair.fixed_lungs > 0,
         pair.moving_lungs > 0,
         pair.u,
-        pair.log_volume,
         rim=config.optimiser.rim,
         config=config.trust,
     )

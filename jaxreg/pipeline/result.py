@@ -13,15 +13,9 @@ import numpy as np
 
 from jaxreg.geometry.grid import EVERYWHERE, Box, Grid
 from jaxreg.geometry.lung_grid import AIR_HU, voxel_box
-from jaxreg.geometry.resampling import (
-    at_voxels,
-    field_determinant,
-    invert_field,
-    on_same_grid,
-    warp_volume,
-    warper,
-)
+from jaxreg.geometry.resampling import field_determinant, invert_field, on_same_grid
 from jaxreg.geometry.volume import DisplacementField, Volume, resample
+from jaxreg.geometry.warping import at_voxels, warp_volume, warper
 from jaxreg.io.atomic import replacing_set
 from jaxreg.io.documents import read_json
 from jaxreg.io.nifti import (

@@ -21,8 +21,9 @@ from jaxreg.geometry.lung_grid import (
     lung_box,
 )
 from jaxreg.geometry.reduction import reduced
-from jaxreg.geometry.resampling import compose_fields, field_on_grid, invert_field, warp_volume
+from jaxreg.geometry.resampling import compose_fields, field_on_grid, invert_field
 from jaxreg.geometry.volume import DisplacementField, Volume
+from jaxreg.geometry.warping import warp_volume
 from jaxreg.lungs.pair import lungs_of_image
 from jaxreg.ops.precision import in_32_bits
 from jaxreg.ops.temporal import smoothing_matrix

@@ -14,8 +14,9 @@ from jaxreg.config import RegistrationConfig
 from jaxreg.figures.series import SeriesView, write_series_page
 from jaxreg.geometry.lung_grid import AIR_HU
 from jaxreg.geometry.reduction import expanded
-from jaxreg.geometry.resampling import on_same_grid, warp_volume
+from jaxreg.geometry.resampling import on_same_grid
 from jaxreg.geometry.volume import DisplacementField, Volume, resample
+from jaxreg.geometry.warping import warp_volume
 from jaxreg.io.atomic import replacing_set
 from jaxreg.io.nifti import write_volume
 from jaxreg.io.points import write_trajectories

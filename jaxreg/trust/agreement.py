@@ -22,13 +22,11 @@ class Agreement(NamedTuple):
         correlation: of both images, each standardised by its surroundings, -1 to 1.
         texture: fraction of the fixed image's local variance that is more than noise, 0 to 1.
         shown: fraction of the fixed lung in a voxel where both images show lung, 0 to 1; 0 outside.
-        log_volume: |log det| of the deformation beside the prealignment.
     """
 
     correlation: Image
     texture: Image
     shown: Image
-    log_volume: Image
 
 
 @functools.partial(jax.jit, static_argnames=("config", "rim"))
@@ -38,7 +36,6 @@ def agreement(
     fixed_mask: Mask,
     moving_mask: Mask,
     u: Float[AnyArray, "x y z 3"],
-    log_volume: Float[AnyArray, "x y z"],
     *,
     rim: int,
     config: TrustConfig,
@@ -51,7 +48,6 @@ def agreement(
         fixed_mask: lungs, nonzero inside.
         moving_mask: the same of the moving image, before the registration.
         u: displacement on half of the grid, voxels of that, (X/2, Y/2, Z/2, 3).
-        log_volume: |log det| of its Jacobian there, of the field as fine as it was found.
         rim: radius of the window in which lungs are compared, voxels of half of the grid
             (`both_show`).
         config: settings.
@@ -74,9 +70,4 @@ def agreement(
         )
 
     power = jnp.sqrt(local(f**2) * local(w**2)) + 1e-3
-    return Agreement(
-        correlation=local(f * w) / power,
-        texture=local(f**2),
-        shown=shown,
-        log_volume=log_volume,
-    )
+    return Agreement(correlation=local(f * w) / power, texture=local(f**2), shown=shown)

@@ -11,7 +11,9 @@ import numpy as np
 import scipy.linalg
 
 from jaxreg.config import TrustConfig
+from jaxreg.geometry.grid import Grid
 from jaxreg.geometry.volume import Volume
+from jaxreg.trust.jumps import SPAN, Jumps
 from jaxreg.trust.quality import Lung
 
 _TURNS = {
@@ -140,16 +142,6 @@ def doubts_of_lungs(
                     "that lacks a part. There the field is only continued. Look at valid.nii.gz.",
                     name,
                 )
-        in_view = min(lung.in_view, lung.moving_in_view)
-        if lung.abrupt > config.most_abrupt and in_view >= config.least_in_view:
-            yield Finding(
-                "abrupt-change",
-                f"{100 * lung.abrupt:.0f} % of the {name} lung change their volume by more than a "
-                f"factor of {config.local_change:g} against the rest of it: slices may be missing "
-                "or exchanged in one scan, or a part of the lung is collapsed. Look at the "
-                "Jacobian there and at the positions of the slices.",
-                name,
-            )
         ratio = lung.moving_ml / lung.fixed_ml
         if ratio > 0 and not 1 / config.breath <= ratio <= config.breath:
             yield Finding(
@@ -179,6 +171,31 @@ def doubt_of_view(
                 f"of the other image {100 * other:.0f} %). Outside of it the field is only "
                 "continued. Look at valid.nii.gz.",
             )
+
+
+def doubt_of_jumps(
+    jumps: Jumps, grid: Grid, *, config: TrustConfig = TrustConfig()
+) -> Iterator[Finding]:
+    """Yields a finding where the field jumps across all of the lungs at one height.
+
+    Args:
+        jumps: of the field.
+        grid: that of the field, in the fixed world; its third axis lies along the body.
+        config: how large they may be.
+    """
+    plane = int(np.argmax(jumps.size))
+    if jumps.size[plane] <= config.largest_jump:
+        return
+    middle = np.array([*(n // 2 for n in grid.shape[:2]), plane], float)
+    height_mm = grid.world_from_voxel(middle)[2]
+    change_mm = np.linalg.norm(jumps.shift[plane] * grid.spacing_mm)
+    yield Finding(
+        "slice-jump",
+        f"at z = {height_mm:.0f} mm of the fixed image the field changes by {change_mm:.0f} mm "
+        f"within {2 * SPAN * grid.spacing_mm[2]:.0f} mm, in all of the lungs: slices may be "
+        "missing, repeated or displaced in one scan. Look at both scans there; beside that place "
+        "the field is wrong.",
+    )
 
 
 def doubt_of_correlation(

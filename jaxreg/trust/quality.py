@@ -6,6 +6,8 @@ A logistic model of what is measured around a voxel (`jaxreg.trust.agreement`),
 
 with c the local correlation, C that of the whole lung, s how far both images show lung. The
 coefficients are settings; `benchmarks/trust.py` fits them and says how far they can be believed.
+Beside a jump of the field (`jaxreg.trust.jumps`), where the images agree and tissue is missing
+between, q is multiplied by `beside_jump`.
 """
 
 import dataclasses
@@ -16,7 +18,9 @@ from scipy import ndimage
 
 from jaxreg.config import TrustConfig
 from jaxreg.ops.pyramid import mean_2x2x2
+from jaxreg.ops.types import Displacement
 from jaxreg.trust.agreement import Agreement
+from jaxreg.trust.jumps import Jumps, jumps_of
 
 NAMES = {1: "right", 2: "left"}
 
@@ -33,8 +37,6 @@ class Lung(NamedTuple):
         in_view: fraction of the fixed lung that ends within the moving scan; the rest has left it.
         moving_in_view: fraction of the moving lung that ends within the fixed scan.
         quality: mean over the lung, 0 to 1.
-        abrupt: fraction of what both images show of the lung whose volume changes, beside the
-            linear part, by more than the factor `local_change`.
     """
 
     fixed_ml: float
@@ -45,7 +47,6 @@ class Lung(NamedTuple):
     in_view: float
     moving_in_view: float
     quality: float
-    abrupt: float
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,15 +57,19 @@ class Quality:
         probability: that the error is below 2 mm, 0 to 1.
         shown: how far both images show lung, 0 to 1.
         lungs: by "right" and "left", those that the fixed image shows.
+        jumps: of the field across planes of the third axis.
     """
 
     probability: np.ndarray
     shown: np.ndarray
     lungs: dict[str, Lung]
+    jumps: Jumps
 
 
 def estimate_quality(
     measures: Agreement,
+    u: Displacement,
+    log_volume: np.ndarray,
     fixed_lungs: np.ndarray,
     moving_lungs: np.ndarray,
     warped_lungs: np.ndarray,
@@ -78,6 +83,9 @@ def estimate_quality(
 
     Args:
         measures: on half of the grid of the lungs.
+        u: displacement on half of the grid, voxels of that, (X/2, Y/2, Z/2, 3).
+        log_volume: |log det| of the deformation beside the prealignment, of the field as fine as it
+            was found, on half of the grid.
         fixed_lungs: 1 right, 2 left, on the grid of twice as many voxels along each axis.
         moving_lungs: the same of the moving image, prealigned.
         warped_lungs: `moving_lungs` taken through the registration, on half of the grid.
@@ -90,9 +98,11 @@ def estimate_quality(
     Returns:
         The quality, for each lung that the fixed image has.
     """
-    correlation, texture, shown, log_volume = (np.asarray(m, np.float64) for m in measures)
+    correlation, texture, shown = (np.asarray(m, np.float64) for m in measures)
     fraction, quality = np.zeros(shown.shape), np.zeros(shown.shape)
     measured, either = {}, _weight(fixed_lungs > 0)
+    jumps = jumps_of(u, either > 0.5, shown)
+    believed = np.where(jumps.near(config.largest_jump), config.beside_jump, 1.0)
     for label, name in NAMES.items():
         in_lung = fixed_lungs == label
         if not in_lung.any():
@@ -101,7 +111,7 @@ def estimate_quality(
         seen = weight * shown * texture
         agreement = float((seen * correlation).sum() / max(seen.sum(), 1e-6))
         inputs = (shown * np.maximum(correlation, 0.0), shown * agreement, log_volume)
-        found = _logistic(inputs, config.quality)
+        found = _logistic(inputs, config.quality) * believed
         fraction += weight
         quality += weight * found
         moving = _weight(moving_lungs == label)
@@ -115,13 +125,12 @@ def estimate_quality(
             in_view=_share(weight, in_scan[0]),
             moving_in_view=_share(moving, in_scan[1]),
             quality=_share(weight, found),
-            abrupt=_share(weight * shown, log_volume > np.log(config.local_change)),
         )
     probability, shown = (
         _continued(image, fraction > 0).astype(np.float32)
         for image in (quality / np.maximum(fraction, 1e-6), shown)
     )
-    return Quality(probability, shown, measured)
+    return Quality(probability, shown, measured, jumps)
 
 
 def _continued(image: np.ndarray, known: np.ndarray) -> np.ndarray:

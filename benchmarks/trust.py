@@ -25,6 +25,8 @@ from jaxreg.pipeline.align import align
 from jaxreg.pipeline.assess import assess
 from jaxreg.pipeline.comparison import agreement_of, compared
 from jaxreg.pipeline.stages import optimiser_stage
+from jaxreg.trust.agreement import Agreement
+from jaxreg.trust.quality import model_inputs
 
 CONFIG = RegistrationConfig()
 NEAR_MM = 2.0
@@ -41,11 +43,12 @@ def inputs_of_quality(pair, u, assessment, scene):
     seen = compared(pair, np.asarray(u), config=CONFIG)
     images = (*agreement_of(seen, config=CONFIG), seen.log_volume)
     places = seen.half.voxel_from_world(scene.fixed_points).T
-    sampled = [ndimage.map_coordinates(np.asarray(m), places, order=1) for m in images]
-    correlation, _, shown, log_volume = sampled
+    *measures, log_volume = (
+        ndimage.map_coordinates(np.asarray(m), places, order=1, mode="nearest") for m in images
+    )
     lung = {name: values["agreement"] for name, values in assessment.lungs.items()}
     of_lung = np.where(scene.left, lung.get("left", 0.0), lung.get("right", 0.0))
-    return np.stack([shown * np.maximum(correlation, 0), shown * of_lung, log_volume], axis=1)
+    return np.stack(model_inputs(Agreement(*measures), log_volume, of_lung), axis=1)
 
 
 def measure(name, scene, points):
@@ -72,6 +75,7 @@ def measure(name, scene, points):
             at(assessment.quality, scene.fixed_points),
             error,
             inputs_of_quality(pair, u, assessment, scene),
+            not wrong,
         )
     )
     shown, hidden = scene.shown & known, ~scene.shown & known
@@ -117,13 +121,13 @@ def fitted(inputs, within):
         slope = design.T @ (1 / (1 + np.exp(-z)) - within) / len(z)
         return np.mean(np.logaddexp(0, z) - within * z), slope
 
-    bounds = [(None, None), (0, None), (0, None), (-4, 0)]
+    bounds = [(None, None), (0, None), (-4, 0), (None, 0)]
     return optimize.minimize(loss, np.zeros(4), jac=True, method="L-BFGS-B", bounds=bounds).x
 
 
 def figures_of_quality(points):
     """What the quality says of the error: Spearman's coefficients, and points by quality."""
-    quality, error, _ = (np.concatenate(part) for part in zip(*points, strict=True))
+    quality, error, _ = (np.concatenate(part) for part in list(zip(*points, strict=True))[:3])
     finite = np.isfinite(error)
     largest = np.where(finite, error, 1e3)
     bins = []
@@ -137,6 +141,9 @@ def figures_of_quality(points):
         "points": len(quality),
         "correlation": -stats.spearmanr(quality, largest)[0],
         "correlation, one person": -stats.spearmanr(quality[finite], error[finite])[0],
+        "correlation, within right pairs": np.median(
+            [-stats.spearmanr(q, e)[0] for q, e, _, is_right in points if is_right]
+        ),
         "by quality": bins,
     }
 
@@ -173,11 +180,12 @@ def main():
     quality = figures_of_quality(points)
     print(f"\n{quality['points']} points; Spearman's coefficient of quality and error ", end="")
     print(f"{quality['correlation']:.2f}, ", end="")
-    print(f"without pairs of two persons {quality['correlation, one person']:.2f}\n")
+    print(f"without pairs of two persons {quality['correlation, one person']:.2f}, ", end="")
+    print(f"within right pairs {quality['correlation, within right pairs']:.2f} (median)\n")
     print_rows(quality["by quality"])
     keep(options, rows, counts=counts, quality=quality)
     if options.fit:
-        _, error, inputs = (np.concatenate(part) for part in zip(*points, strict=True))
+        _, error, inputs = (np.concatenate(part) for part in list(zip(*points, strict=True))[:3])
         print("coefficients:", np.round(fitted(inputs, error < NEAR_MM), 1).tolist())
 
 

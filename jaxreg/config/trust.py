@@ -16,7 +16,7 @@ class TrustConfig:
         radius: of the windows of standardisation and correlation, voxels of half of the lung grid.
         noise_hu: standard deviation of noise there.
         quality: intercept and coefficients of the logistic model of "the error is below 2 mm":
-            local correlation and that of the lung, each times the fraction shown, and |log det|.
+            correlation in the lung times the fraction shown, |log det|, log of the uncertainty.
         least_agreement: correlation in a lung below which the images hardly agree.
         least_shown: fraction of a lung of either image that the other shows, of what lies within
             its scan, below which there is a warning.
@@ -38,7 +38,7 @@ class TrustConfig:
     window_hu: tuple[float, float] = (-1000.0, 0.0)
     radius: int = 2
     noise_hu: float = 20.0
-    quality: tuple[float, float, float, float] = (-3.3, 2.2, 6.5, -4.0)
+    quality: tuple[float, float, float, float] = (2.9, 3.8, -4.0, -4.0)
     least_agreement: float = 0.5
     least_shown: float = 0.8
     most_cut: float = 0.02
@@ -78,5 +78,5 @@ class TrustConfig:
             "trust.quality",
             "an intercept and three coefficients",
             self.quality,
-            "Use (-3.3, 2.2, 6.5, -4.0).",
+            "Use (2.9, 3.8, -4.0, -4.0).",
         )

@@ -10,9 +10,12 @@ from jaxtyping import Float
 from jaxreg.config import TrustConfig
 from jaxreg.engine.gauss_newton import both_show
 from jaxreg.ops.deformation import inside, warp
-from jaxreg.ops.filters import box_mean, standardise
+from jaxreg.ops.filters import box_mean, image_gradient, standardise
 from jaxreg.ops.pyramid import mean_2x2x2
+from jaxreg.ops.symmetric import IDENTITY, inverse, outer
 from jaxreg.ops.types import AnyArray, Image, Mask
+
+_LEAST = 0.01  # square of a difference, and of a slope per voxel, of standardised images: noise
 
 
 class Agreement(NamedTuple):
@@ -22,11 +25,14 @@ class Agreement(NamedTuple):
         correlation: of both images, each standardised by its surroundings, -1 to 1.
         texture: fraction of the fixed image's local variance that is more than noise, 0 to 1.
         shown: fraction of the fixed lung in a voxel where both images show lung, 0 to 1; 0 outside.
+        uncertainty: standard error of a displacement that least squares fit to the surroundings,
+            up to a factor, voxels.
     """
 
     correlation: Image
     texture: Image
     shown: Image
+    uncertainty: Image
 
 
 @functools.partial(jax.jit, static_argnames=("config", "rim"))
@@ -41,6 +47,11 @@ def agreement(
     config: TrustConfig,
 ) -> Agreement:
     """Agreement of two registered images, on half of their grid to suppress noise.
+
+    With f and w both images, each standardised, the uncertainty is sqrt(r trace(S^-1)), r the mean
+    of (f - w)^2 around a voxel and S that of grad f grad f^T, each with 0.01 added: what is left
+    of the difference could as well be a displacement of that length, in the direction in which the
+    image says least.
 
     Args:
         fixed: HU, (X, Y, Z), all even.
@@ -70,4 +81,15 @@ def agreement(
         )
 
     power = jnp.sqrt(local(f**2) * local(w**2)) + 1e-3
-    return Agreement(correlation=local(f * w) / power, texture=local(f**2), shown=shown)
+    residual = box_mean((f - w) ** 2, radius=config.radius)
+    slopes = jnp.stack(
+        [box_mean(product, radius=config.radius) for product in outer(image_gradient(f))]
+    )
+    inverse_slopes = inverse(slopes + _LEAST * IDENTITY)
+    trace = inverse_slopes[0] + inverse_slopes[3] + inverse_slopes[5]
+    return Agreement(
+        correlation=local(f * w) / power,
+        texture=local(f**2),
+        shown=shown,
+        uncertainty=jnp.sqrt((residual + _LEAST) * trace),
+    )

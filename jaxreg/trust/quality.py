@@ -2,12 +2,13 @@
 
 A logistic model of what is measured around a voxel (`jaxreg.trust.agreement`),
 
-    q = 1 / (1 + exp(-z)),    z = b0 + b1 s max(c, 0) + b2 s C + b3 |log det|,
+    q = 1 / (1 + exp(-z)),    z = b0 + b1 s C + b2 |log det| + b3 log e,
 
-with c the local correlation, C that of the whole lung, s how far both images show lung. The
-coefficients are settings; `benchmarks/trust.py` fits them and says how far they can be believed.
-Beside a jump of the field (`jaxreg.trust.jumps`), where the images agree and tissue is missing
-between, q is multiplied by `beside_jump`.
+with C the correlation in the whole lung, s how far both images show lung, e the local uncertainty
+(standard error of a displacement fitted to the surroundings). The coefficients are settings;
+`benchmarks/trust.py` fits them and says how far they can be believed. Beside a jump of the field
+(`jaxreg.trust.jumps`), where the images agree and tissue is missing between, q is multiplied by
+`beside_jump`.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from scipy import ndimage
 
 from jaxreg.config import TrustConfig
 from jaxreg.ops.pyramid import mean_2x2x2
-from jaxreg.ops.types import Displacement
+from jaxreg.ops.types import AnyArray, Displacement
 from jaxreg.trust.agreement import Agreement
 from jaxreg.trust.jumps import Jumps, jumps_of
 
@@ -98,7 +99,8 @@ def estimate_quality(
     Returns:
         The quality, for each lung that the fixed image has.
     """
-    correlation, texture, shown = (np.asarray(m, np.float64) for m in measures)
+    measures = Agreement(*(np.asarray(m, np.float64) for m in measures))
+    correlation, texture, shown, _ = measures
     fraction, quality = np.zeros(shown.shape), np.zeros(shown.shape)
     measured, either = {}, _weight(fixed_lungs > 0)
     jumps = jumps_of(u, either > 0.5, shown)
@@ -110,7 +112,7 @@ def estimate_quality(
         weight = _weight(in_lung)
         seen = weight * shown * texture
         agreement = float((seen * correlation).sum() / max(seen.sum(), 1e-6))
-        inputs = (shown * np.maximum(correlation, 0.0), shown * agreement, log_volume)
+        inputs = model_inputs(measures, log_volume, agreement)
         found = _logistic(inputs, config.quality) * believed
         fraction += weight
         quality += weight * found
@@ -131,6 +133,22 @@ def estimate_quality(
         for image in (quality / np.maximum(fraction, 1e-6), shown)
     )
     return Quality(probability, shown, measured, jumps)
+
+
+def model_inputs(
+    measures: Agreement, log_volume: np.ndarray, agreement: AnyArray | float
+) -> tuple[np.ndarray, ...]:
+    """What the coefficients of the logistic model belong to: s C, |log det| and log e.
+
+    Args:
+        measures: at voxels or points.
+        log_volume: |log det| there.
+        agreement: that of the lung, or of the lung of each of them.
+
+    Returns:
+        Three arrays of the shape of the measures.
+    """
+    return np.asarray(measures.shown * agreement), log_volume, np.log(measures.uncertainty)
 
 
 def _continued(image: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -125,9 +125,14 @@ def fitted(inputs, within):
     return optimize.minimize(loss, np.zeros(4), jac=True, method="L-BFGS-B", bounds=bounds).x
 
 
+def joined(points):
+    """Quality, error in mm and inputs of the quality at the points of all pairs."""
+    return [np.concatenate(part) for part in list(zip(*points, strict=True))[:3]]
+
+
 def figures_of_quality(points):
     """What the quality says of the error: Spearman's coefficients, and points by quality."""
-    quality, error, _ = (np.concatenate(part) for part in list(zip(*points, strict=True))[:3])
+    quality, error, _ = joined(points)
     finite = np.isfinite(error)
     largest = np.where(finite, error, 1e3)
     bins = []
@@ -185,7 +190,7 @@ def main():
     print_rows(quality["by quality"])
     keep(options, rows, counts=counts, quality=quality)
     if options.fit:
-        _, error, inputs = (np.concatenate(part) for part in list(zip(*points, strict=True))[:3])
+        _, error, inputs = joined(points)
         print("coefficients:", np.round(fitted(inputs, error < NEAR_MM), 1).tolist())
 
 

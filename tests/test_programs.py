@@ -1,12 +1,15 @@
 """Traced programs kept on disk: the same results, traced once, and never missed."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxreg.engine.gauss_newton import level_shapes, refine
-from jaxreg.ops.programs import kept
+from jaxreg.engine import gauss_newton
+from jaxreg.engine.gauss_newton import level_shapes, prepare, refine
+from jaxreg.ops.programs import Kept
 
 IMAGE = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)
 
@@ -32,7 +35,7 @@ def counted():
 
 
 def run(function, power=2, image=IMAGE):
-    return np.asarray(kept(function, static=("power",))((image, image), np.float32(3), power=power))
+    return np.asarray(Kept(function, static=("power",))((image, image), np.float32(3), power=power))
 
 
 def files(folder):
@@ -74,7 +77,7 @@ def test_a_damaged_file_is_replaced(folder, damage):
 
 
 def test_within_a_transformation_it_is_jit_alone(folder):
-    function = kept(counted()[0], static=("power",))
+    function = Kept(counted()[0], static=("power",))
     images = np.stack([IMAGE, 2 * IMAGE])
     mapped = jax.vmap(lambda image: function((image, image), 3.0, power=2))(images)
     np.testing.assert_allclose(mapped, np.sin(images) ** 2 + 3 * images, rtol=1e-6)
@@ -98,6 +101,64 @@ def test_a_cache_elsewhere_or_none_makes_no_file(monkeypatch, tmp_path, name):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_program_loaded_before_is_not_traced_and_nothing_is_made_for_it(folder):
+    function, traces = counted()
+    program = Kept(function, static=("power",))
+    of_type = jax.ShapeDtypeStruct(IMAGE.shape, IMAGE.dtype)
+    number = jax.ShapeDtypeStruct((), np.float32)
+    program.load((of_type, of_type), number, power=2)
+    assert not files(folder)
+    wanted = run(counted()[0])
+    program.load((of_type, of_type), number, power=2)
+    for file in files(folder):
+        file.unlink()
+    assert np.array_equal(program((IMAGE, IMAGE), np.float32(3), power=2), wanted)
+    assert traces == []
+    assert not files(folder)
+
+
+def test_threads_that_want_one_program_share_it(folder):
+    function, traces = counted()
+    program = Kept(function, static=("power",))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: program((IMAGE, IMAGE), np.float32(n), power=2), range(8)))
+    for n, values in enumerate(found):
+        np.testing.assert_allclose(values, np.sin(IMAGE) ** 2 + n * IMAGE, rtol=1e-6)
+    assert traces == [2]
+
+
+def test_a_tree_of_arrays_is_returned_as_it_is(folder):
+    for _ in range(2):  # made, then read
+        double, pair = Kept(lambda x: (2 * x, [x + 1]), static=())(IMAGE)
+        assert np.array_equal(double, 2 * IMAGE)
+        assert np.array_equal(pair[0], IMAGE + 1)
+
+
+def programs_of(shape):
+    """How many the optimiser needs: levels, reductions between them, and the last resizing."""
+    levels = level_shapes(shape, coarsest=16)
+    return 2 * len(levels) + (levels[-1] != shape)
+
+
+@pytest.mark.slow
+def test_all_programs_of_the_optimiser_can_be_loaded_before(folder):
+    shape = (40, 32, 32)
+    images = np.random.default_rng(6).normal(-700, 150, (2, *shape)).astype(np.float32)
+    kinds = (gauss_newton._run_level, gauss_newton._resized, gauss_newton._finish)
+
+    def refined():
+        whole = np.ones(shape)
+        return refine(*images, whole, spacing_mm=(2, 2, 3), moving_mask=whole)
+
+    wanted = refined()
+    for kind in kinds:
+        kind._programs.clear()
+    prepare(shape)
+    assert sum(len(kind._programs) for kind in kinds) == programs_of(shape)
+    assert np.array_equal(refined(), wanted)
+    assert sum(len(kind._programs) for kind in kinds) == programs_of(shape)
+
+
 @pytest.mark.slow
 def test_the_optimiser_gives_the_same_bits_kept_or_not(folder):
     rng = np.random.default_rng(5)
@@ -106,7 +167,7 @@ def test_the_optimiser_gives_the_same_bits_kept_or_not(folder):
     for cache in (str(folder.parent), None):
         jax.config.update("jax_compilation_cache_dir", cache)
         found.append(refine(*images, np.ones(images[0].shape), spacing_mm=(1.5, 2.0, 1.8)))
-    assert len(files(folder)) == len(level_shapes(images[0].shape, coarsest=16))
+    assert len(files(folder)) == programs_of(images[0].shape)
     assert np.abs(found[0]).max() > 0
     assert np.array_equal(*found)
 

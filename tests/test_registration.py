@@ -289,6 +289,20 @@ def test_stages_are_told_while_they_run(pair):
     assert stages == ["masks", "prealignment", "resampling", "certificate", "quality", "measures"]
 
 
+def test_the_shape_of_the_grid_is_told_before_the_prealignment():
+    """The scans lie far apart in the world; there are two shapes to choose between."""
+    pair = phantom_pair(8, shape=(64, 56, 60))
+    affine = pair.moving.affine.copy()
+    affine[:3, 3] += (150.0, -80.0, 300.0)
+    moving = Volume(pair.moving.data, affine)
+    for shapes in (((40, 32, 40), (200, 160, 200)), ((96, 80, 96), (104, 88, 104))):
+        grid = LungGridConfig(shapes=shapes)
+        told = []
+        config = dataclasses.replace(SETTINGS, grid=grid)
+        found = align(pair.fixed, moving, config=config, prepare=told.append)
+        assert told == [found.grid.shape]
+
+
 def test_inverse_brings_landmarks_back(pair, classical):
     inverse, error = classical.inverse()
     back = inverse.transform_points(classical.map_points(pair.fixed_landmarks))

@@ -6,6 +6,8 @@ Each command is a module of `jaxreg.cli` that imports its work when it runs, so 
 wrong call answer at once.
 """
 
+import atexit
+import gc
 import importlib
 import io
 import sys
@@ -62,6 +64,7 @@ def main(*, arguments: Sequence[str] | None = None) -> int:
         143 after a signal.
     """
     share_arenas()
+    atexit.register(gc.freeze)  # or Python looks through all objects once more as it ends
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may be unable to show "±"

@@ -22,6 +22,7 @@ default the standardised image, so that the sum of squares is that of LNCC. Inte
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -36,8 +37,9 @@ from jaxreg.engine.balance import balance, bending
 from jaxreg.engine.features import Channels, Features, standardised_image
 from jaxreg.engine.lncc import linearised_lncc
 from jaxreg.engine.multigrid import solve
+from jaxreg.engine.normal_equations import normal_equations
 from jaxreg.ops.deformation import inside, warp
-from jaxreg.ops.filters import binomial, box_mean, image_gradient
+from jaxreg.ops.filters import binomial, box_mean
 from jaxreg.ops.interpolation import resize, sample
 from jaxreg.ops.millimetres import (
     Field,
@@ -47,22 +49,21 @@ from jaxreg.ops.millimetres import (
     voxels_last,
 )
 from jaxreg.ops.precision import in_32_bits
-from jaxreg.ops.programs import kept
+from jaxreg.ops.programs import Kept
 from jaxreg.ops.pyramid import double, mean_2x2x2
-from jaxreg.ops.symmetric import IDENTITY, INDICES
+from jaxreg.ops.symmetric import IDENTITY
 from jaxreg.ops.types import AnyArray, Displacement, Image, Mask, Points, Scalar, Shape, Spacing
 
 MULTIPLE = 8  # of the shape of a level: halved once for u, twice in the solver
 
 
 class _Level(NamedTuple):
-    """One resolution: features of both images, slopes of the fixed ones, masks.
+    """One resolution: features of both images, and masks.
 
     Lungs of both images are compared on the grid of u, half of that of the images.
     """
 
     fixed: Channels
-    fixed_slopes: Float[AnyArray, "C 3 X Y Z"]
     moving: Channels
     mask: Image
     lungs: Float[AnyArray, "x y z"]
@@ -126,17 +127,36 @@ def refine(
     spacing = jnp.asarray(spacing_mm, jnp.float32)
     fixed, moving = (jnp.clip(jnp.asarray(image), *config.window_hu) for image in (fixed, moving))
     masks = [(jnp.asarray(m) > 0).astype(jnp.float32) for m in masks]
-    u = None if initial is None else millimetres_first(initial, spacing)
+    u = jnp.zeros((3, 1, 1, 1)) if initial is None else millimetres_first(initial, spacing)
     points = (np.zeros((0, 3), np.float32),) * 2 if keypoints is None else keypoints
     pulls = _Pulls((points[0] + 0.5) * spacing[None], (points[1] - points[0]) * spacing[None])
     run_level = _run_level
     if features is not None:
         run_level = functools.partial(_run_level_on, jax.tree_util.Partial(features))
-    for level_shape in level_shapes(shape, coarsest=config.coarsest):
-        coarse = tuple(n // 2 for n in level_shape)
-        u = jnp.zeros((3, *coarse)) if u is None else resize_field(u, coarse)
-        u = run_level(fixed, moving, masks, pulls, u, spacing, shape=level_shape, config=config)
+    for images in _pyramid((fixed, moving, *masks), coarsest=config.coarsest):
+        scale = [n / m for n, m in zip(shape, images[0].shape, strict=True)]
+        u = run_level(images, pulls, u, spacing * jnp.array(scale), config=config)
     return _finish(u, spacing, shape=shape)
+
+
+@in_32_bits
+def prepare(shape: Shape, *, config: OptimiserConfig = OptimiserConfig()) -> None:
+    """Loads the programs that `refine` will need from the disk, in a thread beside other work.
+
+    Args:
+        shape: of the images, (X, Y, Z), which come with both masks.
+        config: settings.
+    """
+    float32 = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
+    pulls = _Pulls(*(np.zeros((0, 3), np.float32),) * 2)
+    levels = level_shapes(shape, coarsest=config.coarsest)
+    for coarse, fine in itertools.pairwise(levels):
+        _resized.load(float32(fine), shape=coarse)
+    u = float32((3, 1, 1, 1))
+    for level in levels:
+        _run_level.load([float32(level)] * 4, pulls, u, float32((3,)), config=config)
+        u = float32((3, *(n // 2 for n in level)))
+    _finish.load(u, float32((3,)), shape=shape)
 
 
 def continue_outside(
@@ -200,34 +220,40 @@ def level_shapes(shape: Shape, *, coarsest: int) -> list[Shape]:
     ]
 
 
-@functools.partial(kept, static=("shape", "config"))
-def _run_level(
-    fixed, moving, masks, pulls, u, spacing_mm, *, shape: Shape, config: OptimiserConfig
-) -> Field:
+def _pyramid(images: Sequence[Image], *, coarsest: int) -> list[list[jax.Array]]:
+    """The images at each level, coarsest first, each reduced from the next."""
+    levels, images = [], [jnp.asarray(image) for image in images]
+    for shape in reversed(level_shapes(images[0].shape, coarsest=coarsest)):
+        if images[0].shape != shape:
+            images = [_resized(image, shape=shape) for image in images]
+        levels.append(images)
+    return levels[::-1]
+
+
+_resized = Kept(resize, static=("shape",))
+
+
+@functools.partial(Kept, static=("config",))
+def _run_level(images, pulls, u, spacing_mm, *, config: OptimiserConfig) -> Field:
     """`_run_level_on` with the standardised image."""
     features = jax.tree_util.Partial(functools.partial(standardised_image, config=config))
-    level = fixed, moving, masks, pulls, u, spacing_mm
-    return _run_level_on(features, *level, shape=shape, config=config)
+    return _run_level_on(features, images, pulls, u, spacing_mm, config=config)
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "config"))
-def _run_level_on(
-    features, fixed, moving, masks, pulls, u, spacing_mm, *, shape: Shape, config: OptimiserConfig
-) -> Field:
-    """Gauss-Newton on the grid `shape` until the steps are small.
+@functools.partial(jax.jit, static_argnames="config")
+def _run_level_on(features, images, pulls, u, spacing_mm, *, config: OptimiserConfig) -> Field:
+    """Gauss-Newton on one grid until the steps are small.
 
-    Images and masks are (X, Y, Z) on the grid whose voxel size is `spacing_mm`; u is the field in
-    mm on half of `shape`, before and after.
+    `images` are the fixed and the moving one and one or two masks, (X, Y, Z), with voxels of
+    `spacing_mm`; u is the field in mm, before on any grid, after on half of that one.
     """
-    scale = jnp.array([old / new for old, new in zip(fixed.shape, shape, strict=True)])
-    spacing_mm = spacing_mm * scale
-    channels = features(binomial(resize(fixed, shape)))
-    slopes = jax.vmap(lambda channel: image_gradient(channel, spacing=spacing_mm))(channels)
-    moved = features(binomial(resize(moving, shape)))
-    mask, *others = (resize(m, shape) for m in masks)
+    u = resize_field(u, tuple(n // 2 for n in images[0].shape))
+    fixed, moving, mask, *others = images
+    channels = features(binomial(fixed))
+    moved = features(binomial(moving))
     lungs, *moving_lungs = map(mean_2x2x2, (mask, *others))
     other = moving_lungs[0] if moving_lungs else None
-    level = _Level(channels, slopes, moved, mask, lungs, other, spacing_mm)
+    level = _Level(channels, moved, mask, lungs, other, spacing_mm)
     weight = lungs / jnp.maximum(jnp.sum(lungs), 1e-6)
     tolerance = config.smallest_step * 2 * jnp.prod(spacing_mm) ** (1 / 3)
 
@@ -262,7 +288,7 @@ def _shortened(v: Field, spacing_mm: Float[AnyArray, "3"], config: OptimiserConf
     return v / jnp.maximum(1.0, length / config.longest_step)[None]
 
 
-@functools.partial(jax.jit, static_argnames="shape")
+@functools.partial(Kept, static=("shape",))
 def _finish(u, spacing_mm, *, shape: Shape) -> Displacement:
     """The field on the grid of the images, in voxels, components last."""
     return voxels_last(resize_field(u, shape), spacing_mm)
@@ -314,22 +340,19 @@ def _normal_equations(
 
     All three are sums over the channels.
     """
-    a, b, squares = [], [], []
-    for fixed, fixed_slopes, moved in zip(level.fixed, level.fixed_slopes, warped, strict=True):
+    found = []
+    for fixed, moved in zip(level.fixed, warped, strict=True):
         residual, slopes = linearised_lncc(
             fixed,
-            fixed_slopes,
             moved,
             radius=config.radius,
             gain_floor=config.gain_floor,
             spacing_mm=level.spacing_mm,
         )
-        weighted = slopes * seen[None]
-        b.append(jnp.stack([mean_2x2x2(row * residual) for row in weighted]))
-        a.append(jnp.stack([mean_2x2x2(weighted[i] * slopes[j]) for i, j in INDICES]))
-        squares.append(jnp.sum(residual**2 * seen))
-    remainder = sum(squares) / jnp.maximum(jnp.sum(seen), 1e-6)
-    return functools.reduce(jnp.add, a), functools.reduce(jnp.add, b), remainder
+        squares = jnp.sum(residual**2 * seen)
+        found.append((*normal_equations(slopes, residual, seen), squares))
+    a, b, squares = (functools.reduce(jnp.add, terms) for terms in zip(*found, strict=True))
+    return a, b, squares / jnp.maximum(jnp.sum(seen), 1e-6)
 
 
 def _pull(pulls, u, spacing_mm, keypoint_mm3):

@@ -29,7 +29,6 @@ class Linearised(NamedTuple):
 
 def linearised_lncc(
     fixed: Image,
-    fixed_slopes: Float[AnyArray, "3 X Y Z"],
     warped: Image,
     *,
     radius: int,
@@ -43,7 +42,6 @@ def linearised_lncc(
 
     Args:
         fixed: standardised, (X, Y, Z).
-        fixed_slopes: its gradient, 1/mm, (3, X, Y, Z).
         warped: standardised, (X, Y, Z).
         radius: of the window, voxels.
         gain_floor: added to the mean square of a window, so that flat windows have gain 0.
@@ -54,5 +52,5 @@ def linearised_lncc(
     """
     power = box_mean(warped**2, radius=radius) + gain_floor
     gain = box_mean(fixed * warped, radius=radius) / power
-    slopes = 0.5 * gain[None] * (fixed_slopes + image_gradient(warped, spacing=spacing_mm))
+    slopes = 0.5 * gain[None] * image_gradient(fixed + warped, spacing=spacing_mm)
     return Linearised(fixed - gain * warped, slopes)

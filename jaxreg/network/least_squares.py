@@ -21,6 +21,7 @@ from jaxtyping import Float
 from jaxreg.config import NetworkConfig
 from jaxreg.engine.balance import balance, bending
 from jaxreg.engine.multigrid import Matrices, solve
+from jaxreg.engine.normal_equations import normal_equations
 from jaxreg.network.features import Channels, FeatureNet, hand_made
 from jaxreg.ops import symmetric
 from jaxreg.ops.deformation import inside, target_points
@@ -154,17 +155,18 @@ def _normal_equations(fixed, warped, seen, spacing_mm):
         weight = seen if logits is None else seen * jnp.exp(logits)
         residual, middle = f - m, 0.5 * (f + m)
         slopes = image_gradient(middle, spacing=spacing_mm)
-        products = jnp.concatenate([symmetric.outer(slopes), slopes * residual[None]])
         square = jnp.sum(weight * residual**2)
-        return (total[0] + mean_2x2x2(weight[None] * products), total[1] + square), None
+        found = (*normal_equations(slopes, residual, weight), square)
+        return tuple(map(jnp.add, total, found)), None
 
     half = tuple(n // 2 for n in seen.shape)
     logits = None if fixed.logits is None else fixed.logits + warped.logits
     first = jax.tree.map(
         lambda part: jnp.moveaxis(part, -1, 0), (fixed.values, warped.values, logits)
     )
-    total, squares = jax.lax.scan(add, (jnp.zeros((9, *half)), jnp.zeros(())), first)[0]
-    return total[:6], total[6:], squares / jnp.maximum(jnp.sum(seen), 1e-6)
+    start = (jnp.zeros((6, *half)), jnp.zeros((3, *half)), jnp.zeros(()))
+    a, b, squares = jax.lax.scan(add, start, first)[0]
+    return a, b, squares / jnp.maximum(jnp.sum(seen), 1e-6)
 
 
 @jax.custom_vjp

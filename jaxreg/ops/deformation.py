@@ -108,6 +108,8 @@ def inside(u: Displacement, moving_shape: Shape) -> Bool[AnyArray, "X Y Z"]:
     Returns:
         Mask, (X, Y, Z).
     """
-    y = target_points(u)
-    last = jnp.array(moving_shape, y.dtype) - 1.0
-    return jnp.all((y >= 0.0) & (y <= last[None, None, None]), axis=-1)
+    found = jnp.ones(u.shape[:3], bool)
+    for axis, size in enumerate(moving_shape):  # an axis at a time: XLA makes one pass of it
+        y = u[..., axis] + jax.lax.broadcasted_iota(u.dtype, u.shape[:3], axis)
+        found &= (y >= 0.0) & (y <= size - 1.0)
+    return found

@@ -9,58 +9,82 @@ import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Hashable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax import export
 from jax.core import Tracer
-
-from jaxreg.ops.types import AnyArray
 
 _FOLDER = "jaxreg-programs"  # in that of JAX's compilation cache
 _DIGEST = hashlib.sha256
 
 
-def kept(function: Callable[..., AnyArray], *, static: Sequence[str]) -> Callable[..., jax.Array]:
+class Kept:
     """`jax.jit` of a function, which keeps its traced programs where compiled ones are kept.
 
     They are kept where JAX has one device, a CPU, and its compilation cache a folder of this
     machine; elsewhere, and within a transformation of the caller, it is `jax.jit` alone. A file
     that cannot be written is not missed, and a damaged one is replaced.
-
-    Args:
-        function: of trees of arrays, given by position, and of settings, given by name; returns one
-            array. It depends on nothing else but the source code of this package.
-        static: names of the settings, whose `repr` says all of them.
-
-    Returns:
-        Function of the same arguments.
     """
-    compiled = jax.jit(function, static_argnames=tuple(static))
-    programs: dict[str, Callable[..., jax.Array]] = {}
 
-    @functools.wraps(function)
-    def call(*args: Any, **settings: Any) -> jax.Array:
+    def __init__(self, function: Callable[..., Any], *, static: Sequence[str]):
+        """Wraps a function.
+
+        Args:
+            function: of trees of arrays, given by position, and of settings, given by name; returns
+                a tree of arrays. It depends on nothing else but the source code of this package.
+            static: names of the settings, whose `repr` says all of them.
+        """
+        self._function = function
+        self._jitted = jax.jit(function, static_argnames=tuple(static))
+        self._programs: dict[Hashable, Callable[..., Any]] = {}
+        self._locks: dict[Hashable, threading.Lock] = {}
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        """What the function returns."""
         leaves, tree = jax.tree.flatten(args)
         folder = _folder()
         if folder is None or any(isinstance(leaf, Tracer) for leaf in leaves):
-            return compiled(*args, **settings)
-        types = jax.eval_shape(lambda *leaves: leaves, *leaves)
-        name = _digest(
-            function.__qualname__, tree, types, sorted(settings.items()), _surroundings()
-        )
-        if name not in programs:
+            return self._jitted(*args, **settings)
+        return self._program(folder, leaves, tree, settings, make=True)(*leaves)
 
-            def flat(*leaves: Any) -> AnyArray:
-                return function(*jax.tree.unflatten(tree, leaves), **settings)
+    def load(self, *args: Any, **settings: Any) -> None:
+        """Loads the program that a later call will need, if it is kept; another thread can do so.
 
-            programs[name] = jax.jit(_program(folder / name, flat, types).call)
-        return programs[name](*leaves)
+        The arguments are those of the call, or `jax.ShapeDtypeStruct` in the place of arrays.
+        """
+        leaves, tree = jax.tree.flatten(args)
+        folder = _folder()
+        if folder is not None:
+            self._program(folder, leaves, tree, settings, make=False)
 
-    return call
+    def _program(self, folder: Path, leaves, tree, settings, *, make: bool) -> Any:
+        """The program for arguments of these types; None where it is not kept nor to be made."""
+        types = tuple(_type(leaf) for leaf in leaves)
+        key = (folder, tree, types, tuple(sorted(settings.items())), _flags())
+        if key in self._programs:
+            return self._programs[key]
+
+        def flat(*leaves: Any) -> Any:
+            return self._function(*jax.tree.unflatten(tree, leaves), **settings)
+
+        name = self._function.__qualname__
+        path = folder / _digest(name, *key[1:-1], *sorted(map(str, _flags())), _sources())
+        with self._locks.setdefault(key, threading.Lock()):  # two threads may want it
+            if key not in self._programs and (make or path.is_file()):
+                program = jax.jit(_exported(path, flat, types).call)
+                self._programs[key] = program.lower(*types).compile()
+        return self._programs.get(key)
+
+
+def _type(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(leaf), jax.dtypes.canonicalize_dtype(leaf.dtype))
 
 
 def _folder() -> Path | None:
@@ -72,7 +96,7 @@ def _folder() -> Path | None:
     return Path(cache) / _FOLDER if one_cpu else None
 
 
-def _program(path: Path, function: Callable, types: Sequence[Any]) -> export.Exported:
+def _exported(path: Path, function: Callable, types: Sequence[Any]) -> export.Exported:
     """The program of a file; traced and written where there is none, or a damaged one."""
     try:
         content = path.read_bytes()
@@ -102,10 +126,9 @@ def _digest(*parts: Any) -> str:
     return _DIGEST("\n".join(map(str, parts)).encode()).hexdigest()
 
 
-def _surroundings() -> str:
-    """What a trace depends on beside its arguments: source code, JAX and its flags."""
-    flags = sorted(jax.config.values.items())
-    return _digest(_sources(), flags, jax.dtypes.canonicalize_dtype("float64"))
+def _flags() -> tuple[Hashable, ...]:
+    """The flags of JAX, on which a trace depends beside its arguments and the source code."""
+    return (*jax.config.values.items(), jax.dtypes.canonicalize_dtype("float64"))
 
 
 @functools.cache

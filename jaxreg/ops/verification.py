@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxreg.ops.programs import Kept
 from jaxreg.ops.slabs import over_blocks
 from jaxreg.ops.types import AnyArray, Displacement
 
@@ -123,7 +124,7 @@ def _bounds(u: np.ndarray, cells, basis: np.ndarray) -> np.ndarray:
     return bounds
 
 
-@jax.jit
+@functools.partial(Kept, static=())
 def _cheap_bound(u, basis):
     """A lower bound of the least coefficient in each cell, less what rounding takes."""
     columns = [[basis[c, axis] for c in range(3)] for axis in range(3)]
@@ -156,7 +157,7 @@ def _mean_edge(u, axis, column):
     return mean, jnp.sqrt(functools.reduce(jnp.maximum, squares))
 
 
-@jax.jit
+@functools.partial(Kept, static=())
 def _lower_bounds(cubes, basis):
     """Least Bernstein coefficient of cells given by their corners, (N, 2, 2, 2, 3) -> (N,)."""
     return jax.vmap(lambda u: _lower_bound(u, basis)[0, 0, 0])(cubes)

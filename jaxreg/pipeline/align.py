@@ -13,10 +13,17 @@ import numpy as np
 from jaxreg.config import LungGridConfig, RegistrationConfig
 from jaxreg.engine.prealignment import prealign
 from jaxreg.geometry.grid import Grid
-from jaxreg.geometry.lung_grid import grid_around_lungs, image_on_grid, labels_on_grid
+from jaxreg.geometry.lung_grid import (
+    grid_around_boxes,
+    grid_around_lungs,
+    image_on_grid,
+    labels_on_grid,
+    lung_box,
+)
 from jaxreg.geometry.reduction import factors_to, reduced, reduced_labels
 from jaxreg.geometry.volume import Volume, check_ct, require_same_grid, resample
 from jaxreg.lungs.pair import lungs_of_pair
+from jaxreg.ops.types import Shape
 
 _NO_ENLARGEMENT = 1.001  # rounding
 
@@ -88,6 +95,7 @@ def align(
     matrix: np.ndarray | None = None,
     config: RegistrationConfig = RegistrationConfig(),
     progress: Callable[[str], None] = lambda stage: None,
+    prepare: Callable[[Shape], None] = lambda shape: None,
 ) -> AlignedPair:
     """Lungs, prealignment and common grid of a pair, each worked out once.
 
@@ -99,6 +107,8 @@ def align(
         matrix: (4, 4), fixed world to moving world, RAS mm, where it is known; found if None.
         config: settings.
         progress: called with the name of each stage when it begins.
+        prepare: called beside the prealignment, which needs one core, with the shape that the grid
+            will probably have.
 
     Returns:
         The pair.
@@ -119,6 +129,7 @@ def align(
             matrix=None if matrix is None else _in_scaled_world(matrix, factor),
             config=config,
             progress=progress,
+            prepare=prepare,
         )
         return _scaled_pair(large, 1 / factor)
     progress("masks")
@@ -127,13 +138,15 @@ def align(
     masks = lungs_of_pair(
         fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, config=config.lungs
     )
+    voxels_mm = [image.spacing_mm for image in (fixed, moving)]
     stage = "none" if matrix is None else "given"
     if matrix is None and config.prealignment.enabled:
         progress("prealignment")
-        matrix, stage = prealign(fixed, moving, *masks, config=config.prealignment)
+        with ThreadPoolExecutor(1) as beside:
+            beside.submit(prepare, _probable_shape(masks, voxels_mm, config.grid))
+            matrix, stage = prealign(fixed, moving, *masks, config=config.prealignment)
     matrix = np.eye(4) if matrix is None else matrix
     progress("resampling")
-    voxels_mm = [image.spacing_mm for image in (fixed, moving)]
     grid = grid_around_lungs(*masks, matrix, voxels_mm=voxels_mm, config=config.grid)
     with ThreadPoolExecutor() as pool:  # scipy holds no lock while it samples
         tasks = (
@@ -151,6 +164,14 @@ def align(
         images=(fixed, moving),
         masks=masks,
     )
+
+
+def _probable_shape(masks, voxels_mm, config: LungGridConfig) -> Shape:
+    """That of the grid if the prealignment does no more than bring the lungs' boxes together."""
+    fixed_box, moving_box = map(lung_box, masks)
+    shift = np.mean(fixed_box, axis=0) - np.mean(moving_box, axis=0)
+    boxes = fixed_box, moving_box + shift
+    return grid_around_boxes(boxes, voxels_mm=voxels_mm, config=config).shape
 
 
 def _enlargement(masks: tuple[Volume | None, Volume | None], config: LungGridConfig) -> float:

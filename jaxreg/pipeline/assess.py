@@ -124,8 +124,8 @@ def _quality(pair: AlignedPair, seen: Compared, config: RegistrationConfig) -> Q
 
 def _in_scan(half: Grid, u: Displacement, scan: Grid, *, matrix: np.ndarray) -> np.ndarray:
     """Whether voxels of a grid end in a scan, moved by u and `matrix`."""
-    voxels = np.moveaxis(np.indices(half.shape), 0, -1) + u
-    places = scan.voxel_from_world(transform(matrix, half.world_from_voxel(voxels)))
+    voxels = np.moveaxis(np.indices(half.shape, np.float32), 0, -1) + u
+    places = transform(np.linalg.inv(scan.affine) @ matrix @ half.affine, voxels)
     return np.all((places >= -0.5) & (places <= np.array(scan.shape) - 0.5), axis=-1)
 
 

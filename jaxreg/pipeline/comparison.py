@@ -1,17 +1,18 @@
 """A registered pair on the grid on which agreement means the same for all pairs."""
 
 import dataclasses
+import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.config import RegistrationConfig
 from jaxreg.geometry.grid import Grid
-from jaxreg.geometry.volume import Volume, resample
-from jaxreg.ops.deformation import warp
+from jaxreg.ops.deformation import resize_displacement, warp
+from jaxreg.ops.interpolation import resize
 from jaxreg.ops.jacobian import jacobian_determinant
-from jaxreg.ops.types import Displacement
+from jaxreg.ops.programs import Kept
+from jaxreg.ops.types import Displacement, Image, Shape
 from jaxreg.pipeline.align import AlignedPair
 from jaxreg.trust.agreement import Agreement, agreement
 
@@ -52,33 +53,27 @@ def compared(pair: AlignedPair, u: Displacement, *, config: RegistrationConfig) 
     Returns:
         What is compared.
     """
-    warped, change = map(np.asarray, (_warped(pair.moving, u), _log_volume(u)))
     x, y, z = pair.grid.shape if config.grid.shape is not None else config.trust.shape
+    half_shape = ((x + 1) // 2, (y + 1) // 2, (z + 1) // 2)
+    warped, log_volume, half_u = map(np.asarray, _under(pair.moving, u, half_shape=half_shape))
     on_grid = dataclasses.replace(pair, moving=warped).resized((x + x % 2, y + y % 2, z + z % 2))
-    half = on_grid.grid.reshaped(((x + 1) // 2, (y + 1) // 2, (z + 1) // 2))
-    factors = np.array(half.shape, np.float32) / np.array(pair.grid.shape, np.float32)
-    images = (change, *np.moveaxis(np.asarray(u), -1, 0))
-    log_volume, *moved = (
-        resample(Volume(image, pair.grid.affine), half.affine, half.shape).data for image in images
-    )
     return Compared(
         fixed=on_grid.fixed,
         warped=on_grid.moving,
         fixed_lungs=on_grid.fixed_lungs,
         moving_lungs=on_grid.moving_lungs,
         grid=on_grid.grid,
-        u=np.stack(moved, axis=-1) * factors,
+        u=half_u,
         log_volume=log_volume,
-        half=half,
+        half=on_grid.grid.reshaped(half_shape),
     )
 
 
-_warped = jax.jit(warp)
-
-
-@jax.jit
-def _log_volume(u):
-    return jnp.abs(jnp.log(jnp.maximum(jacobian_determinant(u), 1e-3)))
+@functools.partial(Kept, static=("half_shape",))
+def _under(moving: Image, u: Displacement, *, half_shape: Shape):
+    """The moving image under u, and on half of the grid |log det| and u."""
+    change = jnp.abs(jnp.log(jnp.maximum(jacobian_determinant(u), 1e-3)))
+    return warp(moving, u), resize(change, half_shape), resize_displacement(u, half_shape)
 
 
 def agreement_of(pair: Compared, *, config: RegistrationConfig = RegistrationConfig()) -> Agreement:

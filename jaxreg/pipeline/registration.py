@@ -1,6 +1,7 @@
 """Registration of a pair: of arrays (`register`), of images in the world (`register_volumes`)."""
 
 import dataclasses
+import functools
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,12 @@ from jaxreg.pipeline.certify import certified_on_grid
 from jaxreg.pipeline.judge import judged
 from jaxreg.pipeline.masks import masks_on_images
 from jaxreg.pipeline.result import Registration
-from jaxreg.pipeline.stages import cascade_stage, network_displacement, optimiser_stage
+from jaxreg.pipeline.stages import (
+    cascade_stage,
+    network_displacement,
+    optimiser_stage,
+    prepare_optimiser,
+)
 from jaxreg.trust.findings import Finding
 
 Params = Mapping[str, Any]
@@ -143,7 +149,13 @@ def register_volumes(
     clock = _Clock(progress)
     (fixed_mask, moving_mask), doubts = masks_on_images((fixed, moving), (fixed_mask, moving_mask))
     pair = align(
-        fixed, moving, fixed_mask=fixed_mask, moving_mask=moving_mask, config=config, progress=clock
+        fixed,
+        moving,
+        fixed_mask=fixed_mask,
+        moving_mask=moving_mask,
+        config=config,
+        progress=clock,
+        prepare=functools.partial(prepare_optimiser, config=config.optimiser),
     )
     u = _deformation(pair, config, networks, clock)
     error = None

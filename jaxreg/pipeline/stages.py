@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxreg.config import NetworkConfig, OptimiserConfig
-from jaxreg.engine.gauss_newton import continue_outside, refine
+from jaxreg.engine.gauss_newton import continue_outside, prepare, refine
 from jaxreg.ops.deformation import resize_displacement
 from jaxreg.ops.interpolation import resize
-from jaxreg.ops.types import Displacement, Image, Mask, Spacing
+from jaxreg.ops.types import Displacement, Image, Mask, Shape, Spacing
 from jaxreg.pipeline.align import AlignedPair
 
 
@@ -104,6 +104,17 @@ def optimiser_stage(
         config=config,
     )
     return jax.block_until_ready(found)
+
+
+def prepare_optimiser(shape: Shape, *, config: OptimiserConfig) -> None:
+    """Loads the programs of `optimiser_stage` for a lung grid, as far as they are on the disk.
+
+    Args:
+        shape: of the grid.
+        config: settings.
+    """
+    if config.enabled:
+        prepare(shape, config=config)
 
 
 _network_displacement = jax.jit(network_displacement, static_argnames="config")

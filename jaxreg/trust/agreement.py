@@ -3,14 +3,15 @@
 import functools
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import export
 from jaxtyping import Float
 
 from jaxreg.config import TrustConfig
 from jaxreg.engine.gauss_newton import both_show
 from jaxreg.ops.deformation import inside, warp
 from jaxreg.ops.filters import box_mean, image_gradient, standardise
+from jaxreg.ops.programs import Kept
 from jaxreg.ops.pyramid import mean_2x2x2
 from jaxreg.ops.symmetric import IDENTITY, inverse, outer
 from jaxreg.ops.types import AnyArray, Image, Mask
@@ -35,7 +36,10 @@ class Agreement(NamedTuple):
     uncertainty: Image
 
 
-@functools.partial(jax.jit, static_argnames=("config", "rim"))
+export.register_namedtuple_serialization(Agreement, serialized_name="jaxreg.Agreement")
+
+
+@functools.partial(Kept, static=("config", "rim"))
 def agreement(
     fixed: Image,
     warped: Image,

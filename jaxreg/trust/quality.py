@@ -128,10 +128,9 @@ def estimate_quality(
             moving_in_view=_share(moving, in_scan[1]),
             quality=_share(weight, found),
         )
-    probability, shown = (
-        _continued(image, fraction > 0).astype(np.float32)
-        for image in (quality / np.maximum(fraction, 1e-6), shown)
-    )
+    nearest = _nearest(fraction > 0)
+    quality /= np.maximum(fraction, 1e-6)
+    probability, shown = (np.asarray(image, np.float32)[nearest] for image in (quality, shown))
     return Quality(probability, shown, measured, jumps)
 
 
@@ -151,10 +150,10 @@ def model_inputs(
     return np.asarray(measures.shown * agreement), log_volume, np.log(measures.uncertainty)
 
 
-def _continued(image: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The image with the nearest known value elsewhere, for interpolation at the border."""
+def _nearest(known: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Index of the nearest known voxel, for values to interpolate with at the border of lungs."""
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return image[tuple(np.asarray(nearest))]
+    return tuple(np.asarray(nearest))
 
 
 def _weight(mask: np.ndarray) -> np.ndarray:

@@ -78,8 +78,8 @@ class Kept:
         path = folder / _digest(name, *key[1:-1], *sorted(map(str, _flags())), _sources())
         with self._locks.setdefault(key, threading.Lock()):  # two threads may want it
             if key not in self._programs and (make or path.is_file()):
-                program = jax.jit(_exported(path, flat, types).call)
-                self._programs[key] = program.lower(*types).compile()
+                exported = _exported(path, flat, types)
+                self._programs[key] = jax.jit(exported.call).lower(*types).compile()
         return self._programs.get(key)
 
 

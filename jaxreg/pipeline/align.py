@@ -107,8 +107,8 @@ def align(
         matrix: (4, 4), fixed world to moving world, RAS mm, where it is known; found if None.
         config: settings.
         progress: called with the name of each stage when it begins.
-        prepare: called beside the prealignment, which needs one core, with the shape that the grid
-            will probably have.
+        prepare: called in a thread when the prealignment begins, which needs one core, with the
+            shape that the grid will probably have; it is not waited for.
 
     Returns:
         The pair.
@@ -142,9 +142,10 @@ def align(
     stage = "none" if matrix is None else "given"
     if matrix is None and config.prealignment.enabled:
         progress("prealignment")
-        with ThreadPoolExecutor(1) as beside:
-            beside.submit(prepare, _probable_shape(masks, voxels_mm, config.grid))
-            matrix, stage = prealign(fixed, moving, *masks, config=config.prealignment)
+        beside = ThreadPoolExecutor(1)
+        beside.submit(prepare, _probable_shape(masks, voxels_mm, config.grid))
+        beside.shutdown(wait=False)  # it ends by itself
+        matrix, stage = prealign(fixed, moving, *masks, config=config.prealignment)
     matrix = np.eye(4) if matrix is None else matrix
     progress("resampling")
     grid = grid_around_lungs(*masks, matrix, voxels_mm=voxels_mm, config=config.grid)

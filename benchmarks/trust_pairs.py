@@ -180,6 +180,22 @@ def effusion(scene: Scene, *, side: int = 2, level: float = 0.45) -> Scene:
     return _fill(scene, part, FLUID, 1)
 
 
+def fluid_at_the_back(scene: Scene, *, level: float = 0.35) -> Scene:
+    """Fluid in the dorsal part of both lungs: the outlines of the lungs say another motion."""
+    lungs = scene.moving_lungs.data > 0
+    y = _world(scene.moving)[..., 1]
+    return _fill(scene, lungs & (y < np.quantile(y[lungs], level)), FLUID, 9)
+
+
+def slices_exchanged(scene: Scene, *, count: int = 4) -> Scene:
+    """Blocks of slices exchanged with their neighbours, as files in a wrong order are."""
+    slices = np.arange(scene.moving.shape[2])
+    other = np.where(slices // count % 2 == 0, slices + count, slices - count)
+    order = np.where(other < len(slices), other, slices)
+    hidden = np.ones(scene.moving.shape, bool)  # nothing of it is where it was
+    return _with_moving(scene, scene.moving.data[:, :, order], hidden)
+
+
 def whole_effusion(scene: Scene) -> Scene:
     """A lung full of fluid."""
     return _fill(scene, scene.moving_lungs.data == 2, FLUID, 2)
@@ -503,6 +519,8 @@ KINDS = {
     "pixels 1.3 times too wide": Kind(_scaled(1.3, 1, 1), "part", True),
     "slices missing": Kind(slices_missing, "part", True),
     "slices displaced": Kind(slices_displaced, "part", True),
+    "fluid in both lungs": Kind(fluid_at_the_back, "part", True),
+    "slices exchanged": Kind(slices_exchanged, "part", True),
     "fixed effusion": Kind(exchanged(effusion), "part"),
     "effusion of a third": Kind(lambda scene: effusion(scene, side=1, level=0.33), "part"),
     "fixed lung missing": Kind(exchanged(missing_lung), "part"),

@@ -218,6 +218,9 @@ def test_share_of_the_surface_where_a_scan_ends(padding):
     [
         ({}, None),
         ({"agreement": 0.3}, "images-disagree"),
+        ({"quality": 0.5}, "low-quality"),
+        ({"quality": 0.5, "agreement": 0.3}, "images-disagree"),
+        ({"quality": 0.6, "shown": 0.78, "in_view": 0.8}, None),
         ({"shown": 0.7}, "lung-not-shown"),
         ({"shown": 0.7, "in_view": 0.75}, None),
         ({"covered": 0.5}, "lung-not-shown"),

@@ -18,6 +18,8 @@ class TrustConfig:
         quality: intercept and coefficients of the logistic model of "the error is below 2 mm":
             correlation in the lung times the fraction shown, |log det|, log of the uncertainty.
         least_agreement: correlation in a lung below which the images hardly agree.
+        least_quality: mean of the quality in a lung, divided by the fraction of it that the moving
+            image shows, below which there is a warning.
         least_shown: fraction of a lung of either image that the other shows, of what lies within
             its scan, below which there is a warning.
         most_cut: fraction of the lungs' surface at which a scan may end.
@@ -40,6 +42,7 @@ class TrustConfig:
     noise_hu: float = 20.0
     quality: tuple[float, float, float, float] = (2.9, 3.8, -4.0, -4.0)
     least_agreement: float = 0.5
+    least_quality: float = 0.7
     least_shown: float = 0.8
     most_cut: float = 0.02
     orientation_gain: float = 0.1
@@ -66,13 +69,9 @@ class TrustConfig:
             self.stretch,
             "Use (1.15, 1.35).",
         )
-        check(
-            0.0 <= self.beside_jump <= 1.0,
-            "trust.beside_jump",
-            "0 to 1",
-            self.beside_jump,
-            "1 leaves the quality as it is.",
-        )
+        for name in ("beside_jump", "least_quality", "least_shown", "least_compared", "most_cut"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, f"trust.{name}", "0 to 1", value, "Use a fraction.")
         check(
             len(self.quality) == 4,
             "trust.quality",

@@ -156,7 +156,8 @@ def _doubts(
     yield from findings.doubt_of_jumps(found.jumps, half, config=config.trust)
     doubts = list(findings.doubts_of_lungs(found.lungs, config=config.trust))
     if not config.deforms:  # a linear map alone leaves images of one person apart
-        doubts = [doubt for doubt in doubts if doubt.code != "images-disagree"]
+        expected = ("images-disagree", "low-quality")
+        doubts = [doubt for doubt in doubts if doubt.code not in expected]
     yield from doubts
     if any(doubt.code == "images-disagree" for doubt in doubts):
         similarity = similarity_by_orientation(

@@ -130,6 +130,15 @@ def doubts_of_lungs(
                 "Do not use the field before you have looked at the report.",
                 name,
             )
+        elif lung.quality < config.least_quality * lung.shown:
+            yield Finding(
+                "low-quality",
+                f"by the estimated quality only {100 * lung.quality:.0f} % of the {name} lung are "
+                "within 2 mm of where they belong. Slices may be out of order or displaced, the "
+                "noise may be high, or the lung may have changed. Look at quality.nii.gz and at "
+                "the report.",
+                name,
+            )
         for fraction, in_view, one, other in (
             (lung.shown, lung.in_view, "fixed", "moving"),
             (lung.covered, lung.moving_in_view, "moving", "fixed"),

@@ -189,11 +189,18 @@ def fluid_at_the_back(scene: Scene, *, level: float = 0.35) -> Scene:
 
 def slices_exchanged(scene: Scene, *, count: int = 4) -> Scene:
     """Blocks of slices exchanged with their neighbours, as files in a wrong order are."""
-    slices = np.arange(scene.moving.shape[2])
+    moving = scene.moving
+    slices = np.arange(moving.shape[2])
     other = np.where(slices // count % 2 == 0, slices + count, slices - count)
-    order = np.where(other < len(slices), other, slices)
-    hidden = np.ones(scene.moving.shape, bool)  # nothing of it is where it was
-    return _with_moving(scene, scene.moving.data[:, :, order], hidden)
+    order = np.where(other < len(slices), other, slices)  # its own inverse
+    voxels = moving.voxel_from_world(scene.moving_points)
+    nearest = np.clip(np.round(voxels[:, 2]).astype(int), 0, len(slices) - 1)
+    voxels[:, 2] += order[nearest] - nearest
+    return dataclasses.replace(
+        scene,
+        moving=Volume(moving.data[:, :, order], moving.affine),
+        moving_points=moving.world_from_voxel(voxels),
+    )
 
 
 def whole_effusion(scene: Scene) -> Scene:

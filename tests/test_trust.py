@@ -226,7 +226,7 @@ def test_share_of_the_surface_where_a_scan_ends(padding):
         ({"covered": 0.5}, "lung-not-shown"),
         ({"covered": 0.5, "moving_in_view": 0.55}, None),
         ({"moving_ml": 12_000.0}, "volume-change"),
-        ({"shown": 0.05, "agreement": 0.0, "moving_ml": 0.0}, None),
+        ({"shown": 0.05, "agreement": 0.0, "moving_ml": 0.0, "quality": 0.01}, None),
         ({"shown": 0.05, "agreement": 0.0, "in_view": 0.05}, "not-compared"),
     ],
 )
@@ -304,6 +304,8 @@ def test_settings_that_say_nothing_are_refused():
         TrustConfig(stretch=(1.1, 0.9))
     with pytest.raises(ValueError, match="trust.beside_jump: expected 0 to 1, got 2"):
         TrustConfig(beside_jump=2.0)
+    with pytest.raises(ValueError, match="trust.least_quality: expected 0 to 1, got -0.1"):
+        TrustConfig(least_quality=-0.1)
     with pytest.raises(ValueError, match="trust.window_hu: expected"):
         TrustConfig(window_hu=(0.0, -1000.0))
 

@@ -130,13 +130,15 @@ def doubts_of_lungs(
                 "Do not use the field before you have looked at the report.",
                 name,
             )
-        elif lung.quality < config.least_quality * lung.shown:
+        elif lung.shown > config.least_compared and (
+            lung.quality < config.least_quality * lung.shown
+        ):
             yield Finding(
                 "low-quality",
-                f"by the estimated quality only {100 * lung.quality:.0f} % of the {name} lung are "
-                "within 2 mm of where they belong. Slices may be out of order or displaced, the "
-                "noise may be high, or the lung may have changed. Look at quality.nii.gz and at "
-                "the report.",
+                f"by the estimated quality, only {100 * lung.quality / lung.shown:.0f} % of what "
+                f"the moving image shows of the {name} lung are within 2 mm of where they belong. "
+                "Slices may be out of order or displaced, the noise may be high, or the lung may "
+                "have changed. Look at quality.nii.gz and at the report.",
                 name,
             )
         for fraction, in_view, one, other in (
